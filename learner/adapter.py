@@ -1,0 +1,85 @@
+"""State-aware adapter: weigh each field by how well user and item are known.
+
+AdaF2M2, section 3.4: a(v_i) = w_i v_i with [w_1 .. w_n] = sigmoid(h([r_ID, r_norm, r_count])).
+"""
+
+import torch
+from torch import Tensor, nn
+
+_NORM_MIN, _NORM_MAX = 1e-6, 1e3
+
+
+class RunningStandardiser(nn.Module):
+    """Standardise signals by fading means and variances; in a stream there is no training set to take them from.
+
+    >>> standardise = RunningStandardiser(2)
+    >>> _ = standardise.update(torch.tensor([[0.0, 10.0], [2.0, 30.0]]))
+    >>> standardise(torch.tensor([[1.0, 20.0]])).abs().max() < 0.1
+    tensor(True)
+    """
+
+    mean_S: Tensor
+    var_S: Tensor
+    num_updates: Tensor
+
+    def __init__(self, num_signals: int, momentum: float = 0.999) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean_S", torch.zeros(num_signals))
+        self.register_buffer("var_S", torch.ones(num_signals))
+        self.register_buffer("num_updates", torch.zeros(()))
+
+    def update(self, x_BS: Tensor) -> "RunningStandardiser":
+        """Fade a batch in; early batches weigh as in a plain average."""
+        self.num_updates += 1
+        keep = min(self.momentum, 1.0 - 1.0 / float(self.num_updates))
+        var_S, mean_S = torch.var_mean(x_BS, dim=0, correction=0)
+        shift_S = mean_S - self.mean_S
+        self.var_S.mul_(keep).add_((1 - keep) * (var_S + keep * shift_S * shift_S))
+        self.mean_S.add_((1 - keep) * shift_S)
+        return self
+
+    def forward(self, x_BS: Tensor) -> Tensor:
+        """(x - mean) / std."""
+        return (x_BS - self.mean_S) * (self.var_S + 1e-5).rsqrt()
+
+
+class StateAdapter(nn.Module):
+    """Weights of fields from the state of user and item; w_i = `weight_BF[:, i]`.
+
+    r_norm enters as log, square root and square of each norm, r_count as log(1 + count), both standardised.
+
+    Args:
+        num_fields: F.
+        num_state_fields: fields whose embeddings form r_ID.
+        num_counts: C.
+        dim: D.
+        hidden: width of h's hidden layer, 0 for none.
+        bias: initial bias of the gates.
+
+    Shape:
+        id_BE of shape (B, num_state_fields * D), norms_B2, counts_BC -> weight_BF in (0, 1)
+
+    >>> StateAdapter(3, 2, 4, 8)(torch.zeros(5, 16), torch.ones(5, 2), torch.ones(5, 4)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self, num_fields: int, num_state_fields: int, num_counts: int, dim: int, hidden: int = 64, bias: float = 2.0
+    ) -> None:
+        super().__init__()
+        num_signals = num_state_fields * dim + 6 + num_counts
+        self.standardise = RunningStandardiser(6 + num_counts)
+        self.normalise = nn.LayerNorm(num_signals)
+        last = nn.Linear(hidden or num_signals, num_fields)
+        nn.init.constant_(last.bias, bias)
+        self.h = nn.Sequential(nn.Linear(num_signals, hidden), nn.ReLU(), last) if hidden else last
+
+    def forward(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
+        """Weights per field; in training mode the running statistics take the batch in."""
+        norms_B2 = norms_B2.clamp(_NORM_MIN, _NORM_MAX)
+        signals_BS = torch.cat([norms_B2.log(), norms_B2.sqrt(), norms_B2.square(), counts_BC.log1p()], dim=1)
+        if self.training:
+            self.standardise.update(signals_BS)
+        r_BS = torch.cat([id_BE, self.standardise(signals_BS)], dim=1)
+        return torch.sigmoid(self.h(self.normalise(r_BS)))

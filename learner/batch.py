@@ -1,0 +1,96 @@
+"""Samples -> tensors."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.config import FieldSettings
+from learner.embedding import NO_ROW, EmbeddingTable
+from learner.sample import Sample
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A micro-batch. B samples, F fields, N feature occurrences, U distinct rows, C counters per entity.
+
+    Field f of sample b owns the occurrences `offsets[b * F + f]` up to the next offset; its embedding is their
+    weighted sum.
+    """
+
+    rows_U: Tensor
+    occurrence_N: Tensor
+    """Index into `rows_U`."""
+    offsets_BF: Tensor
+    weights_N: Tensor
+    norms_B2: Tensor
+    """L2 norms of user and item embedding, as of the impression."""
+    counts_BC: Tensor
+    """User's counters, then the item's, as of the impression."""
+    labels_B: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels_B)
+
+
+class Collator:
+    """Turns samples into a `Batch`, giving new ids their rows.
+
+    Args:
+        fields: declared fields; `user_id` and `item_id` are read from the sample's own ids, the others from its
+            features, in order.
+        table: where ids get their rows.
+        learning: whether unknown ids get rows; a scorer looks up only.
+    """
+
+    def __init__(self, fields: Sequence[FieldSettings], table: EmbeddingTable, *, learning: bool) -> None:
+        self._fields = tuple(fields)
+        self._table = table
+        self._learning = learning
+
+    def _find(self, field: int, key: str, ts: int) -> int:
+        if self._learning:
+            return self._table.row(field, key, ts)
+        return self._table.rows_of[field].get(key, NO_ROW)
+
+    def collate(self, samples: Sequence[Sample]) -> Batch:
+        """Encode samples in order."""
+        rows: list[int] = []
+        weights: list[float] = []
+        offsets: list[int] = []
+        find = self._find
+        for sample in samples:
+            core = sample.core
+            ts = core.ts
+            values = iter(core.features)
+            for f, field in enumerate(self._fields):
+                offsets.append(len(rows))
+                kind = field.kind
+                value = core.user_id if field.name == "user_id" else core.item_id if field.name == "item_id" else next(values)
+                if value is None:
+                    continue
+                if kind == "multi":
+                    assert isinstance(value, list)
+                    if value:
+                        rows.extend([find(f, v, ts) for v in value])
+                        weights.extend([1.0 / len(value)] * len(value))
+                elif kind == "numeric":
+                    assert not isinstance(value, str | list)
+                    rows.append(find(f, "", ts))
+                    weights.append(value)
+                else:
+                    assert isinstance(value, str)
+                    rows.append(find(f, value, ts))
+                    weights.append(1.0)
+        distinct, occurrence = np.unique(np.array(rows, np.int64), return_inverse=True)
+        states = [s.state for s in samples]
+        return Batch(
+            torch.from_numpy(distinct),
+            torch.from_numpy(occurrence),
+            torch.tensor(offsets),
+            torch.tensor(weights),
+            torch.tensor([(s.user_norm, s.item_norm) for s in states]),
+            torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
+            torch.tensor([s.label for s in samples], dtype=torch.float32),
+        )

@@ -1,0 +1,109 @@
+"""The incremental learner: predict, then learn, one micro-batch at a time."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.batch import Collator
+from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.embedding import EmbeddingTable
+from learner.loss import total_loss
+from learner.model import AdaF2M2
+from learner.sample import Sample
+
+_DAY_MS = 86_400_000
+
+
+class Learner:
+    """AdaF2M2, its tables and its optimisers.
+
+    Args:
+        model: the model section.
+        learning: the learner section.
+        fields: declared fields of a sample.
+        num_actions: feedback actions that are counted.
+
+    A run with the same seed and the same samples in the same micro-batches gives the same predictions.
+    """
+
+    def __init__(
+        self, model: ModelSettings, learning: LearnerSettings, fields: Sequence[FieldSettings], num_actions: int
+    ) -> None:
+        self.fields = tuple(fields)
+        self.settings = learning
+        torch.manual_seed(learning.seed)
+        self.dense = AdaF2M2(model, fields, 2 * (1 + num_actions))
+        self._model = model
+        self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
+        self._init_rng = torch.Generator().manual_seed(learning.seed + 2)
+        self.table = EmbeddingTable(
+            [field.min_count for field in fields], model.dim, learning.embedding_init, learning.embedding_lr,
+            self._init_rng,
+        )
+        self._collate = Collator(fields, self.table, learning=True).collate
+        self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
+        self.num_samples = 0
+        self.max_ts = 0
+
+    def learn_many(self, samples: Sequence[Sample]) -> np.ndarray:
+        """Predict the samples, then train on them once; returns the predictions, made before learning.
+
+        The prediction is the main forward that the loss needs anyway: progressive validation costs nothing.
+        """
+        batch = self._collate(samples)
+        rows_UD = self.table.values_RD.index_select(0, batch.rows_U).requires_grad_()
+        self.dense.train()
+        output = self.dense(rows_UD, batch, self._mask_rng)
+        self._optimiser.zero_grad()
+        total_loss(output, batch.labels_B, self._model).backward()
+        self._optimiser.step()
+        assert rows_UD.grad is not None
+        self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad)
+        self.num_samples += len(samples)
+        self.max_ts = max(self.max_ts, max(s.core.ts for s in samples))
+        return torch.sigmoid(output.main_B.detach()).numpy()
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every dense weight is a number; a snapshot that is not finite is never published."""
+        return all(bool(torch.isfinite(p).all()) for p in self.dense.parameters())
+
+    def evict_stale(self) -> int:
+        """Free embedding rows beyond their time to live; returns how many."""
+        days = self.settings.embedding_ttl_days
+        return self.table.evict(self.max_ts - days * _DAY_MS) if days else 0
+
+    # Checkpoints ------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that training depends on: model, optimiser, tables, generators, counters."""
+        tensors, table = self.table.state()
+        tensors |= {f"dense.{name}": value for name, value in self.dense.state_dict().items()}
+        for i, slots in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{i}.{name}": value for name, value in slots.items()}
+        tensors["rng.mask"] = self._mask_rng.get_state()
+        tensors["rng.init"] = self._init_rng.get_state()
+        return tensors, {"table": table, "num_samples": self.num_samples, "max_ts": self.max_ts}
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continue from `state()`, as if nothing had happened."""
+        self.table.restore(tensors, meta["table"])
+        self.dense.load_state_dict(_below("dense.", tensors))
+        adam = self._optimiser.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below("adam.", tensors).items():
+            i, slot = name.split(".", 1)
+            slots.setdefault(int(i), {})[slot] = value
+        adam["state"] = slots
+        self._optimiser.load_state_dict(adam)
+        self._mask_rng.set_state(tensors["rng.mask"])
+        self._init_rng.set_state(tensors["rng.init"])
+        self.num_samples = int(meta["num_samples"])
+        self.max_ts = int(meta["max_ts"])
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

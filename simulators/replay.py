@@ -1,0 +1,107 @@
+"""A rating log as an event stream: each rating is an impression; a high one is followed by a `like` after a while.
+
+Delays are log-normal; some exceed the join window. Some events are written twice, some later than their time says.
+Everything follows from the seed.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from simulators.movielens import MovieLens
+from stream.events import Feedback, Heartbeat, Impression, encode_event
+from stream.partitioning import partition_of
+
+_POSITIVE_RATING = 4
+_IMPRESSION, _FEEDBACK = 0, 1
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a log becomes a stream."""
+
+    num_ratings: Annotated[int, Meta(ge=0)] = 0
+    """Ratings replayed, oldest first; 0: all."""
+    delay_median_s: Annotated[float, Meta(gt=0)] = 20.0
+    """Median of the delay of a like, event time."""
+    delay_sigma: Annotated[float, Meta(ge=0)] = 1.5
+    """Standard deviation of the delay's logarithm."""
+    duplicates: Share = 0.01
+    """Share of events written a second time."""
+    out_of_order: Share = 0.02
+    """Share of events written late."""
+    jitter_s: Annotated[float, Meta(ge=0)] = 30.0
+    """Greatest delay of an event written late; keep it below join.lateness_ms."""
+    seed: int = 7
+
+
+class LogEntry(msgspec.Struct, frozen=True):
+    """One record to write."""
+
+    topic: Literal[0, 1]
+    """Index into the input topics: impressions, feedback."""
+    partition: int
+    key: bytes | None
+    value: bytes
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The order of a replay: position n writes `topic_N[n]` of rating `rating_N[n]` at event time `ts_N[n]`."""
+
+    topic_N: np.ndarray
+    rating_N: np.ndarray
+    ts_N: np.ndarray
+    num_ratings: int
+    end_ts: int
+
+    def __len__(self) -> int:
+        return len(self.topic_N)
+
+
+def plan_replay(data: MovieLens, settings: ReplaySettings) -> Plan:
+    """Draw delays, duplicates and disorder."""
+    rng = np.random.default_rng(settings.seed)
+    count = min(settings.num_ratings or len(data.ratings), len(data.ratings))
+    ratings = data.ratings.head(count)
+    shown_ts = ratings["ts"].to_numpy()
+    liked = np.flatnonzero(ratings["rating"].to_numpy() >= _POSITIVE_RATING)
+    delay_ms = np.exp(rng.normal(np.log(settings.delay_median_s), settings.delay_sigma, len(liked))) * 1000
+    topic = np.concatenate([np.full(count, _IMPRESSION, np.int8), np.full(len(liked), _FEEDBACK, np.int8)])
+    rating = np.concatenate([np.arange(count), liked])
+    ts = np.concatenate([shown_ts, shown_ts[liked] + delay_ms.astype(np.int64)])
+    written = ts + np.where(
+        rng.random(len(ts)) < settings.out_of_order, rng.uniform(0, settings.jitter_s * 1000, len(ts)), 0.0
+    )
+    again = np.flatnonzero(rng.random(len(ts)) < settings.duplicates)
+    written = np.concatenate([written, written[again] + rng.uniform(0, settings.jitter_s * 1000, len(again))])
+    topic, rating, ts = (np.concatenate([a, a[again]]) for a in (topic, rating, ts))
+    order = np.argsort(written, kind="stable")
+    return Plan(topic[order], rating[order], ts[order], count, int(ts.max(initial=0)))
+
+
+def iter_log(data: MovieLens, plan: Plan, num_partitions: int) -> Iterator[LogEntry]:
+    """The records of a plan, in the order they are written."""
+    users, items = data.ratings["user_id"].to_list(), data.ratings["item_id"].to_list()
+    for topic, n, ts in zip(plan.topic_N.tolist(), plan.rating_N.tolist(), plan.ts_N.tolist(), strict=True):
+        user_id, item_id = users[n], items[n]
+        event: Impression | Feedback
+        if topic == _IMPRESSION:
+            event = Impression(
+                imp_id=f"r{n}", user_id=user_id, item_id=item_id, ts=ts,
+                features={**data.users[user_id], **data.items[item_id]},
+            )
+        else:
+            event = Feedback(imp_id=f"r{n}", user_id=user_id, item_id=item_id, action="like", ts=ts)
+        yield LogEntry(topic, partition_of(user_id, num_partitions), user_id.encode(), encode_event(event))
+
+
+def closing_heartbeats(plan: Plan, num_partitions: int, horizon_ms: int) -> Iterator[LogEntry]:
+    """One heartbeat per topic and partition, far enough ahead to close every window of the replay."""
+    beat = encode_event(Heartbeat(ts=plan.end_ts + horizon_ms))
+    for partition in range(num_partitions):
+        for topic in (_IMPRESSION, _FEEDBACK):
+            yield LogEntry(topic, partition, None, beat)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""State in Redis: counts, norms, the label join, the outbox and the weights."""

@@ -1,0 +1,90 @@
+"""Every Redis key of the pipeline.
+
+Keys of one partition carry the hash tag `{p<partition>}`, so that one call touches one Redis Cluster slot. Keys of the
+weights share the tag `{w}`.
+"""
+
+
+class Keys:
+    """Names keys below one prefix.
+
+    >>> Keys("cs").fence(3)
+    'cs:{p3}:fence'
+    >>> Keys("cs").user(3, "u42")
+    'cs:{p3}:u:u42'
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def _of(self, partition: int, name: str) -> str:
+        return f"{self.prefix}:{{p{partition}}}:{name}"
+
+    def fence(self, partition: int) -> str:
+        """Hash: offsets applied, epoch, watermark, outbox sequence, counters of the join."""
+        return self._of(partition, "fence")
+
+    def pending(self, partition: int) -> str:
+        """Hash: impression id -> impression awaiting feedback or the end of its attribution window."""
+        return self._of(partition, "pending")
+
+    def waiting(self, partition: int) -> str:
+        """Hash: impression id -> feedback that came before its impression."""
+        return self._of(partition, "waiting")
+
+    def due(self, partition: int) -> str:
+        """Sorted set: event-time deadlines of pending impressions and waiting feedback."""
+        return self._of(partition, "due")
+
+    def outbox(self, partition: int) -> str:
+        """Stream: joined samples for the learner; an entry's id is the sequence number of its last sample."""
+        return self._of(partition, "outbox")
+
+    def dirty(self, partition: int) -> str:
+        """Set: items whose sub-counters changed since the last roll-up."""
+        return self._of(partition, "dirty")
+
+    def dead(self, partition: int) -> str:
+        """Stream: events that the join gave up on, for the dead-letter topic."""
+        return self._of(partition, "dead")
+
+    def learned(self, partition: int) -> str:
+        """String: sequence number of the last sample the learner trained on."""
+        return self._of(partition, "learned")
+
+    def user(self, partition: int, user_id: str) -> str:
+        """Hash: one user's counters, first and last event time, embedding norm."""
+        return self._of(partition, f"u:{user_id}")
+
+    def item(self, partition: int, item_id: str) -> str:
+        """Hash: one item's counters in this partition, sums over the others, embedding norm."""
+        return self._of(partition, f"i:{item_id}")
+
+    @property
+    def manifest(self) -> str:
+        """String: the weights in force."""
+        return f"{self.prefix}:{{w}}:manifest"
+
+    def blob(self, name: str) -> str:
+        """String: one blob of weights."""
+        return f"{self.prefix}:{{w}}:blob:{name}"
+
+    @property
+    def weights_epoch(self) -> str:
+        """Integer: owners the weights have had."""
+        return f"{self.prefix}:{{w}}:epoch"
+
+    @property
+    def weights_channel(self) -> str:
+        """Channel on which each new manifest is announced."""
+        return f"{self.prefix}:{{w}}:news"
+
+    @property
+    def learner_status(self) -> str:
+        """String: the learner's newest progress report (JSON)."""
+        return f"{self.prefix}:learner:status"
+
+    @property
+    def worker_status(self) -> str:
+        """Hash: worker name -> its newest progress report (JSON)."""
+        return f"{self.prefix}:worker:status"

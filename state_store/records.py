@@ -1,0 +1,58 @@
+"""What the state store hands out: outcomes of a batch, states of users and items, outbox entries."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Outcome(StrEnum):
+    """What the fence said to a batch."""
+
+    OK = "OK"
+    DUP = "DUP"
+    """Every record was applied before: acknowledge."""
+    OVERLAP = "OVERLAP"
+    """Some records were applied before: trim to the fence and try again."""
+    GAP = "GAP"
+    """Applied, but records between the fence and this batch are missing."""
+    ZOMBIE = "ZOMBIE"
+    """A newer owner of the partition exists: refuse and stop."""
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """The answer to one batch."""
+
+    outcome: Outcome
+    offset: int
+    """Last offset applied of this topic partition, -1 if none."""
+    sequence: int
+    """Sequence number of the newest sample in the partition's outbox."""
+    learned: int
+    """Sequence number of the last sample that the learner trained on."""
+    more: bool
+    """Deadlines are left over: call again with an empty batch."""
+    epoch: int
+
+    @property
+    def backlog(self) -> int:
+        """Samples in the outbox that the learner has not trained on."""
+        return self.sequence - self.learned
+
+
+class EntityState(msgspec.Struct, frozen=True):
+    """Counters and embedding norm of one user or item, as of the read."""
+
+    counts: tuple[int, ...]
+    """Impressions, then one count per action in `actions.names`."""
+    norm: float = 0.0
+    norm_version: int = 0
+    first_ts: int = 0
+
+
+class OutboxEntry(msgspec.Struct, frozen=True):
+    """Joined samples of one batch, in the msgpack form the learner decodes."""
+
+    partition: int
+    sequence: int
+    """Sequence number of the entry's last sample; the first is `sequence - len + 1`."""
+    payload: bytes

@@ -1,0 +1,221 @@
+"""The state of the stream: one atomic call per batch, and what stands around it."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import redis
+
+from state_store.client import script
+from state_store.config import ActionSettings, JoinSettings, RedisSettings
+from state_store.keys import Keys
+from state_store.records import Applied, EntityState, Outcome
+
+_pack = msgspec.msgpack.encode
+_NO_TOPICS = _pack([])
+
+
+class StateStore:
+    """Fence, counters, label join and outbox of every partition.
+
+    `apply` is the only writer on the hot path: one Lua call (`apply.lua`) checks the fence, snapshots counters and norms
+    as of each impression, counts, joins, fills the outbox and moves watermark and fence, all or nothing.
+    """
+
+    def __init__(
+        self,
+        client: "redis.Redis[bytes]",
+        settings: RedisSettings,
+        join: JoinSettings,
+        actions: ActionSettings,
+        topics: tuple[str, str],
+    ) -> None:
+        self.client = client
+        self.keys = Keys(settings.prefix)
+        self.topics = topics
+        self.actions = actions
+        self._ttl_s = (settings.user_ttl_s, settings.item_ttl_s)
+        self._options = _pack(
+            {
+                **msgspec.to_builtins(join),
+                "actions": actions.names,
+                "positive_mask": sum(1 << actions.names.index(name) for name in actions.positive),
+                "topics": topics,
+                "user_ttl_s": settings.user_ttl_s,
+                "item_ttl_s": settings.item_ttl_s,
+            }
+        )
+        self._apply = script(client, "apply")
+        self._read_own = script(client, "read_own")
+        self._write_others = script(client, "write_others")
+        self._write_norms = script(client, "write_norms")
+        self._count_fields = ("impressions", *actions.names)
+        self._other_fields = tuple(f"other:{name}" for name in self._count_fields)
+
+    # The hot path -----------------------------------------------------------------------------------------------
+
+    def open_epoch(self, partition: int) -> int:
+        """Take a partition over: every older owner's batches are refused from now on."""
+        return int(self.client.hincrby(self.keys.fence(partition), "epoch", 1))
+
+    def apply(
+        self,
+        partition: int,
+        topic: str,
+        offsets: tuple[int, int],
+        epoch: int,
+        records: Sequence[object],
+        cores: bytes = b"",
+        *,
+        idle_topics: Sequence[str] = (),
+        watermark_floor_ms: int = 0,
+    ) -> Applied:
+        """Apply the records `offsets = (first, last)` of one topic partition.
+
+        Args:
+            partition: Kafka partition, the same for both topics.
+            topic: one of `topics`.
+            offsets: first and last offset of the batch, without holes.
+            epoch: from `open_epoch`.
+            records: in the form that `apply.lua` documents.
+            cores: the impressions' msgpack arrays, one behind the other; they become part of the samples.
+            idle_topics: topics that do not hold the watermark back.
+            watermark_floor_ms: the watermark is at least this; 0 for none.
+        """
+        keys = self.keys
+        answer = self._apply(
+            keys=[
+                keys.fence(partition), keys.pending(partition), keys.waiting(partition), keys.due(partition),
+                keys.outbox(partition), keys.dirty(partition), keys.dead(partition), keys.learned(partition),
+            ],
+            args=[
+                keys.user(partition, ""), keys.item(partition, ""), epoch, topic, offsets[0], offsets[1],
+                _pack(records), self._options, _pack(idle_topics) if idle_topics else _NO_TOPICS, watermark_floor_ms, cores,
+            ],
+        )
+        return Applied(Outcome(answer[0].decode()), *answer[1:4], bool(answer[4]), answer[5])
+
+    def tick(
+        self, partition: int, epoch: int, *, idle_topics: Sequence[str] = (), watermark_floor_ms: int = 0
+    ) -> Applied:
+        """Handle deadlines without a batch."""
+        return self.apply(
+            partition, self.topics[0], (1, 0), epoch, (), idle_topics=idle_topics,
+            watermark_floor_ms=watermark_floor_ms,
+        )
+
+    def fence_offsets(self, partition: int) -> dict[str, int]:
+        """Last offset applied per topic; -1 where none was."""
+        found = self.client.hmget(self.keys.fence(partition), [f"offset:{topic}" for topic in self.topics])
+        return {topic: int(value) if value is not None else -1 for topic, value in zip(self.topics, found, strict=True)}
+
+    # Items span partitions --------------------------------------------------------------------------------------
+
+    def roll_up_items(self, partitions: Sequence[int], num_partitions: int) -> int:
+        """Bring items that changed in `partitions` up to date in the other partitions; returns how many changed.
+
+        Each partition counts its own part of an item exactly. The sum over the other partitions is written beside it
+        as an absolute value, so the roll-up may run at any time, twice, or by several workers at once.
+        """
+        everywhere = range(num_partitions)
+        dirty: set[bytes] = set()
+        for p in partitions:
+            items, _ = self._read_own(keys=[self.keys.dirty(p)], args=[self.keys.item(p, ""), _pack(self._count_fields)])
+            dirty.update(items)
+        if not dirty or num_partitions == 1:
+            return len(dirty)
+        order = sorted(dirty)
+        width = len(self._count_fields)
+        own = {}
+        for p in everywhere:
+            _, own[p] = self._read_own(
+                keys=[self.keys.dirty(p)],
+                args=[self.keys.item(p, ""), _pack(self._count_fields), _pack([i.decode() for i in order])],
+            )
+        totals = [sum(values) for values in zip(*own.values(), strict=True)]
+        for p in everywhere:
+            others = [total - mine for total, mine in zip(totals, own[p], strict=True)]
+            rows = [
+                value
+                for i, item in enumerate(order)
+                for value in (item.decode(), *others[i * width : (i + 1) * width])
+            ]
+            self._write_others(
+                keys=[self.keys.dirty(p)],
+                args=[self.keys.item(p, ""), _pack(self._other_fields), _pack(rows), self._ttl_s[1]],
+            )
+        return len(order)
+
+    # Reads and norms --------------------------------------------------------------------------------------------
+
+    def read_user(self, partition: int, user_id: str) -> EntityState:
+        """Counters and norm of a user; zeros for one never seen."""
+        names = (*self._count_fields, "norm", "norm_version", "first_ts")
+        values = self.client.hmget(self.keys.user(partition, user_id), names)
+        width = len(self._count_fields)
+        return EntityState(
+            tuple(int(v or 0) for v in values[:width]),
+            float(values[width] or 0.0), int(values[width + 1] or 0), int(values[width + 2] or 0),
+        )
+
+    def read_items(self, partition: int, item_ids: Sequence[str]) -> list[EntityState]:
+        """Counters (over all partitions) and norms of items, in one round trip."""
+        names = (*self._count_fields, *self._other_fields, "norm", "norm_version")
+        with self.client.pipeline(transaction=False) as pipe:
+            for item_id in item_ids:
+                pipe.hmget(self.keys.item(partition, item_id), names)
+            found = pipe.execute()
+        width = len(self._count_fields)
+        return [
+            EntityState(
+                tuple(int(own or 0) + int(other or 0) for own, other in zip(v[:width], v[width : 2 * width], strict=True)),
+                float(v[2 * width] or 0.0), int(v[2 * width + 1] or 0),
+            )
+            for v in found
+        ]
+
+    def write_norms(
+        self, version: int, users: Mapping[int, Mapping[str, float]], items: Mapping[str, float], num_partitions: int
+    ) -> None:
+        """Store embedding norms under the version of the weights they belong to.
+
+        Args:
+            version: weights version.
+            users: partition -> user id -> L2 norm.
+            items: item id -> L2 norm, written to every partition.
+            num_partitions: partitions of the input topics.
+        """
+        item_rows = _pack([x for pair in items.items() for x in pair])
+        for p in range(num_partitions):
+            fence = [self.keys.fence(p)]
+            if users.get(p):
+                rows = _pack([x for pair in users[p].items() for x in pair])
+                self._write_norms(keys=fence, args=[self.keys.user(p, ""), version, rows, self._ttl_s[0]])
+            if items:
+                self._write_norms(keys=fence, args=[self.keys.item(p, ""), version, item_rows, self._ttl_s[1]])
+
+    # Totals -----------------------------------------------------------------------------------------------------
+
+    def fence_counts(self, partitions: Sequence[int]) -> dict[str, int]:
+        """The join's counters, summed over partitions: impressions, feedback, positive, negative, correction, ..."""
+        totals: dict[str, int] = {}
+        for p in partitions:
+            for name, value in self.client.hgetall(self.keys.fence(p)).items():
+                if name.startswith(b"n:"):
+                    totals[name[2:].decode()] = totals.get(name[2:].decode(), 0) + int(value)
+        return totals
+
+    def iter_counters(self, partition: int, kind: str) -> dict[str, dict[str, int]]:
+        """Own counters of every user (`kind="u"`) or item (`"i"`) of a partition; for audits, not for the hot path."""
+        prefix = (self.keys.user if kind == "u" else self.keys.item)(partition, "")
+        escaped = prefix.replace("[", r"\[")
+        keys = list(self.client.scan_iter(match=f"{escaped}*", count=5000))
+        found: dict[str, dict[str, int]] = {}
+        for at in range(0, len(keys), 2000):
+            with self.client.pipeline(transaction=False) as pipe:
+                for key in keys[at : at + 2000]:
+                    pipe.hmget(key, self._count_fields)
+                for key, values in zip(keys[at : at + 2000], pipe.execute(), strict=True):
+                    counts = {name: int(v or 0) for name, v in zip(self._count_fields, values, strict=True)}
+                    if any(counts.values()):
+                        found[key.decode()[len(prefix) :]] = counts
+        return found

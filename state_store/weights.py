@@ -1,0 +1,98 @@
+"""Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
+
+from hashlib import sha256
+
+import msgspec
+import redis
+
+from state_store.client import script
+from state_store.keys import Keys
+
+
+class WeightsError(RuntimeError):
+    """A blob of weights is missing or does not match its hash."""
+
+
+class BlobRef(msgspec.Struct, frozen=True):
+    """Name, size and hash of a blob."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights in force: a full snapshot, and what changed since."""
+
+    version: int
+    epoch: int
+    """Owner that published it; an older owner cannot publish over a newer one."""
+    created_ms: int
+    """Wall clock."""
+    base: BlobRef
+    """Dense weights and every embedding row, at `base_version`."""
+    base_version: int
+    deltas: tuple[BlobRef, ...] = ()
+    """Dense weights and touched rows of each later version, oldest first."""
+    learned: dict[str, int] = {}
+    """Partition -> sequence number of the last sample these weights learned from."""
+    num_samples: int = 0
+    metrics: dict[str, float] = {}
+
+
+_manifest = msgspec.json.Decoder(Manifest)
+
+
+class WeightStore:
+    """Publishes and fetches weights."""
+
+    def __init__(self, client: "redis.Redis[bytes]", prefix: str, *, keep_s: int = 3600) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._keep_s = keep_s
+        self._publish = script(client, "publish")
+
+    def open_epoch(self) -> int:
+        """Become the owner: an older owner's manifests are refused from the first one published under this epoch."""
+        return int(self._client.incr(self._keys.weights_epoch))
+
+    def put(self, name: str, blob: bytes) -> BlobRef:
+        """Store a blob and check that it reads back whole. Blobs out of use expire after `keep_s`."""
+        key = self._keys.blob(name)
+        self._client.set(key, blob)
+        ref = BlobRef(name, len(blob), sha256(blob).hexdigest())
+        self.get(ref)
+        return ref
+
+    def get(self, ref: BlobRef) -> bytes:
+        """Fetch a blob and verify it.
+
+        Raises:
+            WeightsError: the blob is gone, or its hash is not the manifest's.
+        """
+        blob = self._client.get(self._keys.blob(ref.name))
+        if blob is None:
+            raise WeightsError(f"weights blob {ref.name!r} is gone from Redis; load the newest manifest")
+        if sha256(blob).hexdigest() != ref.sha256:
+            raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
+        return bytes(blob)
+
+    def retire(self, refs: tuple[BlobRef, ...]) -> None:
+        """Let blobs that no new manifest names expire; a scorer that is still loading them has time to finish."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for ref in refs:
+                pipe.expire(self._keys.blob(ref.name), self._keep_s)
+            pipe.execute()
+
+    def publish(self, manifest: Manifest) -> bool:
+        """Put a manifest in force; False if a newer version or owner is there already."""
+        done = self._publish(
+            keys=[self._keys.manifest],
+            args=[msgspec.json.encode(manifest), manifest.version, manifest.epoch, self._keys.weights_channel],
+        )
+        return bool(done)
+
+    def latest(self) -> Manifest | None:
+        """The manifest in force."""
+        found = self._client.get(self._keys.manifest)
+        return _manifest.decode(found) if found is not None else None

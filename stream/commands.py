@@ -1,0 +1,132 @@
+"""Commands of the stream package: roles, topics, settings, doctor."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls
+
+RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints, predictions and logs.")]
+
+_RESTART_PAUSE_S = 2.0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("coldstream").setLevel(logging.INFO)
+
+
+def worker(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
+    """Run one worker: Kafka -> counts, label join, outbox. Start as many as there are partitions."""
+    from stream.topics import ensure_topics
+    from stream.worker import run_worker
+
+    _log_to_stderr()
+    settings = need_urls(gather(config, overrides, kafka, redis), "worker")
+    ensure_topics(settings.kafka)
+    run_worker(settings)
+
+
+def learner(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    run: RunFolder = Path("runs/learner"),
+) -> None:
+    """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder."""
+    from stream.learner_role import LearnerRole
+    from stream.settings import SettingsError
+
+    _log_to_stderr()
+    settings = gather(config, overrides, kafka, redis)
+    if not settings.redis.url:
+        raise SettingsError("redis.url is empty; `coldstream learner` attaches to a running Redis: give --redis")
+    LearnerRole(settings, run).run()
+
+
+def up(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    run: RunFolder = Path("runs/up"),
+) -> None:
+    """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
+    from state_store.client import connect
+    from stream.display import Display
+    from stream.roles import Role, servers
+    from stream.settings import SettingsError
+
+    settings = gather(config, overrides, kafka, redis)
+    if not settings.redis.url and (run / "checkpoints").exists():
+        raise SettingsError(
+            f"--run {run} holds checkpoints of an earlier run, whose state an embedded Redis does not have; "
+            "give another --run folder, or --redis with the Redis of that run"
+        )
+    console = Console(stderr=True)
+    with servers(settings) as live, Role("worker", live, run) as work, Role("learner", live, run) as learn:
+        console.print(f"kafka {live.kafka.url}   redis {live.redis.url}   run folder {run}   Ctrl-C stops")
+        with Display(live, connect(live.redis), console) as display:
+            try:
+                while True:
+                    for role in (work, learn):
+                        if not role.is_running:
+                            console.print(f"the {role.name} ended; starting it again (its log: {role.log})")
+                            time.sleep(_RESTART_PAUSE_S)
+                            role.start()
+                    display.refresh()
+                    time.sleep(0.5)
+            except KeyboardInterrupt:
+                console.print("stopping")
+
+
+def topics(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, as_json: AsJson = False) -> None:
+    """Make the topics that are missing, and show them."""
+    from stream.settings import SettingsError
+    from stream.topics import ensure_topics
+
+    settings = gather(config, overrides, kafka)
+    if not settings.kafka.url:
+        raise SettingsError("kafka.url is empty; give --kafka HOST:PORT")
+    found = ensure_topics(settings.kafka)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for name, partitions in found.items():
+        print(f"{name}  {partitions} partition(s)")
+
+
+def settings(
+    config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None
+) -> None:
+    """Print the effective settings as JSON, passwords masked."""
+    print(msgspec.json.format(msgspec.json.encode(gather(config, overrides, kafka, redis).masked())).decode())
+
+
+def doctor(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check packages, Redis, broker, topics, state and weights, and say what is wrong."""
+    from stream.doctor import examine
+
+    findings = list(examine(gather(config, overrides, kafka, redis)))
+    if as_json:
+        print(msgspec.json.encode({"ok": all(f.ok for f in findings), "findings": findings}).decode())
+    else:
+        table = Table(box=None, show_header=False)
+        for finding in findings:
+            table.add_row("[green]ok[/]" if finding.ok else "[red]bad[/]", finding.subject, finding.detail)
+        Console().print(table)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,115 @@
+"""`coldstream doctor`: what is there, what is missing, in plain words."""
+
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+
+from state_store.client import connect, masked_url
+from state_store.embedded import find_redis_server
+from state_store.errors import OperatorError
+from state_store.states import StateStore
+from stream.broker import find_tansu
+from stream.learner_role import read_status
+from stream.settings import Settings
+from stream.topics import describe_topics
+
+PACKAGES = (
+    "torch", "faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "redis", "hiredis", "msgspec", "safetensors",
+    "polars", "river", "numpy",
+)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the report."""
+
+    subject: str
+    ok: bool
+    detail: str
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what the pipeline stands on."""
+    found = {"python": platform.python_version()}
+    for package in ("coldstream", *PACKAGES):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Check packages, Redis, broker, topics, state and weights, in that order."""
+    found = versions()
+    missing = [name for name, v in found.items() if v == "missing"]
+    yield Finding("packages", not missing, f"missing: {missing}" if missing else f"torch {found['torch']}, "
+                  f"faust-streaming {found['faust-streaming']}, kafka-python {found['kafka-python']}, redis {found['redis']}")
+    if not settings.redis.url:
+        yield _embedded("redis", find_redis_server)
+    else:
+        yield from _redis(settings)
+    if not settings.kafka.url:
+        yield _embedded("kafka", find_tansu)
+    else:
+        yield from _kafka(settings)
+
+
+def _embedded(name: str, find: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, f"no URL given; the embedded one is {find()}")
+    except OperatorError as exc:
+        return Finding(name, False, str(exc))
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    try:
+        client = connect(settings.redis)
+    except OperatorError as exc:
+        yield Finding("redis", False, str(exc))
+        return
+    number = client.info("server")["redis_version"]
+    new_enough = tuple(int(x) for x in str(number).split(".")[:2]) >= (6, 2)
+    yield Finding("redis", new_enough, f"{masked_url(settings.redis.url)} answers, version {number} (6.2 or newer needed)")
+    policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    yield Finding(
+        "redis eviction", policy == "noeviction",
+        f"maxmemory-policy is {policy}"
+        + ("" if policy == "noeviction" else "; Redis would drop counters and samples when full: set noeviction"),
+    )
+    store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+    counts = store.fence_counts(range(settings.kafka.partitions))
+    yield Finding("state", True, ", ".join(f"{k} {v}" for k, v in sorted(counts.items())) or "empty: nothing ingested yet")
+    gap = counts.get("gap", 0)
+    if gap:
+        yield Finding("gaps", False, f"{gap} records were gone from the log before they were read; lengthen its retention")
+    status = read_status(client, settings.redis.prefix)
+    yield Finding(
+        "weights", status is not None and not status.held_back,
+        "no learner has reported yet; start one with `coldstream learner`" if status is None
+        else f"held back: {status.held_back}" if status.held_back
+        else f"version {status.version}, {status.num_trained} samples learned",
+    )
+
+
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    try:
+        topics = describe_topics(settings.kafka)
+    except OperatorError as exc:
+        yield Finding("kafka", False, str(exc))
+        return
+    yield Finding("kafka", True, f"{settings.kafka.url} answers")
+    for topic in settings.topics:
+        n = topics.get(topic)
+        yield Finding(
+            f"topic {topic}", n == settings.kafka.partitions,
+            "missing; make it with `coldstream topics`" if n is None
+            else f"{n} partitions" + ("" if n == settings.kafka.partitions
+                                      else f", but kafka.partitions is {settings.kafka.partitions}; make them equal"),
+        )
+    for topic in (settings.kafka.dead_letter, settings.kafka.weights):
+        yield Finding(
+            f"topic {topic}", topic in topics,
+            "there" if topic in topics else "missing; make it with `coldstream topics`",
+        )

@@ -1,0 +1,97 @@
+"""Events as they stand in Kafka, and their decoding. One event per record, JSON or msgpack, told apart by first byte.
+
+A tagged union on `type`. Unknown keys are ignored; a missing or mistyped one is named in the error. Event time `ts` is
+integer UTC milliseconds.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+Id = Annotated[str, Meta(min_length=1, max_length=256)]
+EventTime = Annotated[int, Meta(ge=0, le=2**53)]
+RawFeature = None | bool | str | int | float | list[str | int]
+
+MAX_EVENT_BYTES = 1 << 20
+"""A record longer than this is a dead letter."""
+
+MAX_RECORD_BYTES = 16 << 20
+"""Longest record that the dead-letter topic takes, and that workers send."""
+
+
+class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):
+    """An item was shown to a user. Keyed by `user_id`."""
+
+    imp_id: Id
+    """Unique per impression; a retry carries the same one."""
+    user_id: Id
+    item_id: Id
+    ts: EventTime
+    features: dict[str, RawFeature] = {}
+    """Values of the declared fields, by name, as they were when the item was shown."""
+
+
+class Feedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback"):
+    """A user acted on an impression. Keyed by `user_id`, so that it lies in its impression's partition."""
+
+    imp_id: Id
+    user_id: Id
+    item_id: Id
+    action: Id
+    ts: EventTime
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
+    """A producer's word that event time has come to `ts` in this partition of this topic (a punctuation)."""
+
+    ts: EventTime
+
+
+Event = Impression | Feedback | Heartbeat
+
+_json = msgspec.json.Decoder(Event)
+_msgpack = msgspec.msgpack.Decoder(Event)
+
+
+class MalformedEventError(ValueError):
+    """A record that is no event; the message says why."""
+
+
+def decode_event(value: bytes | None) -> Event:
+    """Decode one record's value.
+
+    Raises:
+        MalformedEventError: no value, too long, not JSON or msgpack, or not of an event's form.
+
+    >>> decode_event(b'{"type":"heartbeat","ts":5}')
+    Heartbeat(ts=5)
+    >>> decode_event(b'{"type":"feedback","imp_id":"a","user_id":1,"item_id":"i","action":"like","ts":5}')
+    Traceback (most recent call last):
+    stream.events.MalformedEventError: Expected `str`, got `int` - at `$.user_id`
+    """
+    if not value:
+        raise MalformedEventError("empty value")
+    if len(value) > MAX_EVENT_BYTES:
+        raise MalformedEventError(f"{len(value)} bytes, at most {MAX_EVENT_BYTES} are allowed")
+    try:
+        # A msgpack map starts with 0x80..0x8f, 0xde or 0xdf; no JSON text does.
+        return _msgpack.decode(value) if value[0] >= 0x80 else _json.decode(value)
+    except msgspec.MsgspecError as exc:
+        raise MalformedEventError(str(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise MalformedEventError(f"not UTF-8: {exc.reason} at byte {exc.start}") from exc
+    except RecursionError as exc:
+        raise MalformedEventError("nested too deeply") from exc
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode_event(event: Event) -> bytes:
+    """Encode as JSON.
+
+    >>> encode_event(Heartbeat(ts=5))
+    b'{"type":"heartbeat","ts":5}'
+    """
+    return _encoder.encode(event)

@@ -1,0 +1,173 @@
+"""The learner role: one process that trains, checkpoints and publishes on timers."""
+
+import logging
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+import redis
+import torch
+
+from learner.checkpoint import read_latest, write_checkpoint
+from learner.learner import Learner
+from state_store.client import connect
+from state_store.keys import Keys
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from state_store.weights import WeightStore
+from stream.prediction_log import PredictionLog
+from stream.publisher import Publisher
+from stream.settings import Settings
+from stream.trainer import Trainer, TrainerState
+
+log = logging.getLogger("coldstream.learner")
+
+_IDLE_S = 0.01
+_PARTIAL_AFTER_S = 0.2
+_REPORT_EVERY_S = 0.25
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class LearnerStatus(msgspec.Struct, frozen=True):
+    """The learner's progress, as it stands in Redis for whoever watches; a figure not known yet is None."""
+
+    time_ms: int
+    num_trained: int
+    num_by_kind: list[int]
+    cursor: dict[str, int]
+    version: int
+    published_ms: int
+    held_back: str
+    auc: float | None
+    log_loss: float | None
+    calibration: float | None
+    freshness_p50_s: float | None
+    freshness_p99_s: float | None
+    rows: int
+
+
+class LearnerRole:
+    """Owns the model: resumes, trains, checkpoints, publishes.
+
+    Args:
+        settings: effective settings; `redis.url` is set.
+        folder: where checkpoints and the prediction log lie.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        torch.set_num_threads(settings.learner.num_threads)
+        self._settings = settings
+        self._checkpoints = folder / "checkpoints"
+        self._client = connect(settings.redis)
+        self._keys = Keys(settings.redis.prefix)
+        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
+        store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._publisher = Publisher(
+            WeightStore(self._client, settings.redis.prefix), store, settings.publish, settings.kafka.partitions
+        )
+        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
+        self._number = 0
+        self._published_ms = 0
+        self._trained_at_checkpoint = -1
+        self._stop = False
+        self.trainer = self._resume()
+
+    def _resume(self) -> Trainer:
+        settings = self._settings
+        learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        found = read_latest(self._checkpoints)
+        state = None
+        if found is not None:
+            learner.restore(found.tensors, found.meta["learner"])
+            state = msgspec.convert(found.meta["trainer"], TrainerState, strict=False)
+            self._number = int(found.meta["number"])
+            log.info("resumed from %s: %d samples", found.path, learner.num_samples)
+        self._log.rewind(self._number)
+        return Trainer(learner, self._outbox, self._log, state)
+
+    # One round --------------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> None:
+        """Make everything learned so far durable, then trim the outbox behind it."""
+        trainer = self.trainer
+        if trainer.num_trained == self._trained_at_checkpoint:
+            return
+        number = self._number + 1
+        trainer.learner.evict_stale()
+        tensors, meta = trainer.learner.state()
+        self._log.flush(number)
+        write_checkpoint(
+            self._checkpoints, number, tensors,
+            {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
+        )
+        self._number, self._trained_at_checkpoint = number, trainer.num_trained
+        self._outbox.trim(trainer.cursor)
+
+    def publish(self) -> None:
+        """Publish the weights, if the gate lets them through."""
+        trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
+        manifest = self._publisher.publish(
+            trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), now_ms
+        )
+        if manifest is None:
+            log.warning("weights held back: %s", self._publisher.held_back)
+            return
+        self._published_ms = time.time_ns() // 1_000_000
+        trainer.published(manifest.version, self._published_ms)
+
+    def report(self) -> None:
+        """Leave progress in Redis."""
+        trainer, recent = self.trainer, self.trainer.recent.compute()
+        self._outbox.report_learned(trainer.cursor)
+        status = LearnerStatus(
+            time_ms=time.time_ns() // 1_000_000, num_trained=trainer.num_trained, num_by_kind=trainer.num_by_kind,
+            cursor={str(p): seq for p, seq in trainer.cursor.items()}, version=self._publisher.version,
+            published_ms=self._published_ms, held_back=self._publisher.held_back, **recent,
+            freshness_p50_s=trainer.freshness.quantile(0.5), freshness_p99_s=trainer.freshness.quantile(0.99),
+            rows=len(trainer.learner.table),
+        )
+        self._client.set(self._keys.learner_status, msgspec.json.encode(status))
+
+    # The loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train until SIGTERM or SIGINT; then checkpoint and publish once more."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        settings = self._settings.publish
+        now = time.monotonic()
+        due = {self.publish: now + settings.interval_s, self.checkpoint: now + settings.checkpoint_s, self.report: now}
+        every = {
+            self.publish: settings.interval_s, self.checkpoint: settings.checkpoint_s, self.report: _REPORT_EVERY_S,
+        }
+        last_step, failures = now, 0
+        while not self._stop:
+            try:
+                now = time.monotonic()
+                if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S):
+                    last_step = now
+                else:
+                    time.sleep(_IDLE_S)
+                for task, at in due.items():
+                    if now >= at:
+                        task()
+                        due[task] = time.monotonic() + every[task]
+                failures = 0
+            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as exc:
+                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+                log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
+                failures += 1
+                time.sleep(pause)
+        self.checkpoint()
+        self.publish()
+        self.report()
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+
+def read_status(client: "redis.Redis[bytes]", prefix: str) -> LearnerStatus | None:
+    """The learner's newest report."""
+    found = client.get(Keys(prefix).learner_status)
+    return msgspec.json.decode(found, type=LearnerStatus, strict=False) if found is not None else None

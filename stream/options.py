@@ -1,0 +1,39 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stream.settings import Settings, SettingsError, load_settings
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file with settings.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as in learner.micro_batch=32; may be repeated.")
+]
+KafkaUrl = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT[,HOST:PORT]; default: an embedded broker.")]
+RedisUrl = Annotated[str | None, typer.Option("--redis", help="redis://HOST:PORT/DB; default: an embedded Redis.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line on stdout.")]
+
+
+def gather(
+    config: Path | None, overrides: list[str] | None, kafka: str | None = None, redis: str | None = None
+) -> Settings:
+    """Effective settings of a command."""
+    given = list(overrides or [])
+    if kafka is not None:
+        given.append(f"kafka.url={kafka!r}")
+    if redis is not None:
+        given.append(f"redis.url={redis!r}")
+    return load_settings(config, overrides=given)
+
+
+def need_urls(settings: Settings, command: str) -> Settings:
+    """For roles that attach to servers that run already."""
+    for section, url in (("kafka", settings.kafka.url), ("redis", settings.redis.url)):
+        if not url:
+            raise SettingsError(
+                f"{section}.url is empty; `coldstream {command}` attaches to running servers: give --{section}, or use "
+                "`coldstream up`, which brings its own"
+            )
+    return settings

@@ -1,0 +1,91 @@
+"""The log of predictions made before learning: one Parquet file per checkpoint.
+
+A file is complete before its checkpoint is, and files newer than the checkpoint that a learner resumes from are removed:
+so the log holds each trained sample exactly once, whatever was killed in between.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from learner.sample import Sample, SampleKind
+
+_SCHEMA = {
+    "imp_id": pl.String, "user_id": pl.String, "item_id": pl.String, "ts": pl.Int64, "kind": pl.Int8, "label": pl.Int8,
+    "prediction": pl.Float32, "baseline": pl.Float32, "user_impressions": pl.Int32, "item_impressions": pl.Int32,
+    "version": pl.Int32,
+}
+_PRIOR_WEIGHT = 5.0
+
+
+def item_mean_baseline(samples: Sequence[Sample], prior: float = 0.5) -> np.ndarray:
+    """Popularity baseline: the item's mean label as of the impression, shrunk to `prior` by five pseudo-impressions.
+
+    It uses the item's counts that the sample carries: impressions, and the first action's count.
+    """
+    counts = np.array([s.state.item_counts[:2] for s in samples], np.float32)
+    means: np.ndarray = (counts[:, 1] + _PRIOR_WEIGHT * prior) / (counts[:, 0] + _PRIOR_WEIGHT)
+    return np.minimum(means, 1.0)
+
+
+class PredictionLog:
+    """Collects predictions and writes them out in numbered files.
+
+    Args:
+        folder: where the files lie.
+        keep: newest files kept.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._rows: list[tuple[object, ...]] = []
+
+    def append(self, samples: Sequence[Sample], predictions: np.ndarray, version: int) -> None:
+        """Take the predictions of one micro-batch in."""
+        baselines = item_mean_baseline(samples).tolist()
+        self._rows.extend(
+            (
+                s.core.imp_id, s.core.user_id, s.core.item_id, s.core.ts, int(s.kind), s.label, p, b,
+                s.state.user_counts[0], s.state.item_counts[0], version,
+            )
+            for s, p, b in zip(samples, predictions.tolist(), baselines, strict=True)
+        )
+
+    def flush(self, number: int) -> None:
+        """Write what was collected as file `number`; also when it is nothing."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        frame = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
+        path = self._folder / f"{number:012d}.parquet"
+        temporary = path.with_suffix(".part")
+        frame.write_parquet(temporary)
+        temporary.rename(path)
+        self._rows = []
+        for old in sorted(self._folder.glob("*.parquet"))[: -self._keep]:
+            old.unlink()
+
+    def rewind(self, number: int) -> None:
+        """Forget everything behind checkpoint `number`."""
+        self._rows = []
+        for path in self._folder.glob("*.parquet"):
+            if int(path.stem) > number:
+                path.unlink()
+
+
+def read_predictions(folder: Path) -> pl.DataFrame:
+    """The whole log, in the order of training."""
+    files = sorted(folder.glob("*.parquet"))
+    return pl.concat([pl.read_parquet(path) for path in files]) if files else pl.DataFrame(schema=_SCHEMA)
+
+
+def matured(predictions: pl.DataFrame) -> pl.DataFrame:
+    """One row per impression, with the prediction of its base sample and its final label.
+
+    A correction makes the label of its negative 1: metrics are taken on matured labels only.
+    """
+    is_correction = pl.col("kind") == int(SampleKind.CORRECTION)
+    corrected = predictions.filter(is_correction).select("imp_id", corrected=pl.lit(1, pl.Int8))
+    base = predictions.filter(~is_correction).join(corrected, on="imp_id", how="left", maintain_order="left")
+    return base.with_columns(label=pl.coalesce("corrected", "label")).drop("corrected")

@@ -1,0 +1,135 @@
+"""Roles as child processes, and the servers they need."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from state_store.embedded import EmbeddedRedis, die_with_parent
+from state_store.errors import OperatorError
+from stream.broker import EmbeddedBroker
+from stream.settings import ENV_PREFIX, Settings
+from stream.topics import ensure_topics
+
+_STOP_TIMEOUT_S = 20.0
+_TAIL_LINES = 8
+
+
+class RoleDiedError(OperatorError):
+    """A worker or learner process ended on its own."""
+
+
+@contextmanager
+def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", "")) -> Iterator[Settings]:
+    """Start what no URL is given for; yields settings with both URLs set, and the topics made."""
+    with ExitStack() as stack:
+        if not settings.redis.url:
+            url = stack.enter_context(EmbeddedRedis(options=redis_options)).url
+            settings = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, url=url))
+        if not settings.kafka.url:
+            url = stack.enter_context(EmbeddedBroker()).url
+            settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=url))
+        ensure_topics(settings.kafka)
+        yield settings
+
+
+class Role:
+    """One role in a process of its own, which ends with this process.
+
+    Args:
+        name: `worker` or `learner`.
+        settings: effective settings, with URLs.
+        folder: run folder; the role's log is `<name>.log` in it.
+    """
+
+    def __init__(self, name: str, settings: Settings, folder: Path) -> None:
+        self.name = name
+        self._settings = settings
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config: Path | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the role's output goes."""
+        return self._folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> "Role":
+        """Start the process."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Settings hold secrets: a file that only this user can read, not arguments that every user can list.
+        self._forget_config()
+        handle, config = tempfile.mkstemp(prefix="coldstream-", suffix=".json")
+        with os.fdopen(handle, "wb") as f:
+            f.write(msgspec.json.encode(self._settings))
+        self._config = Path(config)
+        arguments = ["--run", str(self._folder)] if self.name == "learner" else []
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "stream.cli", self.name, "--config", config, *arguments],
+                stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+        return self
+
+    def check(self) -> None:
+        """Raise if the process has ended.
+
+        Raises:
+            RoleDiedError: with the last lines of its log.
+        """
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+            raise RoleDiedError(f"the {self.name} ended with status {status}; its log, {self.log}, ends with:\n{tail}")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for a graceful end."""
+        self._forget_config()
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _forget_config(self) -> None:
+        if self._config is not None:
+            self._config.unlink(missing_ok=True)
+            self._config = None
+
+    def __enter__(self) -> "Role":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

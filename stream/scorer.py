@@ -1,0 +1,100 @@
+"""Scoring: the newest verified weights, and state read from Redis as of now."""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import redis
+
+from learner.sample import Core, Sample, SampleKind, State
+from learner.snapshot import ServingModel
+from state_store.errors import OperatorError
+from state_store.states import StateStore
+from state_store.weights import Manifest, WeightStore
+from stream.events import RawFeature
+from stream.features import FeatureExtractor
+from stream.partitioning import partition_of
+from stream.settings import Settings
+
+
+class NoWeightsError(OperatorError):
+    """Nothing has been published yet."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An item to score, with the features an impression of it would carry."""
+
+    item_id: str
+    features: Mapping[str, RawFeature] = {}
+
+
+class Scorer:
+    """Scores items for a user with y_adapt (AdaF2M2, eq. 4).
+
+    Args:
+        settings: those of the learner that publishes.
+        client: Redis.
+
+    A snapshot is swapped in whole under a lock; blobs are verified against the manifest's hashes before.
+    """
+
+    def __init__(self, settings: Settings, client: "redis.Redis[bytes]") -> None:
+        self._settings = settings
+        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._weights = WeightStore(client, settings.redis.prefix)
+        self._extract = FeatureExtractor(settings.fields).extract
+        self._lock = threading.Lock()
+        self._model: ServingModel | None = None
+        self.manifest: Manifest | None = None
+
+    def refresh(self) -> bool:
+        """Load the newest weights if there are newer ones; returns whether it did.
+
+        Raises:
+            WeightsError: a blob is missing or damaged; the weights in use stay.
+        """
+        newest = self._weights.latest()
+        held = self.manifest
+        if newest is None or (held is not None and newest.version == held.version):
+            return False
+        follows = held is not None and held.base == newest.base and newest.deltas[: len(held.deltas)] == held.deltas
+        refs = newest.deltas[len(held.deltas) :] if follows and held else (newest.base, *newest.deltas)
+        blobs = [self._weights.get(ref) for ref in refs]
+        settings = self._settings
+        with self._lock:
+            model = self._model
+            if model is None or not follows:
+                model = ServingModel(settings.model, settings.fields, len(settings.actions.names))
+            for blob in blobs:
+                model.load(blob)
+            self._model, self.manifest = model, newest
+        return True
+
+    def score(
+        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+    ) -> np.ndarray:
+        """Probability of a positive label per candidate, shape (len(candidates),).
+
+        Raises:
+            NoWeightsError: `refresh` has found no weights so far.
+        """
+        if self._model is None and not self.refresh():
+            raise NoWeightsError("no weights are published yet; start a learner and wait for its first publish")
+        partition = partition_of(user_id, self._settings.kafka.partitions)
+        user = self._store.read_user(partition, user_id)
+        items = self._store.read_items(partition, [c.item_id for c in candidates])
+        samples = [
+            Sample(
+                SampleKind.NEGATIVE, 0, -1,
+                Core("", user_id, c.item_id, 0, 0, self._extract({**user_features, **c.features})),
+                State(
+                    list(user.counts), user.norm, user.norm_version, user.first_ts, list(item.counts), item.norm,
+                    item.norm_version,
+                ),
+            )
+            for c, item in zip(candidates, items, strict=True)
+        ]
+        with self._lock:
+            assert self._model is not None
+            return self._model.predict_many(samples)

@@ -1,0 +1,210 @@
+"""All settings, and where they come from: defaults < TOML file < environment < `--set`."""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from state_store.client import masked_url
+from state_store.config import ActionSettings, JoinSettings, RedisSettings
+from state_store.errors import OperatorError
+
+PositiveInt = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+ENV_PREFIX = "COLDSTREAM_"
+
+
+class SettingsError(OperatorError):
+    """A setting is unknown or out of bounds."""
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker and its topics."""
+
+    url: str = ""
+    """`host:port[,host:port]`; empty: an embedded broker, in memory."""
+    impressions: TopicName = "impressions"
+    feedback: TopicName = "feedback"
+    dead_letter: TopicName = "dead-letter"
+    weights: TopicName = "weights"
+    partitions: PositiveInt = 4
+    """Of impressions and feedback alike; fixed once the topics exist."""
+    replication: PositiveInt = 1
+    group: Annotated[str, Meta(min_length=1)] = "coldstream"
+    """Consumer group of the workers."""
+
+
+class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what counts as an event."""
+
+    min_ts_ms: Annotated[int, Meta(ge=0)] = 631_152_000_000
+    """Earlier event times (default: before 1990) are malformed."""
+    max_ahead_ms: PositiveInt = 86_400_000
+    """So are event times this far ahead of the wall clock."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Faust worker."""
+
+    batch: Annotated[int, Meta(gt=0, le=4096)] = 256
+    """Most records in one call to Redis."""
+    outbox_high_water: PositiveInt = 20_000
+    """Samples in one partition's outbox at which the worker waits for the learner."""
+    idle_after_ms: Annotated[int, Meta(ge=0)] = 10_000
+    """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
+    roll_up_s: PositiveFloat = 1.0
+    """How often item counts are exchanged between partitions."""
+
+
+class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights and checkpoints."""
+
+    interval_s: PositiveFloat = 2.0
+    """Weights are published this often, whether or not samples came."""
+    full_every: PositiveInt = 20
+    """Every n-th version is a full snapshot; those between carry touched rows only."""
+    max_log_loss_rise: PositiveFloat = 0.25
+    """No publish while the recent log-loss exceeds that of the last publish by more than this."""
+    checkpoint_s: PositiveFloat = 10.0
+    """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
+    keep_prediction_files: PositiveInt = 20_000
+    """Files of the prediction log kept; one is written with each checkpoint."""
+
+
+_MOVIELENS_FIELDS = (
+    FieldSettings("user_id", "user", "id", state=True),
+    FieldSettings("gender", "user", "categorical"),
+    FieldSettings("age", "user", "categorical"),
+    FieldSettings("occupation", "user", "categorical"),
+    FieldSettings("item_id", "item", "id", state=True),
+    FieldSettings("title", "item", "multi"),
+    FieldSettings("year", "item", "categorical"),
+    FieldSettings("genres", "item", "multi"),
+)
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every setting of the pipeline; each part gets its own section."""
+
+    fields: tuple[FieldSettings, ...] = _MOVIELENS_FIELDS
+    """The fields of a sample; a new data set is a new list here, not code."""
+    actions: ActionSettings = ActionSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    events: EventSettings = EventSettings()
+    join: JoinSettings = JoinSettings()
+    worker: WorkerSettings = WorkerSettings()
+    model: ModelSettings = ModelSettings()
+    learner: LearnerSettings = LearnerSettings()
+    publish: PublishSettings = PublishSettings()
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        for required in ("user_id", "item_id"):
+            if required not in names:
+                raise ValueError(f"fields: {required!r} is missing; it must be declared with kind 'id'")
+        if len(set(names)) != len(names):
+            raise ValueError(f"fields: a name is declared twice: {names}")
+        if not any(field.state for field in self.fields):
+            raise ValueError("fields: none has state = true; the adapter needs at least one")
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        """The two input topics, impressions first."""
+        return self.kafka.impressions, self.kafka.feedback
+
+    def masked(self) -> dict[str, Any]:
+        """The effective values, passwords hidden."""
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        values["redis"]["url"] = masked_url(self.redis.url)
+        return values
+
+
+def load_settings(
+    file: Path | None = None, environment: Mapping[str, str] | None = None, overrides: Iterable[str] = ()
+) -> Settings:
+    """Merge the sources; an unknown key fails, whatever its source.
+
+    Args:
+        file: TOML, or JSON if its suffix says so.
+        environment: `COLDSTREAM_LEARNER__MICRO_BATCH=64`; default: the process's.
+        overrides: `learner.micro_batch=64`; values are TOML, bare words are strings.
+
+    Raises:
+        SettingsError: names the setting, its value and what is allowed.
+
+    >>> load_settings(environment={}, overrides=["learner.micro_batch=32"]).learner.micro_batch
+    32
+    """
+    merged: dict[str, Any] = {}
+    if file is not None:
+        _merge(merged, _read(file))
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name.startswith(ENV_PREFIX):
+            _put(merged, name[len(ENV_PREFIX) :].lower().replace("__", "."), text, f"environment {name}")
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {override!r}: expected SECTION.NAME=VALUE, as in learner.micro_batch=64")
+        _put(merged, path.strip(), text, f"--set {override}")
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as exc:
+        raise SettingsError(_explain(str(exc), merged)) from exc
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        with file.open("rb") as f:
+            values: dict[str, Any] = json.load(f) if file.suffix == ".json" else tomllib.load(f)
+            return values
+    except OSError as exc:
+        raise SettingsError(f"--config {file}: cannot be read ({exc.strerror}); give the path of a TOML or JSON file") from exc
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"--config {file}: not valid TOML (or JSON, by its suffix): {exc}") from exc
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _put(into: dict[str, Any], path: str, text: str, source: str) -> None:
+    try:
+        value = tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, name = path.split(".")
+    for section in sections:
+        into = into.setdefault(section, {})
+        if not isinstance(into, dict):
+            raise SettingsError(f"{source}: {section!r} is a value, not a section")
+    into[name] = value
+
+
+def _explain(message: str, merged: Mapping[str, Any]) -> str:
+    """Add the offending value, or the known names, to msgspec's message."""
+    problem, _, where = message.partition(" - at `$")
+    path = where.rstrip("`").lstrip(".")
+    if "unknown field" in problem:
+        section: Any = Settings
+        for part in filter(None, path.split(".")):
+            section = section.__annotations__.get(part, section)
+        known = ", ".join(getattr(section, "__struct_fields__", ()))
+        unknown = problem.split("`")[1]
+        return f"unknown setting {'.'.join(filter(None, (path, unknown)))!r}; known here: {known}"
+    value: Any = merged
+    for part in filter(None, path.split(".")):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return f"setting {path or 'as given'}: {problem}" + (f", got {value!r}" if path and value is not None else "")

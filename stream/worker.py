@@ -1,0 +1,252 @@
+"""The worker role: a Faust app that feeds the ingest stage and keeps its house in order.
+
+The agent and the timers only wire stages. Stages block on Redis, so they run in one thread beside the event loop: calls
+stay in order, and rebalances are answered while Redis works.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import faust
+import msgspec
+import redis
+from faust.types import TP
+
+from state_store.client import connect
+from state_store.keys import Keys
+from state_store.records import Applied
+from state_store.states import StateStore
+from state_store.weights import WeightStore
+from stream.coalesce import CODEC, RecordBatch, coalescing_app
+from stream.events import MAX_RECORD_BYTES
+from stream.ingest import DeadLetter, Ingest, LogRecord, ZombieError
+from stream.relay import dead_letter_headers, relay_dead, unrelayed
+from stream.settings import Settings
+
+log = logging.getLogger("coldstream.worker")
+
+_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_HIGH_WATER_PAUSE_S = 0.02
+T = TypeVar("T")
+
+
+def now_ms() -> int:
+    """Wall clock, UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Worker:
+    """Feeds batches to the ingest stage, with retries, back-pressure and idle advance.
+
+    Args:
+        settings: effective settings; `redis.url` and `kafka.url` are set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._client = connect(settings.redis)
+        self._keys = Keys(settings.redis.prefix)
+        self.store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._weights = WeightStore(self._client, settings.redis.prefix)
+        self.ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self._bury)
+        self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self._announced = 0
+        self._fence: dict[TP, int] = {}
+        self._quiet_since: dict[TP, float] = {}
+        self.num_records = 0
+        self.waits = 0
+        self.app: faust.App = build_app(self)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # The hot path -----------------------------------------------------------------------------------------------
+
+    def start_offsets(self, assigned: Sequence[TP]) -> Mapping[TP, int]:
+        """Take the assigned partitions over and start behind their fences."""
+        partitions = sorted({tp.partition for tp in assigned if tp.topic in self.settings.topics})
+        fences = {p: self._retry(self.ingest.assign, p) for p in partitions}
+        self._fence = {TP(topic, p): offset for p, offsets in fences.items() for topic, offset in offsets.items()}
+        log.info("assigned partitions %s", partitions)
+        return {tp: self._fence[tp] + 1 for tp in assigned if tp in self._fence}
+
+    async def process(self, batch: RecordBatch) -> None:
+        """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            applied = await self._in_stage(self._apply, batch)
+        except ZombieError as exc:
+            # The partition has a new owner, which reads these records itself.
+            log.warning("%s", exc)
+            return
+        tp = TP(batch.topic, batch.partition)
+        self._fence[tp] = applied.offset
+        self._quiet_since.pop(tp, None)
+        self.num_records += len(batch.records)
+        while applied.backlog > self.settings.worker.outbox_high_water:
+            self.waits += 1
+            await asyncio.sleep(_HIGH_WATER_PAUSE_S)
+            applied = await self._in_stage(self._tick, batch.partition)
+
+    def _apply(self, batch: RecordBatch) -> Applied:
+        records = [LogRecord(r.offset, r.value, r.timestamp) for r in batch.records]
+        return self._retry(self.ingest.process, batch.topic, batch.partition, records, now_ms())
+
+    def _tick(self, partition: int) -> Applied:
+        return self._retry(self.ingest.tick, partition)
+
+    def _retry(self, call: Callable[..., T], *args: Any) -> T:
+        """Call until Redis answers: the partition waits, nothing is acknowledged, nothing is lost."""
+        attempt = 0
+        while True:
+            try:
+                return call(*args)
+            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as exc:
+                pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+                log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
+                attempt += 1
+                time.sleep(pause)
+
+    async def _in_stage(self, call: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._stage, call, *args)
+
+    def _bury(self, dead: Sequence[DeadLetter]) -> None:
+        """Write malformed records to the dead-letter topic; called from the stage's thread."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._send_dead(dead), self._loop).result()
+
+    async def _send_dead(self, dead: Sequence[DeadLetter]) -> None:
+        for letter in dead:
+            headers = dead_letter_headers(letter)
+            await self.app.producer.send_and_wait(
+                self.settings.kafka.dead_letter, None, letter.value, None, None, headers
+            )
+
+    # Timers -----------------------------------------------------------------------------------------------------
+
+    async def roll_up(self) -> None:
+        """Exchange item counts between partitions."""
+        await self._in_stage(
+            self._retry, self.store.roll_up_items, sorted(self.ingest.epochs), self.settings.kafka.partitions
+        )
+
+    async def relay(self) -> None:
+        """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""
+        producer, kafka = self.app.producer, self.settings.kafka
+        for partition in sorted(self.ingest.epochs):
+            entries = await self._in_stage(unrelayed, self._client, self._keys, partition)
+            for _, letter in entries:
+                await producer.send_and_wait(
+                    kafka.dead_letter, None, letter.value, None, None, dead_letter_headers(letter)
+                )
+            if entries:
+                await self._in_stage(relay_dead, self._client, self._keys, partition, [i for i, _ in entries])
+        manifest = await self._in_stage(self._weights.latest)
+        if manifest is not None and manifest.version > self._announced:
+            value = msgspec.json.encode(manifest)
+            await producer.send_and_wait(kafka.weights, self.settings.redis.prefix.encode(), value, None, None, None)
+            self._announced = manifest.version
+
+    async def advance_idle(self) -> None:
+        """Let live partitions that were read to their end move on by the wall clock."""
+        idle_after = self.settings.worker.idle_after_ms / 1000
+        now = time.monotonic()
+        for partition in sorted(self.ingest.epochs):
+            idle = []
+            for topic in self.settings.topics:
+                tp = TP(topic, partition)
+                if self.lag(tp) > 0:
+                    self._quiet_since.pop(tp, None)
+                elif idle_after and now - self._quiet_since.setdefault(tp, now) >= idle_after:
+                    idle.append(topic)
+            if idle and self.ingest.is_live(partition, now_ms(), self.settings.join.attribution_ms):
+                floor = now_ms() - int(idle_after * 1000) - self.settings.join.lateness_ms
+                await self._in_stage(self._tick_idle, partition, idle, floor if len(idle) == 2 else 0)
+
+    def _tick_idle(self, partition: int, idle: list[str], floor: int) -> None:
+        self._retry(lambda: self.ingest.tick(partition, idle_topics=idle, watermark_floor_ms=floor))
+
+    def lag(self, tp: TP) -> int:
+        """Records of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported)."""
+        consumer = self.app.consumer
+        highwater = consumer.highwater(tp) if tp in consumer.assignment() else None
+        return max(0, (highwater or 0) - 1 - self._fence.get(tp, -1))
+
+    async def report(self) -> None:
+        """Leave a progress report in Redis, for whoever watches."""
+        tps = [TP(topic, p) for p in sorted(self.ingest.epochs) for topic in self.settings.topics]
+        report = {
+            "time_ms": now_ms(),
+            "partitions": sorted(self.ingest.epochs),
+            "records": self.num_records,
+            "waits": self.waits,
+            "lag": {f"{tp.topic}/{tp.partition}": self.lag(tp) for tp in tps},
+        }
+        await self._in_stage(self._client.hset, self._keys.worker_status, self.name, msgspec.json.encode(report))
+
+
+def build_app(worker: Worker) -> faust.App:
+    """Wire the worker's stages to Faust: one agent on both topics, and timers."""
+    settings = worker.settings
+    app = coalescing_app(
+        settings.kafka.group,
+        settings.kafka.url,
+        settings.worker.batch,
+        worker.start_offsets,
+        datadir=tempfile.gettempdir(),
+        producer_max_request_size=MAX_RECORD_BYTES + (1 << 16),
+        consumer_max_fetch_size=4 << 20,
+    )
+    source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
+
+    @app.agent(source)  # type: ignore[untyped-decorator]
+    async def ingest_batches(stream: Any) -> None:
+        async for event in stream.events():
+            await fail_stop(worker.process(event.value))
+
+    for call, seconds in (
+        (worker.roll_up, settings.worker.roll_up_s),
+        (worker.relay, 1.0),
+        (worker.advance_idle, 1.0),
+        (worker.report, 0.5),
+    ):
+        app.timer(seconds)(_guarded(call))
+    return app
+
+
+async def fail_stop(step: Any) -> None:
+    """Run a step of the agent; what it cannot handle itself ends the process.
+
+    Faust would acknowledge the batch and go on, which would lose it. A process that ends loses nothing: its successor
+    starts at the fence.
+    """
+    try:
+        await step
+    except Exception:
+        log.critical("the worker stops: a batch could not be processed", exc_info=True)
+        os._exit(70)
+
+
+def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
+    """A timer whose failure is logged; the next round tries again."""
+
+    async def timer() -> None:
+        try:
+            await call()
+        except (redis.RedisError, faust.exc.FaustError, OSError) as exc:
+            log.warning("%s failed: %s", call.__name__, exc)
+
+    timer.__name__ = call.__name__
+    return timer
+
+
+def run_worker(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    worker = Worker(settings)
+    faust.Worker(worker.app, loglevel="WARNING", redirect_stdouts=False).execute_from_commandline()
