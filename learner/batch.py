@@ -67,7 +67,13 @@ class Collator:
             for f, field in enumerate(self._fields):
                 offsets.append(len(rows))
                 kind = field.kind
-                value = core.user_id if field.name == "user_id" else core.item_id if field.name == "item_id" else next(values)
+                value = (
+                    core.user_id
+                    if field.name == "user_id"
+                    else core.item_id
+                    if field.name == "item_id"
+                    else next(values)
+                )
                 if value is None:
                     continue
                 if kind == "multi":

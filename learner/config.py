@@ -37,6 +37,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Widths of the deep part, beside the cross layers."""
     wide: bool = True
     """Add a first-order weight per feature."""
+    rates: bool = True
+    """Add the log-odds of the as-of action rates of user and item (`learner.rates`)."""
+    rate_weight: float = 0.5
+    """Initial weight of each rate."""
     adapter: bool = True
     """Weigh fields by the state of user and item (AdaF2M2 3.4)."""
     adapter_hidden: NonNegativeInt = 64
@@ -87,5 +91,5 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.max_micro_batch < self.micro_batch:
             raise ValueError(
-                f"learner.max_micro_batch must be >= learner.micro_batch ({self.micro_batch}), got {self.max_micro_batch}"
+                f"learner.max_micro_batch must be >= learner.micro_batch, {self.micro_batch}; got {self.max_micro_batch}"
             )

@@ -62,8 +62,7 @@ class EmbeddingTable:
             row = self._admit(field, key)
             if row == NO_ROW:
                 return row
-        if ts > self.last_ts_R[row]:
-            self.last_ts_R[row] = ts
+        self.last_ts_R[row] = max(self.last_ts_R[row], ts)
         return row
 
     def _admit(self, field: int, key: str) -> int:
@@ -149,7 +148,8 @@ class EmbeddingTable:
 
     def norms(self, rows: np.ndarray) -> np.ndarray:
         """L2 norms of rows' embeddings, without the wide weight."""
-        return self.values_RD[torch.from_numpy(rows), : self.dim].norm(dim=1).numpy()
+        norms: np.ndarray = self.values_RD[torch.from_numpy(rows), : self.dim].norm(dim=1).numpy()
+        return norms
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Tensors and metadata of a checkpoint."""

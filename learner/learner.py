@@ -40,7 +40,10 @@ class Learner:
         self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
         self._init_rng = torch.Generator().manual_seed(learning.seed + 2)
         self.table = EmbeddingTable(
-            [field.min_count for field in fields], model.dim, learning.embedding_init, learning.embedding_lr,
+            [field.min_count for field in fields],
+            model.dim,
+            learning.embedding_init,
+            learning.embedding_lr,
             self._init_rng,
         )
         self._collate = Collator(fields, self.table, learning=True).collate
@@ -58,12 +61,13 @@ class Learner:
         self.dense.train()
         output = self.dense(rows_UD, batch, self._mask_rng)
         self._optimiser.zero_grad()
-        total_loss(output, batch.labels_B, self._model).backward()
+        loss = total_loss(output, batch.labels_B, self._model)
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         assert rows_UD.grad is not None
         self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad)
         self.num_samples += len(samples)
-        self.max_ts = max(self.max_ts, max(s.core.ts for s in samples))
+        self.max_ts = max(self.max_ts, *(s.core.ts for s in samples))
         return torch.sigmoid(output.main_B.detach()).numpy()
 
     @property

@@ -27,6 +27,7 @@ from learner.config import FieldSettings, ModelSettings
 from learner.feature_mask import FeatureMask
 from learner.models.dcnv2 import DCNv2
 from learner.models.fm import FM
+from learner.rates import RateTerms
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -62,12 +63,17 @@ class AdaF2M2(nn.Module):
         self.interaction = build_interaction(settings, num_fields)
         self.adapter = (
             StateAdapter(
-                num_fields, len(self._state_fields), num_counts, settings.dim, settings.adapter_hidden,
+                num_fields,
+                len(self._state_fields),
+                num_counts,
+                settings.dim,
+                settings.adapter_hidden,
                 settings.adapter_bias,
             )
             if settings.adapter
             else None
         )
+        self.rates = RateTerms(num_counts // 2 - 1, settings.rate_weight) if settings.rates else None
         self.mask = (
             FeatureMask(
                 num_fields, settings.dim, num_masks=settings.num_masks, low=settings.mask_low, high=settings.mask_high
@@ -97,15 +103,17 @@ class AdaF2M2(nn.Module):
                 id_BE = id_BE.detach()
             weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
             main_BFD = main_BFD * weight_BF.unsqueeze(-1)
-        B = len(batch)
+        first_B = self.rates(batch.counts_BC) if self.rates is not None else 0.0
         if self.mask is None or mask_generator is None:
-            main_B = self.interaction(main_BFD)
-            return Output(main_B + wide_BF.sum(1) if self.settings.wide else main_B, None, weight_BF)
+            return Output(self.interaction(main_BFD) + self._wide(wide_BF) + first_B, None, weight_BF)
+        B = len(batch)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
         logits = self.interaction(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]))
         main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
-        if self.settings.wide:
-            main_B = main_B + wide_BF.sum(1)
-            # A masked field is unknown to the first-order part, too.
-            masked_KB = masked_KB + (wide_BF * keep_KBF1.squeeze(-1)).sum(-1)
-        return Output(main_B, masked_KB, weight_BF)
+        # A masked field is unknown to the first-order part, too.
+        masked_wide_KB = self._wide(wide_BF * keep_KBF1.squeeze(-1))
+        return Output(main_B + self._wide(wide_BF) + first_B, masked_KB + masked_wide_KB + first_B, weight_BF)
+
+    def _wide(self, wide_BF: Tensor) -> Tensor | float:
+        """Sum of the first-order terms over fields."""
+        return wide_BF.sum(-1) if self.settings.wide else 0.0

@@ -32,7 +32,8 @@ def encode_snapshot(learner: Learner, rows: np.ndarray | None, evicted: Sequence
     tensors = {f"dense.{name}": value for name, value in learner.dense.state_dict().items()}
     tensors["rows.values"] = table.values_RD[torch.from_numpy(rows)]
     tensors["rows.ids"] = torch.frombuffer(bytearray(ids), dtype=torch.uint8)
-    return save(tensors)
+    blob: bytes = save(tensors)
+    return blob
 
 
 class ServingModel:

@@ -95,9 +95,7 @@ class Backtest:
         size = self._settings.worker.batch
         for (topic, partition), queue in sorted(queues.items()):
             for start in range(0, len(queue), size):
-                self._ingest.process(
-                    self._settings.topics[topic], partition, queue[start : start + size], self._now_ms
-                )
+                self._ingest.process(self._settings.topics[topic], partition, queue[start : start + size], self._now_ms)
         self.store.roll_up_items(self._partitions, len(self._partitions))
 
     def _maybe_publish(self) -> None:

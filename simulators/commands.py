@@ -46,8 +46,10 @@ def fetch(name: str, from_folder: From = None) -> None:
     if source != str(cache):
         movielens.save(files, cache)
     print(f"source: {source}")
-    print(f"checked: {movielens.NUM_RATINGS:,} ratings, {movielens.NUM_USERS:,} users, {movielens.NUM_MOVIES:,} movies; "
-          + ("ratings.dat is the original, byte for byte" if original else "same counts, but not the original file"))
+    print(
+        f"checked: {movielens.NUM_RATINGS:,} ratings, {movielens.NUM_USERS:,} users, {movielens.NUM_MOVIES:,} movies; "
+        + ("ratings.dat is the original, byte for byte" if original else "same counts, but not the original file")
+    )
     print(f"licence: {movielens.LICENCE}")
     print(f"kept in: {cache}")
 
@@ -242,7 +244,8 @@ def bench(
     known = sorted(path.stem for path in folder.glob("*.py"))
     if name not in known:
         raise UsageError(
-            f"benchmark {name!r} is unknown; known: {', '.join(known)}" if known
+            f"benchmark {name!r} is unknown; known: {', '.join(known)}"
+            if known
             else f"benchmarks come with the source checkout, and {folder} is not there"
         )
     sys.argv = [f"coldstream bench {name}", *context.args]

@@ -114,8 +114,9 @@ class Demo:
         status = self._console.status("starting worker and learner")
         with status:
             self._wait(
-                lambda: (self._owned() >= set(self._partitions) and read_status(self._client, self._prefix) is not None),
-                (worker, learner), "the worker to join its group and the learner to start",
+                lambda: self._owned() >= set(self._partitions) and read_status(self._client, self._prefix) is not None,
+                (worker, learner),
+                "the worker to join its group and the learner to start",
             )
 
     def _owned(self) -> set[int]:
@@ -140,9 +141,7 @@ class Demo:
 
     def _in_flight(self, sent: int) -> int:
         """Events written and not applied, and samples joined and not learned."""
-        applied = sum(
-            offset + 1 for p in self._partitions for offset in self._store.fence_offsets(p).values()
-        )
+        applied = sum(offset + 1 for p in self._partitions for offset in self._store.fence_offsets(p).values())
         joined = sum(self._outbox.sequences().values())
         status = read_status(self._client, self._prefix)
         return sent - applied + joined - (status.num_trained if status else 0)
@@ -206,7 +205,9 @@ class Demo:
         seconds = time.perf_counter() - started
         best = sorted(zip(scores.tolist(), (c.item_id for c in candidates), strict=True), reverse=True)[:5]
         return {
-            "version": manifest.version, "user_id": user_id, "candidates": len(candidates),
+            "version": manifest.version,
+            "user_id": user_id,
+            "candidates": len(candidates),
             "milliseconds": round(seconds * 1000, 2),
             "best": [{"item_id": item_id, "score": round(score, 4)} for score, item_id in best],
         }

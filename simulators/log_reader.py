@@ -16,7 +16,9 @@ def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Itera
 
     async def start() -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka.url.split(","), auto_offset_reset="earliest", enable_auto_commit=False,
+            bootstrap_servers=kafka.url.split(","),
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
             max_partition_fetch_bytes=4 << 20,
         )
         await consumer.start()

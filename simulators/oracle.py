@@ -1,7 +1,7 @@
 """What a log must lead to, counted independently: plain Python over the whole log, no Redis, no batches.
 
-The exact part of the pipeline is a function of the log alone: counters, one base sample per impression, final labels, the
-user's impressions as of each impression. This module states that function as directly as it can be said.
+The exact part of the pipeline is a function of the log alone: counters, one base sample per impression, final labels,
+the user's impressions as of each impression. This module states that function as directly as it can be said.
 """
 
 import json

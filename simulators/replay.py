@@ -91,7 +91,10 @@ def iter_log(data: MovieLens, plan: Plan, num_partitions: int) -> Iterator[LogEn
         event: Impression | Feedback
         if topic == _IMPRESSION:
             event = Impression(
-                imp_id=f"r{n}", user_id=user_id, item_id=item_id, ts=ts,
+                imp_id=f"r{n}",
+                user_id=user_id,
+                item_id=item_id,
+                ts=ts,
                 features={**data.users[user_id], **data.items[item_id]},
             )
         else:

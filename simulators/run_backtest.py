@@ -38,12 +38,19 @@ def run_backtest(
         seconds = time.monotonic() - started
         expected = expect(run.records, settings.join, settings.actions)
         summary = build_summary(
-            settings, run.store, read_predictions(folder / "predictions"), expected,
+            settings,
+            run.store,
+            read_predictions(folder / "predictions"),
+            expected,
             {
-                "run": folder.name, "data": data.source, "events_produced": len(run.records),
+                "run": folder.name,
+                "data": data.source,
+                "events_produced": len(run.records),
                 "weights_version": run.manifest.version if run.manifest else 0,
-                "events_per_second": round(len(run.records) / seconds, 1), "seconds": round(seconds, 2),
-                "seed": replay.seed, "replay": msgspec.to_builtins(replay),
+                "events_per_second": round(len(run.records) / seconds, 1),
+                "seconds": round(seconds, 2),
+                "seed": replay.seed,
+                "replay": msgspec.to_builtins(replay),
             },
         )
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))

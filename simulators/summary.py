@@ -14,12 +14,26 @@ from stream.doctor import versions
 from stream.prediction_log import matured
 from stream.settings import Settings
 
-COHORTS: tuple[tuple[str, int, float], ...] = (("0-9", 0, 10), ("10-49", 10, 50), ("50-199", 50, 200), ("200+", 200, math.inf))
+COHORTS: tuple[tuple[str, int, float], ...] = (
+    ("0-9", 0, 10),
+    ("10-49", 10, 50),
+    ("50-199", 50, 200),
+    ("200+", 200, math.inf),
+)
 """By the user's impressions before the one predicted: name, from, below."""
 
 _COMPARED = (
-    "impressions", "feedback", "positive", "negative", "correction", "orphan", "late", "duplicate_impression",
-    "duplicate_feedback", "malformed", "heartbeat",
+    "impressions",
+    "feedback",
+    "positive",
+    "negative",
+    "correction",
+    "orphan",
+    "late",
+    "duplicate_impression",
+    "duplicate_feedback",
+    "malformed",
+    "heartbeat",
 )
 
 
@@ -74,8 +88,10 @@ def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
     topic.
     """
     return {
-        "positive": counts.get("positive", 0), "negative": counts.get("negative", 0),
-        "correction": counts.get("correction", 0), "orphan": counts.get("orphan", 0),
+        "positive": counts.get("positive", 0),
+        "negative": counts.get("negative", 0),
+        "correction": counts.get("correction", 0),
+        "orphan": counts.get("orphan", 0),
         "dead_letter": counts.get("malformed", 0) + counts.get("late", 0),
     }
 
@@ -103,7 +119,8 @@ def build_summary(
         "samples": sample_counts(counts),
         "duplicates": counts.get("duplicate_impression", 0) + counts.get("duplicate_feedback", 0),
         "samples_trained": trained,
-        "counts_match": not wrong and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction")),
+        "counts_match": not wrong
+        and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction")),
         "count_differences": dict(list(wrong.items())[:20]),
         **quality(predictions),
         "settings": settings.masked(),
@@ -117,5 +134,3 @@ def cohort_rows(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     overall["samples"] = summary.get("impressions_evaluated", 0)
     overall["baseline_auc"] = summary.get("baseline", {}).get("auc")
     return [("all", overall), *summary["cohorts"].items()]
-
-

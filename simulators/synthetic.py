@@ -1,9 +1,10 @@
-"""A synthetic rating log, for when no data set is within reach: latent tastes, popular items, users that arrive over time."""
+"""A synthetic rating log, for when no data set is within reach: latent tastes, users that arrive over time."""
 
 import numpy as np
 import polars as pl
 
 from simulators.movielens import MovieLens
+from stream.events import RawFeature
 
 _DIM = 4
 _START_MS = 946_684_800_000
@@ -32,14 +33,18 @@ def generate(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: i
     arrived_S = np.maximum(1, num_users * (np.arange(session_N[-1] + 1) + 1) // (session_N[-1] + 1))
     user_N = rng.integers(0, arrived_S)[session_N]
     item_N = rng.choice(num_items, size=num_ratings, p=popularity_I / popularity_I.sum())
-    score_N = (users_UD[user_N] * items_ID[item_N]).sum(1) / _DIM + quality_I[item_N] + 0.5 * rng.normal(size=num_ratings)
+    score_N = (
+        (users_UD[user_N] * items_ID[item_N]).sum(1) / _DIM + quality_I[item_N] + 0.5 * rng.normal(size=num_ratings)
+    )
     rating_N = np.clip(np.round(3.6 + score_N), 1, 5).astype(np.int8)
     ts_N = _START_MS + np.cumsum(rng.integers(500, 5000, size=num_ratings))
     ratings = pl.DataFrame(
         {"user_id": user_N.astype(str), "item_id": item_N.astype(str), "rating": rating_N, "ts": ts_N}
     )
-    users = {str(u): {"gender": "MF"[u % 2], "age": _AGES[age_U[u]], "occupation": str(u % 20)} for u in range(num_users)}
-    items: dict[str, dict[str, str | list[str]]] = {
+    users: dict[str, dict[str, RawFeature]] = {
+        str(u): {"gender": "MF"[u % 2], "age": _AGES[age_U[u]], "occupation": str(u % 20)} for u in range(num_users)
+    }
+    items: dict[str, dict[str, RawFeature]] = {
         str(i): {"title": [f"item{i}"], "year": str(1980 + i % 40), "genres": [_GENRES[genre_I[i]]]}
         for i in range(num_items)
     }

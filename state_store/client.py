@@ -5,6 +5,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
 from state_store.config import RedisSettings
@@ -30,7 +31,7 @@ def masked_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
-def connect(settings: RedisSettings) -> "redis.Redis[bytes]":
+def connect(settings: RedisSettings) -> redis.Redis:
     """Open a connection pool and check that the server answers.
 
     Raises:
@@ -38,7 +39,9 @@ def connect(settings: RedisSettings) -> "redis.Redis[bytes]":
     """
     try:
         client = redis.Redis.from_url(
-            settings.url, socket_timeout=settings.timeout_s, socket_connect_timeout=settings.timeout_s,
+            settings.url,
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.timeout_s,
             retry=Retry(NoBackoff(), 0),
         )
         client.ping()
@@ -50,6 +53,6 @@ def connect(settings: RedisSettings) -> "redis.Redis[bytes]":
     return client
 
 
-def script(client: "redis.Redis[bytes]", name: str) -> "redis.commands.core.Script":
+def script(client: redis.Redis, name: str) -> Script:
     """Register one of this package's Lua scripts."""
     return client.register_script((files("state_store") / f"{name}.lua").read_text())

@@ -15,7 +15,7 @@ class Outbox:
     hold a sample not yet seen, even when the cursor lies inside an entry.
     """
 
-    def __init__(self, client: "redis.Redis[bytes]", prefix: str, num_partitions: int) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, num_partitions: int) -> None:
         self._client = client
         self._keys = Keys(prefix)
         self.num_partitions = num_partitions

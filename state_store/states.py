@@ -1,6 +1,7 @@
 """The state of the stream: one atomic call per batch, and what stands around it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import redis
@@ -17,13 +18,13 @@ _NO_TOPICS = _pack([])
 class StateStore:
     """Fence, counters, label join and outbox of every partition.
 
-    `apply` is the only writer on the hot path: one Lua call (`apply.lua`) checks the fence, snapshots counters and norms
-    as of each impression, counts, joins, fills the outbox and moves watermark and fence, all or nothing.
+    `apply` is the only writer on the hot path: one Lua call (`apply.lua`) checks the fence, snapshots counters and
+    norms as of each impression, counts, joins, fills the outbox and moves watermark and fence, all or nothing.
     """
 
     def __init__(
         self,
-        client: "redis.Redis[bytes]",
+        client: redis.Redis,
         settings: RedisSettings,
         join: JoinSettings,
         actions: ActionSettings,
@@ -82,24 +83,45 @@ class StateStore:
             watermark_floor_ms: the watermark is at least this; 0 for none.
         """
         keys = self.keys
-        answer = self._apply(
+        answer: Any = self._apply(
             keys=[
-                keys.fence(partition), keys.pending(partition), keys.waiting(partition), keys.due(partition),
-                keys.outbox(partition), keys.dirty(partition), keys.dead(partition), keys.learned(partition),
+                keys.fence(partition),
+                keys.pending(partition),
+                keys.waiting(partition),
+                keys.due(partition),
+                keys.outbox(partition),
+                keys.dirty(partition),
+                keys.dead(partition),
+                keys.learned(partition),
             ],
             args=[
-                keys.user(partition, ""), keys.item(partition, ""), epoch, topic, offsets[0], offsets[1],
-                _pack(records), self._options, _pack(idle_topics) if idle_topics else _NO_TOPICS, watermark_floor_ms, cores,
+                keys.user(partition, ""),
+                keys.item(partition, ""),
+                epoch,
+                topic,
+                offsets[0],
+                offsets[1],
+                _pack(records),
+                self._options,
+                _pack(idle_topics) if idle_topics else _NO_TOPICS,
+                watermark_floor_ms,
+                cores,
             ],
         )
-        return Applied(Outcome(answer[0].decode()), *answer[1:4], bool(answer[4]), answer[5])
+        outcome, offset, sequence, learned, more, stored_epoch = answer
+        return Applied(Outcome(outcome.decode()), offset, sequence, learned, bool(more), stored_epoch)
 
     def tick(
         self, partition: int, epoch: int, *, idle_topics: Sequence[str] = (), watermark_floor_ms: int = 0
     ) -> Applied:
         """Handle deadlines without a batch."""
         return self.apply(
-            partition, self.topics[0], (1, 0), epoch, (), idle_topics=idle_topics,
+            partition,
+            self.topics[0],
+            (1, 0),
+            epoch,
+            (),
+            idle_topics=idle_topics,
             watermark_floor_ms=watermark_floor_ms,
         )
 
@@ -119,7 +141,9 @@ class StateStore:
         everywhere = range(num_partitions)
         dirty: set[bytes] = set()
         for p in partitions:
-            items, _ = self._read_own(keys=[self.keys.dirty(p)], args=[self.keys.item(p, ""), _pack(self._count_fields)])
+            items, _ = self._read_own(
+                keys=[self.keys.dirty(p)], args=[self.keys.item(p, ""), _pack(self._count_fields)]
+            )
             dirty.update(items)
         if not dirty or num_partitions == 1:
             return len(dirty)
@@ -135,9 +159,7 @@ class StateStore:
         for p in everywhere:
             others = [total - mine for total, mine in zip(totals, own[p], strict=True)]
             rows = [
-                value
-                for i, item in enumerate(order)
-                for value in (item.decode(), *others[i * width : (i + 1) * width])
+                value for i, item in enumerate(order) for value in (item.decode(), *others[i * width : (i + 1) * width])
             ]
             self._write_others(
                 keys=[self.keys.dirty(p)],
@@ -154,7 +176,9 @@ class StateStore:
         width = len(self._count_fields)
         return EntityState(
             tuple(int(v or 0) for v in values[:width]),
-            float(values[width] or 0.0), int(values[width + 1] or 0), int(values[width + 2] or 0),
+            float(values[width] or 0.0),
+            int(values[width + 1] or 0),
+            int(values[width + 2] or 0),
         )
 
     def read_items(self, partition: int, item_ids: Sequence[str]) -> list[EntityState]:
@@ -167,8 +191,11 @@ class StateStore:
         width = len(self._count_fields)
         return [
             EntityState(
-                tuple(int(own or 0) + int(other or 0) for own, other in zip(v[:width], v[width : 2 * width], strict=True)),
-                float(v[2 * width] or 0.0), int(v[2 * width + 1] or 0),
+                tuple(
+                    int(own or 0) + int(other or 0) for own, other in zip(v[:width], v[width : 2 * width], strict=True)
+                ),
+                float(v[2 * width] or 0.0),
+                int(v[2 * width + 1] or 0),
             )
             for v in found
         ]
@@ -199,7 +226,8 @@ class StateStore:
         """The join's counters, summed over partitions: impressions, feedback, positive, negative, correction, ..."""
         totals: dict[str, int] = {}
         for p in partitions:
-            for name, value in self.client.hgetall(self.keys.fence(p)).items():
+            fields: Any = self.client.hgetall(self.keys.fence(p))
+            for name, value in fields.items():
                 if name.startswith(b"n:"):
                     totals[name[2:].decode()] = totals.get(name[2:].decode(), 0) + int(value)
         return totals

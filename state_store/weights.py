@@ -1,6 +1,7 @@
 """Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
 
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 import redis
@@ -46,7 +47,7 @@ _manifest = msgspec.json.Decoder(Manifest)
 class WeightStore:
     """Publishes and fetches weights."""
 
-    def __init__(self, client: "redis.Redis[bytes]", prefix: str, *, keep_s: int = 3600) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, *, keep_s: int = 3600) -> None:
         self._client = client
         self._keys = Keys(prefix)
         self._keep_s = keep_s
@@ -70,7 +71,7 @@ class WeightStore:
         Raises:
             WeightsError: the blob is gone, or its hash is not the manifest's.
         """
-        blob = self._client.get(self._keys.blob(ref.name))
+        blob: Any = self._client.get(self._keys.blob(ref.name))
         if blob is None:
             raise WeightsError(f"weights blob {ref.name!r} is gone from Redis; load the newest manifest")
         if sha256(blob).hexdigest() != ref.sha256:

@@ -16,7 +16,9 @@ def build() -> typer.Typer:
     """One application with every installed command; an entry point is a function or a group of commands."""
     app = typer.Typer(
         help="Streaming online learning for recommenders that treat cold-start users well.",
-        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
     )
     for entry in sorted(entry_points(group=_GROUP), key=lambda e: e.name):
         command = entry.load()

@@ -28,8 +28,19 @@ class RecordBatch:
     """Consecutive records of one partition; looks like one record to Faust, which reads it as offset `last`."""
 
     __slots__ = (
-        "checksum", "first", "headers", "key", "offset", "partition", "records", "serialized_key_size",
-        "serialized_value_size", "timestamp", "timestamp_type", "topic", "value",
+        "checksum",
+        "first",
+        "headers",
+        "key",
+        "offset",
+        "partition",
+        "records",
+        "serialized_key_size",
+        "serialized_value_size",
+        "timestamp",
+        "timestamp_type",
+        "topic",
+        "value",
     )
 
     def __init__(self, records: Sequence[Any]) -> None:
@@ -107,7 +118,8 @@ class CoalescingConsumer(driver.Consumer):  # type: ignore[misc]
         in_flight = [m.value.first for m in self._unacked_messages if m.tp == tp and not m.acked]
         self._acked_index[tp].difference_update(acked)
         acked.clear()
-        return min([offset, *in_flight])
+        first: int = min([offset, *in_flight])
+        return first
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to what `start_offsets` says."""
@@ -126,7 +138,11 @@ class CoalescingTransport(driver.Transport):  # type: ignore[misc]
 
 
 def coalescing_app(
-    name: str, brokers: str, batch: int, start_offsets: Callable[[Sequence[TP]], Mapping[TP, int]] | None, **options: Any
+    name: str,
+    brokers: str,
+    batch: int,
+    start_offsets: Callable[[Sequence[TP]], Mapping[TP, int]] | None,
+    **options: Any,
 ) -> faust.App:
     """A Faust app whose events are `RecordBatch`es.
 
@@ -158,7 +174,7 @@ def coalescing_app(
         pass
 
     # A plain function as class attribute would become a method.
-    Consumer.start_offsets = staticmethod(start_offsets) if start_offsets is not None else None  # type: ignore[assignment]
+    Consumer.start_offsets = staticmethod(start_offsets) if start_offsets is not None else None
 
     class Transport(CoalescingTransport):
         pass

@@ -26,7 +26,7 @@ class Display:
         console: where to draw.
     """
 
-    def __init__(self, settings: Settings, client: "redis.Redis[bytes]", console: Console) -> None:
+    def __init__(self, settings: Settings, client: redis.Redis, console: Console) -> None:
         self._settings = settings
         self._client = client
         self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
@@ -51,13 +51,18 @@ class Display:
         if status is not None:
             age = time.time() - status.published_ms / 1000 if status.published_ms else None
             table.add_row(
-                "trained", f"{status.num_trained:,}", "waiting for the learner", f"{max(0, waiting - status.num_trained):,}"
+                "trained",
+                f"{status.num_trained:,}",
+                "waiting for the learner",
+                f"{max(0, waiting - status.num_trained):,}",
             )
             table.add_row("prequential AUC (recent)", _number(status.auc), "log-loss", _number(status.log_loss))
             table.add_row("weights version", str(status.version), "age", f"{_number(age, '.1f')} s")
             table.add_row(
-                "freshness p50", f"{_number(status.freshness_p50_s, '.2f')} s",
-                "p99", f"{_number(status.freshness_p99_s, '.2f')} s",
+                "freshness p50",
+                f"{_number(status.freshness_p50_s, '.2f')} s",
+                "p99",
+                f"{_number(status.freshness_p99_s, '.2f')} s",
             )
         self._live.update(table)
 

@@ -16,8 +16,18 @@ from stream.settings import Settings
 from stream.topics import describe_topics
 
 PACKAGES = (
-    "torch", "faust-streaming", "mode-streaming", "aiokafka", "kafka-python", "redis", "hiredis", "msgspec", "safetensors",
-    "polars", "river", "numpy",
+    "torch",
+    "faust-streaming",
+    "mode-streaming",
+    "aiokafka",
+    "kafka-python",
+    "redis",
+    "hiredis",
+    "msgspec",
+    "safetensors",
+    "polars",
+    "river",
+    "numpy",
 )
 
 
@@ -44,8 +54,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Check packages, Redis, broker, topics, state and weights, in that order."""
     found = versions()
     missing = [name for name, v in found.items() if v == "missing"]
-    yield Finding("packages", not missing, f"missing: {missing}" if missing else f"torch {found['torch']}, "
-                  f"faust-streaming {found['faust-streaming']}, kafka-python {found['kafka-python']}, redis {found['redis']}")
+    yield Finding(
+        "packages",
+        not missing,
+        f"missing: {missing}"
+        if missing
+        else f"torch {found['torch']}, "
+        f"faust-streaming {found['faust-streaming']}, kafka-python {found['kafka-python']}, redis {found['redis']}",
+    )
     if not settings.redis.url:
         yield _embedded("redis", find_redis_server)
     else:
@@ -71,24 +87,34 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         return
     number = client.info("server")["redis_version"]
     new_enough = tuple(int(x) for x in str(number).split(".")[:2]) >= (6, 2)
-    yield Finding("redis", new_enough, f"{masked_url(settings.redis.url)} answers, version {number} (6.2 or newer needed)")
+    yield Finding(
+        "redis", new_enough, f"{masked_url(settings.redis.url)} answers, version {number} (6.2 or newer needed)"
+    )
     policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
     yield Finding(
-        "redis eviction", policy == "noeviction",
+        "redis eviction",
+        policy == "noeviction",
         f"maxmemory-policy is {policy}"
         + ("" if policy == "noeviction" else "; Redis would drop counters and samples when full: set noeviction"),
     )
     store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
     counts = store.fence_counts(range(settings.kafka.partitions))
-    yield Finding("state", True, ", ".join(f"{k} {v}" for k, v in sorted(counts.items())) or "empty: nothing ingested yet")
+    yield Finding(
+        "state", True, ", ".join(f"{k} {v}" for k, v in sorted(counts.items())) or "empty: nothing ingested yet"
+    )
     gap = counts.get("gap", 0)
     if gap:
-        yield Finding("gaps", False, f"{gap} records were gone from the log before they were read; lengthen its retention")
+        yield Finding(
+            "gaps", False, f"{gap} records were gone from the log before they were read; lengthen its retention"
+        )
     status = read_status(client, settings.redis.prefix)
     yield Finding(
-        "weights", status is not None and not status.held_back,
-        "no learner has reported yet; start one with `coldstream learner`" if status is None
-        else f"held back: {status.held_back}" if status.held_back
+        "weights",
+        status is not None and not status.held_back,
+        "no learner has reported yet; start one with `coldstream learner`"
+        if status is None
+        else f"held back: {status.held_back}"
+        if status.held_back
         else f"version {status.version}, {status.num_trained} samples learned",
     )
 
@@ -103,13 +129,20 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
     for topic in settings.topics:
         n = topics.get(topic)
         yield Finding(
-            f"topic {topic}", n == settings.kafka.partitions,
-            "missing; make it with `coldstream topics`" if n is None
-            else f"{n} partitions" + ("" if n == settings.kafka.partitions
-                                      else f", but kafka.partitions is {settings.kafka.partitions}; make them equal"),
+            f"topic {topic}",
+            n == settings.kafka.partitions,
+            "missing; make it with `coldstream topics`"
+            if n is None
+            else f"{n} partitions"
+            + (
+                ""
+                if n == settings.kafka.partitions
+                else f", but kafka.partitions is {settings.kafka.partitions}; make them equal"
+            ),
         )
     for topic in (settings.kafka.dead_letter, settings.kafka.weights):
         yield Finding(
-            f"topic {topic}", topic in topics,
+            f"topic {topic}",
+            topic in topics,
             "there" if topic in topics else "missing; make it with `coldstream topics`",
         )

@@ -76,13 +76,14 @@ def decode_event(value: bytes | None) -> Event:
         raise MalformedEventError(f"{len(value)} bytes, at most {MAX_EVENT_BYTES} are allowed")
     try:
         # A msgpack map starts with 0x80..0x8f, 0xde or 0xdf; no JSON text does.
-        return _msgpack.decode(value) if value[0] >= 0x80 else _json.decode(value)
+        event: Event = _msgpack.decode(value) if value[0] >= 0x80 else _json.decode(value)
     except msgspec.MsgspecError as exc:
         raise MalformedEventError(str(exc)) from exc
     except UnicodeDecodeError as exc:
         raise MalformedEventError(f"not UTF-8: {exc.reason} at byte {exc.start}") from exc
     except RecursionError as exc:
         raise MalformedEventError("nested too deeply") from exc
+    return event
 
 
 _encoder = msgspec.json.Encoder()

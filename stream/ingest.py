@@ -87,7 +87,8 @@ class Ingest:
             ZombieError: a newer owner has the partition.
         """
         rows, cores, dead = self._decode(topic, partition, records, now_ms)
-        self._newest_ts[partition] = max(self._newest_ts.get(partition, 0), max((int(row[2]) for row in rows), default=0))
+        newest = max(int(row[2]) for row in rows)
+        self._newest_ts[partition] = max(self._newest_ts.get(partition, 0), newest)
         if dead:
             self._bury(dead)
         applied = self._store.apply(
@@ -109,7 +110,7 @@ class Ingest:
         return applied
 
     def is_live(self, partition: int, now_ms: int, horizon_ms: int) -> bool:
-        """Whether the partition's newest event is about as young as the wall clock says; a replay of old logs is not."""
+        """Whether the partition's newest event is about as young as the wall clock; one of an old log is not."""
         return now_ms - self._newest_ts.get(partition, 0) <= 2 * horizon_ms
 
     def _check_owner(self, partition: int, applied: Applied) -> None:

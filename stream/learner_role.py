@@ -98,7 +98,9 @@ class LearnerRole:
         tensors, meta = trainer.learner.state()
         self._log.flush(number)
         write_checkpoint(
-            self._checkpoints, number, tensors,
+            self._checkpoints,
+            number,
+            tensors,
             {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
         )
         self._number, self._trained_at_checkpoint = number, trainer.num_trained
@@ -121,10 +123,16 @@ class LearnerRole:
         trainer, recent = self.trainer, self.trainer.recent.compute()
         self._outbox.report_learned(trainer.cursor)
         status = LearnerStatus(
-            time_ms=time.time_ns() // 1_000_000, num_trained=trainer.num_trained, num_by_kind=trainer.num_by_kind,
-            cursor={str(p): seq for p, seq in trainer.cursor.items()}, version=self._publisher.version,
-            published_ms=self._published_ms, held_back=self._publisher.held_back, **recent,
-            freshness_p50_s=trainer.freshness.quantile(0.5), freshness_p99_s=trainer.freshness.quantile(0.99),
+            time_ms=time.time_ns() // 1_000_000,
+            num_trained=trainer.num_trained,
+            num_by_kind=trainer.num_by_kind,
+            cursor={str(p): seq for p, seq in trainer.cursor.items()},
+            version=self._publisher.version,
+            published_ms=self._published_ms,
+            held_back=self._publisher.held_back,
+            **recent,
+            freshness_p50_s=trainer.freshness.quantile(0.5),
+            freshness_p99_s=trainer.freshness.quantile(0.99),
             rows=len(trainer.learner.table),
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
@@ -139,7 +147,9 @@ class LearnerRole:
         now = time.monotonic()
         due = {self.publish: now + settings.interval_s, self.checkpoint: now + settings.checkpoint_s, self.report: now}
         every = {
-            self.publish: settings.interval_s, self.checkpoint: settings.checkpoint_s, self.report: _REPORT_EVERY_S,
+            self.publish: settings.interval_s,
+            self.checkpoint: settings.checkpoint_s,
+            self.report: _REPORT_EVERY_S,
         }
         last_step, failures = now, 0
         while not self._stop:
@@ -167,7 +177,7 @@ class LearnerRole:
         self._stop = True
 
 
-def read_status(client: "redis.Redis[bytes]", prefix: str) -> LearnerStatus | None:
+def read_status(client: redis.Redis, prefix: str) -> LearnerStatus | None:
     """The learner's newest report."""
     found = client.get(Keys(prefix).learner_status)
     return msgspec.json.decode(found, type=LearnerStatus, strict=False) if found is not None else None

@@ -1,7 +1,7 @@
 """The log of predictions made before learning: one Parquet file per checkpoint.
 
-A file is complete before its checkpoint is, and files newer than the checkpoint that a learner resumes from are removed:
-so the log holds each trained sample exactly once, whatever was killed in between.
+A file is complete before its checkpoint is, and files newer than the checkpoint that a learner resumes from are
+removed: so the log holds each trained sample exactly once, whatever was killed in between.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,16 @@ import polars as pl
 from learner.sample import Sample, SampleKind
 
 _SCHEMA = {
-    "imp_id": pl.String, "user_id": pl.String, "item_id": pl.String, "ts": pl.Int64, "kind": pl.Int8, "label": pl.Int8,
-    "prediction": pl.Float32, "baseline": pl.Float32, "user_impressions": pl.Int32, "item_impressions": pl.Int32,
+    "imp_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "ts": pl.Int64,
+    "kind": pl.Int8,
+    "label": pl.Int8,
+    "prediction": pl.Float32,
+    "baseline": pl.Float32,
+    "user_impressions": pl.Int32,
+    "item_impressions": pl.Int32,
     "version": pl.Int32,
 }
 _PRIOR_WEIGHT = 5.0
@@ -27,7 +35,8 @@ def item_mean_baseline(samples: Sequence[Sample], prior: float = 0.5) -> np.ndar
     """
     counts = np.array([s.state.item_counts[:2] for s in samples], np.float32)
     means: np.ndarray = (counts[:, 1] + _PRIOR_WEIGHT * prior) / (counts[:, 0] + _PRIOR_WEIGHT)
-    return np.minimum(means, 1.0)
+    clipped: np.ndarray = np.minimum(means, 1.0)
+    return clipped
 
 
 class PredictionLog:
@@ -48,8 +57,17 @@ class PredictionLog:
         baselines = item_mean_baseline(samples).tolist()
         self._rows.extend(
             (
-                s.core.imp_id, s.core.user_id, s.core.item_id, s.core.ts, int(s.kind), s.label, p, b,
-                s.state.user_counts[0], s.state.item_counts[0], version,
+                s.core.imp_id,
+                s.core.user_id,
+                s.core.item_id,
+                s.core.ts,
+                int(s.kind),
+                s.label,
+                p,
+                b,
+                s.state.user_counts[0],
+                s.state.item_counts[0],
+                version,
             )
             for s, p, b in zip(samples, predictions.tolist(), baselines, strict=True)
         )

@@ -1,4 +1,4 @@
-"""Publishing: the learner's weights as versioned blobs, and embedding norms back into the state that features come from.
+"""Publishing: the learner's weights as versioned blobs, and embedding norms back into the state.
 
 Incremental by design: most versions carry the dense part and the rows touched since the last one (Monolith, section
 2.3); every n-th is full, so that a scorer that starts has a short way.
@@ -31,9 +31,7 @@ class Publisher:
         num_partitions: of the input topics.
     """
 
-    def __init__(
-        self, weights: WeightStore, store: StateStore, settings: PublishSettings, num_partitions: int
-    ) -> None:
+    def __init__(self, weights: WeightStore, store: StateStore, settings: PublishSettings, num_partitions: int) -> None:
         self._weights = weights
         self._store = store
         self._settings = settings
@@ -82,8 +80,14 @@ class Publisher:
             base, base_version = last.base, last.base_version
             deltas = (*last.deltas, self._weights.put(f"{version}-delta", encode_snapshot(learner, rows, evicted)))
         manifest = Manifest(
-            version=version, epoch=self._epoch, created_ms=now_ms, base=base, base_version=base_version, deltas=deltas,
-            learned={str(p): seq for p, seq in cursor.items()}, num_samples=learner.num_samples,
+            version=version,
+            epoch=self._epoch,
+            created_ms=now_ms,
+            base=base,
+            base_version=base_version,
+            deltas=deltas,
+            learned={str(p): seq for p, seq in cursor.items()},
+            num_samples=learner.num_samples,
             metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
         )
         if not self._weights.publish(manifest):
@@ -118,5 +122,3 @@ class Publisher:
             elif field == user_field and key in users:
                 of_users.setdefault(users[key], {})[key] = norm
         self._store.write_norms(version, of_users, of_items, self._num_partitions)
-
-

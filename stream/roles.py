@@ -12,7 +12,8 @@ from types import TracebackType
 
 import msgspec
 
-from state_store.embedded import EmbeddedRedis, die_with_parent
+from state_store.child import spawn
+from state_store.embedded import EmbeddedRedis
 from state_store.errors import OperatorError
 from stream.broker import EmbeddedBroker
 from stream.settings import ENV_PREFIX, Settings
@@ -79,10 +80,8 @@ class Role:
         arguments = ["--run", str(self._folder)] if self.name == "learner" else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "stream.cli", self.name, "--config", config, *arguments],
-                stdout=log, stderr=subprocess.STDOUT, env=environment, preexec_fn=die_with_parent,
-                start_new_session=True,
+            self._process = spawn(
+                [sys.executable, "-m", "stream.cli", self.name, "--config", config, *arguments], log, environment
             )
         return self
 

@@ -39,7 +39,7 @@ class Scorer:
     A snapshot is swapped in whole under a lock; blobs are verified against the manifest's hashes before.
     """
 
-    def __init__(self, settings: Settings, client: "redis.Redis[bytes]") -> None:
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
         self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
         self._weights = WeightStore(client, settings.redis.prefix)
@@ -86,10 +86,17 @@ class Scorer:
         items = self._store.read_items(partition, [c.item_id for c in candidates])
         samples = [
             Sample(
-                SampleKind.NEGATIVE, 0, -1,
+                SampleKind.NEGATIVE,
+                0,
+                -1,
                 Core("", user_id, c.item_id, 0, 0, self._extract({**user_features, **c.features})),
                 State(
-                    list(user.counts), user.norm, user.norm_version, user.first_ts, list(item.counts), item.norm,
+                    list(user.counts),
+                    user.norm,
+                    user.norm_version,
+                    user.first_ts,
+                    list(item.counts),
+                    item.norm,
                     item.norm_version,
                 ),
             )

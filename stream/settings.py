@@ -167,7 +167,9 @@ def _read(file: Path) -> dict[str, Any]:
             values: dict[str, Any] = json.load(f) if file.suffix == ".json" else tomllib.load(f)
             return values
     except OSError as exc:
-        raise SettingsError(f"--config {file}: cannot be read ({exc.strerror}); give the path of a TOML or JSON file") from exc
+        raise SettingsError(
+            f"--config {file}: cannot be read ({exc.strerror}); give the path of a TOML or JSON file"
+        ) from exc
     except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"--config {file}: not valid TOML (or JSON, by its suffix): {exc}") from exc
 

@@ -57,14 +57,16 @@ def ensure_topics(kafka: KafkaSettings) -> dict[str, int]:
                 f"topic {topic!r} has {found[topic]} partitions, kafka.partitions is {kafka.partitions}; users are "
                 f"spread by that number, so set kafka.partitions={found[topic]} or use another topic"
             )
-    wanted = {
+    wanted: dict[str, dict[str, object]] = {
         kafka.impressions: {"num_partitions": kafka.partitions},
         kafka.feedback: {"num_partitions": kafka.partitions},
         kafka.dead_letter: {"num_partitions": 1, "configs": {"max.message.bytes": str(MAX_RECORD_BYTES + (1 << 16))}},
         kafka.weights: {"num_partitions": 1, "configs": {"cleanup.policy": "compact"}},
     }
     missing = {
-        name: {"replication_factor": kafka.replication, **options} for name, options in wanted.items() if name not in found
+        name: {"replication_factor": kafka.replication, **options}
+        for name, options in wanted.items()
+        if name not in found
     }
     if missing:
         client = admin(kafka)

@@ -249,4 +249,4 @@ def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     worker = Worker(settings)
-    faust.Worker(worker.app, loglevel="WARNING", redirect_stdouts=False).execute_from_commandline()
+    faust.Worker(worker.app, loglevel="WARNING", quiet=True, redirect_stdouts=False).execute_from_commandline()
