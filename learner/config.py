@@ -91,5 +91,5 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.max_micro_batch < self.micro_batch:
             raise ValueError(
-                f"learner.max_micro_batch must be >= learner.micro_batch, {self.micro_batch}; got {self.max_micro_batch}"
+                f"learner.max_micro_batch must be >= micro_batch, {self.micro_batch}, got {self.max_micro_batch}"
             )

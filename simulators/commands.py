@@ -1,7 +1,6 @@
 """Commands of the simulators: demo, replay, backtest, data, bench."""
 
 import runpy
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -235,18 +234,25 @@ def _fresh_folder(name: str) -> Path:
     return folder
 
 
-def bench(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(help="ingest or pipeline; its own options follow.")],
-) -> None:
-    """Run a benchmark of tests/benchmarks (needs a source checkout)."""
-    folder = Path(__file__).parent.parent / "tests" / "benchmarks"
-    known = sorted(path.stem for path in folder.glob("*.py"))
-    if name not in known:
-        raise UsageError(
-            f"benchmark {name!r} is unknown; known: {', '.join(known)}"
-            if known
-            else f"benchmarks come with the source checkout, and {folder} is not there"
-        )
-    sys.argv = [f"coldstream bench {name}", *context.args]
-    runpy.run_path(str(folder / f"{name}.py"), run_name="__main__")
+bench = typer.Typer(help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _run_benchmark(name: str, arguments: list[str]) -> None:
+    path = Path(__file__).parent.parent / "tests" / "benchmarks" / f"{name}.py"
+    if not path.is_file():
+        raise UsageError(f"benchmarks come with the source checkout, and {path} is not there")
+    runpy.run_path(str(path))["main"](arguments)
+
+
+@bench.command("ingest", context_settings=_PASS_ON)
+def bench_ingest(context: typer.Context) -> None:
+    """Coalescing consumer against plain Faust `take`, on the same topic (--events, --repeats, --kafka, --json)."""
+    _run_benchmark("ingest", context.args)
+
+
+@bench.command("pipeline", context_settings=_PASS_ON)
+def bench_pipeline(context: typer.Context) -> None:
+    """End to end, beside ingest only and learner only (--events, --kafka, --json)."""
+    _run_benchmark("pipeline", context.args)

@@ -223,7 +223,8 @@ def parse(files: dict[str, bytes], source: str) -> MovieLens:
         if line.strip():
             item_id, text, genres = line.rstrip("\r").split("::")
             tokens, year = _title(text)
-            items[item_id] = {"title": tokens, "year": year, "genres": genres.split("|")}
+            classes: list[str | int] = [*genres.split("|")]
+            items[item_id] = {"title": tokens, "year": year, "genres": classes}
     return MovieLens(ratings, users, items, source)
 
 

@@ -35,7 +35,7 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far out of order a topic may be; what lies further behind is late and goes to the dead letters."""
     early_positives: bool = False
     """Emit a positive when its feedback arrives, not when the window closes. Samples then leave in an order that their
-    labels decide, and the learner follows it: AUC falls from .747 to .691 on the first 200,000 events of MovieLens-1M."""
+    labels decide, and the learner follows it: AUC falls from .747 to .691 on MovieLens-1M's first 200,000 events."""
     max_jump_ms: PositiveInt = 86_400_000
     """A greater leap of event time needs `jump_confirmations` records in a row before the watermark follows."""
     jump_confirmations: PositiveInt = 3

@@ -4,11 +4,12 @@ Stock Faust spends 70-110 us per event, most of it in four asyncio tasks, whatev
 must fall. Faust's documented `ConsumerScheduler` decides what becomes an event: ours yields batches of raw records, and
 every batch is contiguous and of one partition, which is what the fence in Redis needs.
 
-Two private methods of Faust's consumer have to follow (`tests/test_coalesce.py` pins what is relied on):
+Some private methods of Faust's consumer have to follow (`tests/test_coalesce.py` pins what is relied on):
 
 * `_new_offset`, `_add_gap`: the commit logic counts events as single offsets; ours knows how far a batch reaches. The
   committed offset is only for lag tools: a worker starts behind the fence, never at the commit.
 * `seek_to_committed`: start at fence + 1.
+* `_new_consumer_thread`, `_create_worker_consumer`: a shorter long poll.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 CODEC = "coldstream_record_batch"
+
+_FETCH_MAX_WAIT_MS = 100
 
 
 class RecordBatch:
@@ -100,11 +103,24 @@ def scheduler(size: int) -> type:
     return CoalescingScheduler
 
 
+class _PromptConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, with a shorter long poll."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        """Faust asks brokers to hold an empty fetch for 1.5 s; Tansu does so even when records come meanwhile."""
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
+        return consumer
+
+
 class CoalescingConsumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer, with commits that know batches, and a start at the fence."""
 
     start_offsets: Callable[[Sequence[TP]], Mapping[TP, int]] | None = None
     """Asked at every assignment for the first offset to read of each partition; blocking calls are fine."""
+
+    def _new_consumer_thread(self) -> _PromptConsumerThread:
+        return _PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets inside a batch are not gaps."""
@@ -182,3 +198,11 @@ def coalescing_app(
     Transport.Consumer = Consumer
     app._new_transport = lambda: Transport(app.conf.broker_consumer, app)
     return app
+
+
+def run_app(app: faust.App) -> None:
+    """Run a Faust app until SIGTERM or SIGINT, with its warnings on stderr and nothing on stdout."""
+    worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
+    # It would draw to stdout even when quiet.
+    worker.spinner = None
+    worker.execute_from_commandline()

@@ -24,7 +24,7 @@ from state_store.keys import Keys
 from state_store.records import Applied
 from state_store.states import StateStore
 from state_store.weights import WeightStore
-from stream.coalesce import CODEC, RecordBatch, coalescing_app
+from stream.coalesce import CODEC, RecordBatch, coalescing_app, run_app
 from stream.events import MAX_RECORD_BYTES
 from stream.ingest import DeadLetter, Ingest, LogRecord, ZombieError
 from stream.relay import dead_letter_headers, relay_dead, unrelayed
@@ -249,4 +249,4 @@ def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
 def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
     worker = Worker(settings)
-    faust.Worker(worker.app, loglevel="WARNING", quiet=True, redirect_stdouts=False).execute_from_commandline()
+    run_app(worker.app)

@@ -1,0 +1,109 @@
+"""`coldstream bench ingest`: the coalescing worker's consumer against plain Faust `take`, on one topic, in one run.
+
+Both decode every event. Runs alternate, so that a machine that slows down slows both; medians are compared.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, iter_log, plan_replay
+from simulators.synthetic import generate
+from stream.broker import EmbeddedBroker
+from stream.doctor import versions
+from stream.settings import KafkaSettings
+from stream.topics import ensure_topics
+
+_TIMEOUT_S = 300
+
+
+def _run(kind: str, broker: str, topic: str, num_events: int) -> dict[str, float]:
+    """One consumer process."""
+    script = Path(__file__).with_name("consumers.py")
+    done = subprocess.run(
+        [sys.executable, str(script), kind, broker, topic, str(num_events)],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="coldstream bench ingest", description=__doc__)
+    parser.add_argument("--events", type=int, default=200_000, help="impressions in the topic")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each consumer")
+    parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        url = options.kafka or stack.enter_context(EmbeddedBroker()).url
+        kafka = KafkaSettings(url=url, impressions=f"bench-{os.getpid()}", feedback=f"bench-{os.getpid()}-feedback")
+        ensure_topics(kafka)
+        data = generate(options.events, seed=0)
+        plan = plan_replay(data, ReplaySettings(duplicates=0.0, out_of_order=0.0))
+        with console.status(f"writing {options.events:,} impressions"):
+            producer = ReplayProducer(kafka, PaceSettings())
+            producer.write(entry for entry in iter_log(data, plan, kafka.partitions) if entry.topic == 0)
+            producer.close()
+        runs: dict[str, list[dict[str, float]]] = {"coalesced": [], "plain": []}
+        for i in range(options.repeats):
+            for kind, results in runs.items():
+                with console.status(f"run {i + 1} of {options.repeats}: {kind}"):
+                    results.append(_run(kind, url, kafka.impressions, options.events))
+    report = _report(runs, options.events)
+    table = Table(title="events/s through an agent that decodes and does nothing else")
+    for column in ("consumer", "median", "least", "greatest", "CPU us/event"):
+        table.add_column(column, justify="left" if column == "consumer" else "right")
+    for kind, figures in report["consumers"].items():
+        rates = figures["events_per_s"]
+        table.add_row(
+            kind,
+            f"{median(rates):,.0f}",
+            f"{min(rates):,.0f}",
+            f"{max(rates):,.0f}",
+            f"{figures['cpu_us_per_event']:.1f}",
+        )
+    console.print(table)
+    console.print(f"ratio of medians: {report['ratio']:.1f}")
+    if options.json:
+        print(msgspec.json.encode(report).decode())
+
+
+def _report(runs: dict[str, list[dict[str, float]]], num_events: int) -> dict[str, Any]:
+    consumers = {
+        kind: {
+            "events_per_s": [round(r["events_per_s"], 1) for r in results],
+            "cpu_us_per_event": round(median(r["cpu_us_per_event"] for r in results), 2),
+        }
+        for kind, results in runs.items()
+    }
+    coalesced, plain = (median(r["events_per_s"] for r in runs[kind]) for kind in ("coalesced", "plain"))
+    return {
+        "ratio": round(coalesced / plain, 2),
+        "coalesced_events_per_s": round(coalesced, 1),
+        "plain_events_per_s": round(plain, 1),
+        "events": num_events,
+        "consumers": consumers,
+        "cores": os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""`coldstream bench pipeline`: end-to-end events/s beside the ingest-only and the learner-only rate, in one run.
+
+Ingest only: a worker reads a log that is complete, and nobody learns. Learner only: a learner then trains on the outbox
+that this left. End to end: the demo, with fresh servers. All three see the same replay; the slower of the first two is
+the bottleneck of the third, as far as they do not share cores.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from simulators import movielens, synthetic
+from simulators.demo import run_demo
+from simulators.movielens import MovieLens
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from state_store.client import connect
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from stream.doctor import versions
+from stream.learner_role import read_status
+from stream.roles import Role, servers
+from stream.settings import Settings, load_settings
+
+_POLL_S = 0.02
+_TIMEOUT_S = 900.0
+
+
+def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
+    """Seconds from the first to the last of `target` units; start-up is not measured."""
+    began, first, deadline = 0.0, 0, time.monotonic() + _TIMEOUT_S
+    while True:
+        done = count()
+        now = time.monotonic()
+        if done and not began:
+            began, first = now, done
+        if done >= target:
+            # Scaled up by what was done before the clock started.
+            return (now - began) * target / max(1, target - first)
+        role.check()
+        if now > deadline:
+            raise TimeoutError(f"{done} of {target} after {_TIMEOUT_S:.0f} s")
+        time.sleep(_POLL_S)
+
+
+def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: Path) -> dict[str, float]:
+    """Ingest-only and learner-only rates."""
+    unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=1 << 40)
+    plan = plan_replay(data, replay)
+    with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
+        partitions, join = live.kafka.partitions, live.join
+        producer = ReplayProducer(live.kafka, PaceSettings())
+        producer.write(iter_log(data, plan, partitions))
+        producer.write(closing_heartbeats(plan, partitions, 2 * (join.attribution_ms + join.lateness_ms)))
+        producer.close()
+        client = connect(live.redis)
+        store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+        outbox = Outbox(client, live.redis.prefix, partitions)
+
+        def applied() -> int:
+            return sum(o + 1 for p in range(partitions) for o in store.fence_offsets(p).values())
+
+        def trained() -> int:
+            status = read_status(client, live.redis.prefix)
+            return status.num_trained if status else 0
+
+        with Role("worker", live, folder) as worker:
+            ingest_s = _time_until(applied, producer.num_sent, worker)
+        num_samples = sum(outbox.sequences().values())
+        with Role("learner", live, folder) as learner:
+            learn_s = _time_until(trained, num_samples, learner)
+    return {
+        "ingest_events_per_s": round(producer.num_sent / ingest_s, 1),
+        "learner_samples_per_s": round(num_samples / learn_s, 1),
+        "learner_events_per_s": round(producer.num_sent / learn_s, 1),
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="coldstream bench pipeline", description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000, help="ratings replayed")
+    parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"])
+    try:
+        data = movielens.load()
+    except movielens.DataError:
+        data = synthetic.generate(options.events, seed=0)
+    replay = ReplaySettings(num_ratings=options.events)
+    with tempfile.TemporaryDirectory() as scratch:
+        with console.status("ingest only, then learner only"):
+            report: dict[str, Any] = apart(settings, data, replay, Path(scratch) / "apart")
+        console.print("end to end")
+        summary = run_demo(settings, data, replay, PaceSettings(in_flight=10_000), Path(scratch) / "whole", console)
+    report["end_to_end_events_per_s"] = summary["events_per_second"]
+    slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
+    report["ratio"] = round(summary["events_per_second"] / slower, 3)
+    report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
+    report |= {"events": summary["events_produced"], "counts_match": summary["counts_match"]}
+    report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
+    table = Table(title="events/s (both topics)")
+    table.add_column("part")
+    table.add_column("events/s", justify="right")
+    for part in ("ingest", "learner", "end_to_end"):
+        table.add_row(part.replace("_", " "), f"{report[f'{part}_events_per_s']:,.0f}")
+    console.print(table)
+    console.print(f"bottleneck: {report['bottleneck']}; end to end runs at {report['ratio']:.0%} of it alone")
+    if options.json:
+        print(msgspec.json.encode(report).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
