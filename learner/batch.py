@@ -1,5 +1,6 @@
 """Samples -> tensors."""
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -32,6 +33,15 @@ class Batch(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         return len(self.labels_B)
+
+
+def symmetric_log(value: float) -> float:
+    """sign(x) log(1 + |x|): a numeric feature of any scale becomes one that a step size fits.
+
+    >>> symmetric_log(0.0), round(symmetric_log(-1000.0), 2)
+    (0.0, -6.91)
+    """
+    return math.copysign(math.log1p(abs(value)), value)
 
 
 class Collator:
@@ -84,7 +94,7 @@ class Collator:
                 elif kind == "numeric":
                     assert not isinstance(value, str | list)
                     rows.append(find(f, "", ts))
-                    weights.append(value)
+                    weights.append(symmetric_log(value))
                 else:
                     assert isinstance(value, str)
                     rows.append(find(f, value, ts))

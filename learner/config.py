@@ -18,7 +18,7 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`user_id` and `item_id` are the event's own ids; any other name is looked up in the event's `features`."""
     group: Literal["user", "item", "context"]
     kind: Literal["id", "categorical", "multi", "numeric"]
-    """`multi` takes a list and averages it; `numeric` scales one vector by the value."""
+    """`multi` takes a list and averages it; `numeric` scales one vector by sign(x) log(1 + |x|)."""
     state: bool = False
     """Whether the field's embedding is part of the adapter's r_ID."""
     min_count: PositiveInt = 1

@@ -24,7 +24,7 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):
     """An item was shown to a user. Keyed by `user_id`."""
 
     imp_id: Id
-    """Unique per impression; a retry carries the same one."""
+    """Unique per impression. A retry of the same impression carries the same id and the same `ts`."""
     user_id: Id
     item_id: Id
     ts: EventTime

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import torch
 
 from learner.config import FieldSettings
 from state_store.child import ChildServer, free_port
@@ -19,6 +20,9 @@ from state_store.embedded import EmbeddedRedis
 from state_store.states import StateStore
 from stream.broker import EmbeddedBroker
 from stream.settings import Settings, load_settings
+
+# Two processes that spin on two cores are 20 times slower, not twice.
+torch.set_num_threads(1)
 
 _numbers = count()
 TOPICS = ("impressions", "feedback")

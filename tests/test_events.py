@@ -39,9 +39,10 @@ def test_unknown_keys_are_ignored() -> None:
         (b'{"type":"impression","imp_id":"a","user_id":"u","item_id":"i","ts":"1"}', "$.ts"),
         (b'{"type":"impression","imp_id":"a","user_id":"u","item_id":"i","ts":1e400}', "out of range"),
         (b'{"type":"heartbeat","ts":-1}', "$.ts"),
-        (b"[" * 5000, "deep"),
+        (b'{"type":"heartbeat","ts":1,"x":' + b"[" * 100_000, "deep"),
+        (b"[]", "array"),
         (b"\xff\xfe{}", ""),
-        (b'{"type":"heartbeat","ts":1,"x":"\xff"}', ""),
+        (b'{"type":"feedback","ts":1,"imp_id":"\xff"}', ""),
         (b"\x00" * (MAX_EVENT_BYTES + 1), "at most"),
     ],
 )

@@ -15,13 +15,13 @@ MODEL = ModelSettings(dim=4, hidden=(8,))
 
 
 def make_samples(count: int, seed: int = 0, *, num_users: int = 30) -> list[Sample]:
-    """Users have tastes, so there is something to learn."""
+    """Some users like more, some items are better, so there is something to learn."""
     rng = np.random.default_rng(seed)
-    tastes, topics = rng.normal(size=(num_users, 2)), rng.normal(size=(40, 2))
+    mildness, quality = rng.normal(size=num_users), rng.normal(size=40)
     out = []
     for n in range(count):
         u, i = int(rng.integers(num_users)), int(rng.integers(40))
-        label = int(tastes[u] @ topics[i] + 0.3 * rng.normal() > 0)
+        label = int(mildness[u] + quality[i] + 0.3 * rng.normal() > 0)
         core = Core(f"{n}", f"u{u}", f"i{i}", n * 1000, 0, [str(u % 5), [f"g{i % 7}", "g"], float(i), None][:3])
         state = State([n % 7, n % 3], 0.1 * (n % 5), 1, 0, [n % 11, n % 2], 0.2, 1)
         out.append(Sample(SampleKind(label), label, 5, core, state))
@@ -172,9 +172,7 @@ def test_adagrad_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("interaction", ["dcnv2", "fm"])
-def test_every_interaction_model_learns_under_the_wrapper(
-    interaction: str, fields: tuple[FieldSettings, ...]
-) -> None:
+def test_every_interaction_model_learns_under_the_wrapper(interaction: str, fields: tuple[FieldSettings, ...]) -> None:
     learner = Learner(ModelSettings(interaction=interaction, dim=4), LearnerSettings(), fields, 1)
     samples = make_samples(3000)
     predictions, labels = learn(learner, samples), np.array([s.label for s in samples])

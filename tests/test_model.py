@@ -61,9 +61,8 @@ def test_the_adapter_is_sigmoid_of_h_of_the_three_signals() -> None:
     adapter = StateAdapter(3, 1, 2, 4, hidden=5).eval()
     adapter.standardise.mean_S.normal_()
     ids, norms, counts = torch.randn(6, 4), torch.rand(6, 2) * 3, torch.randint(0, 100, (6, 2)).float()
-    x = np.concatenate(
-        [np.log(norms), np.sqrt(norms), np.square(norms), np.log1p(counts)], axis=1
-    )
+    n, c = norms.numpy(), counts.numpy()
+    x = np.concatenate([np.log(n), np.sqrt(n), np.square(n), np.log1p(c)], axis=1)
     x = (x - adapter.standardise.mean_S.numpy()) / np.sqrt(adapter.standardise.var_S.numpy() + 1e-5)
     r = np.concatenate([ids.numpy(), x], axis=1)
     r = (r - r.mean(1, keepdims=True)) / np.sqrt(r.var(1, keepdims=True) + 1e-5)

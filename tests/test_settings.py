@@ -45,7 +45,7 @@ def test_a_bad_setting_is_named_with_what_is_allowed(override: str, said: list[s
 
 
 def test_a_misspelt_environment_name_fails() -> None:
-    with pytest.raises(SettingsError, match="learner.sead"):
+    with pytest.raises(SettingsError, match=r"learner\.sead"):
         load_settings(environment={"COLDSTREAM_LEARNER__SEAD": "1"})
 
 
