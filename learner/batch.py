@@ -10,7 +10,7 @@ from torch import Tensor
 
 from learner.config import FieldSettings
 from learner.embedding import NO_ROW, EmbeddingTable
-from learner.sample import Sample
+from learner.sample import Sample, SampleKind
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -30,6 +30,8 @@ class Batch(msgspec.Struct, frozen=True):
     counts_BC: Tensor
     """User's counters, then the item's, as of the impression."""
     labels_B: Tensor
+    row_labels_U2: Tensor
+    """Negatives and positives that the batch brings to each row; a correction takes its negative back."""
 
     def __len__(self) -> int:
         return len(self.labels_B)
@@ -101,6 +103,7 @@ class Collator:
                     weights.append(1.0)
         distinct, occurrence = np.unique(np.array(rows, np.int64), return_inverse=True)
         states = [s.state for s in samples]
+        labels = np.array([s.label for s in samples], np.float32)
         return Batch(
             torch.from_numpy(distinct),
             torch.from_numpy(occurrence),
@@ -108,5 +111,16 @@ class Collator:
             torch.tensor(weights),
             torch.tensor([(s.user_norm, s.item_norm) for s in states]),
             torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
-            torch.tensor([s.label for s in samples], dtype=torch.float32),
+            torch.from_numpy(labels),
+            torch.from_numpy(self._row_labels(samples, labels, offsets, occurrence, len(distinct))),
         )
+
+    def _row_labels(
+        self, samples: Sequence[Sample], labels: np.ndarray, offsets: list[int], occurrence: np.ndarray, num_rows: int
+    ) -> np.ndarray:
+        corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
+        negatives = np.where(corrections, -1.0, 1.0 - labels)
+        starts = np.array(offsets[:: len(self._fields)])
+        sizes = np.diff(np.append(starts, len(occurrence)))
+        counts = [np.bincount(occurrence, np.repeat(c, sizes), num_rows) for c in (negatives, labels)]
+        return np.stack(counts, axis=1).astype(np.float32)

@@ -35,12 +35,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     num_cross_layers: PositiveInt = 2
     hidden: tuple[PositiveInt, ...] = (128, 64)
     """Widths of the deep part, beside the cross layers."""
-    wide: bool = True
-    """Add a first-order weight per feature."""
+    wide: bool = False
+    """Add a learned first-order weight per feature. With `rates` it says the same a second time, and slower: on the
+    first 200,000 events of MovieLens-1M rates without it have AUC .750, with it .748, and it alone .747; for users with
+    fewer than 10 impressions .739, .735 and .732."""
     rates: bool = True
-    """Add the log-odds of the as-of action rates of user and item (`learner.rates`)."""
+    """Add each field's rate, the log-odds of the labels seen with its ids, times a weight."""
     rate_weight: float = 0.5
-    """Initial weight of each rate."""
+    """Initial weight of the rates of state fields; the others start at 0."""
     adapter: bool = True
     """Weigh fields by the state of user and item (AdaF2M2 3.4)."""
     adapter_hidden: NonNegativeInt = 64

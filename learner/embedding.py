@@ -1,7 +1,9 @@
 """Embedding rows for ids that come and go: no modulo hashing, one growable tensor for all fields.
 
-Each row holds D embedding values and one first-order ("wide") weight. Only the rows of a micro-batch are gathered,
-differentiated and written back; the rows touched since the last publish are remembered for the incremental snapshot.
+Each row holds D embedding values, one first-order ("wide") weight, and the log-odds of the labels that came with the
+id so far (its rate). The first two are learned by gradient, the rate is counted: it is right after ten labels, when
+Adagrad has hardly started. Only the rows of a micro-batch are gathered, differentiated and written back; the rows touched since
+the last publish are remembered for the incremental snapshot.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +13,8 @@ import torch
 from torch import Tensor
 
 _FIRST_CAPACITY = 1024
+_PSEUDO_COUNT = 2.5
+"""Positives and negatives that every id starts with, so that its first labels do not say too much."""
 NO_ROW = 0
 """Row of ids that are unknown or not admitted: zero, never trained."""
 
@@ -44,8 +48,10 @@ class EmbeddingTable:
         self._seen: list[dict[str, int]] = [{} for _ in min_counts]
         self._init_std = init_std
         self._generator = generator
-        self.values_RD = torch.zeros(_FIRST_CAPACITY, dim + 1)
-        self.squares_RD = torch.zeros(_FIRST_CAPACITY, dim + 1)
+        self.values_RD = torch.zeros(_FIRST_CAPACITY, dim + 2)
+        self.labels_R2 = torch.full((_FIRST_CAPACITY, 2), _PSEUDO_COUNT)
+        """Negatives and positives per row."""
+        self.squares_RD = torch.zeros(_FIRST_CAPACITY, dim + 2)
         self.last_ts_R = np.zeros(_FIRST_CAPACITY, np.int64)
         self.touched_R = np.zeros(_FIRST_CAPACITY, np.bool_)
         self.owner: list[tuple[int, str]] = [(-1, "")]
@@ -95,18 +101,28 @@ class EmbeddingTable:
         """Double the capacity: amortised constant time per new id."""
         self.values_RD = torch.cat([self.values_RD, torch.zeros_like(self.values_RD)])
         self.squares_RD = torch.cat([self.squares_RD, torch.zeros_like(self.squares_RD)])
+        self.labels_R2 = torch.cat([self.labels_R2, torch.full_like(self.labels_R2, _PSEUDO_COUNT)])
         self.last_ts_R = np.concatenate([self.last_ts_R, np.zeros_like(self.last_ts_R)])
         self.touched_R = np.concatenate([self.touched_R, np.zeros_like(self.touched_R)])
 
-    def step(self, rows_U: Tensor, values_UD: Tensor, grad_UD: Tensor) -> None:
-        """One Adagrad step on distinct rows (Duchi et al. 2011); `values_UD` as gathered before the step."""
+    def step(self, rows_U: Tensor, values_UD: Tensor, grad_UD: Tensor, labels_U2: Tensor) -> None:
+        """Learn from a micro-batch: one Adagrad step (Duchi et al. 2011), and the labels counted into the rates.
+
+        Args:
+            rows_U: distinct rows, ascending.
+            values_UD: their values, as gathered before the step.
+            grad_UD: gradient of the loss.
+            labels_U2: negatives and positives that came with each row.
+        """
         if rows_U[0] == NO_ROW:
-            rows_U, values_UD, grad_UD = rows_U[1:], values_UD[1:], grad_UD[1:]
+            rows_U, values_UD, grad_UD, labels_U2 = rows_U[1:], values_UD[1:], grad_UD[1:], labels_U2[1:]
         squares_UD = self.squares_RD.index_select(0, rows_U).addcmul_(grad_UD, grad_UD)
         self.squares_RD.index_copy_(0, rows_U, squares_UD)
-        self.values_RD.index_copy_(
-            0, rows_U, values_UD.addcdiv(grad_UD, squares_UD.sqrt_().add_(1e-10), value=-self.lr)
-        )
+        labels_U2 = self.labels_R2.index_select(0, rows_U).add_(labels_U2).clamp_(min=_PSEUDO_COUNT)
+        self.labels_R2.index_copy_(0, rows_U, labels_U2)
+        values_UD = values_UD.addcdiv(grad_UD, squares_UD.sqrt_().add_(1e-10), value=-self.lr)
+        values_UD[:, self.dim + 1] = torch.log(labels_U2[:, 1] / labels_U2[:, 0])
+        self.values_RD.index_copy_(0, rows_U, values_UD)
         self.touched_R[rows_U.numpy()] = True
 
     def take_touched(self) -> np.ndarray:
@@ -127,6 +143,7 @@ class EmbeddingTable:
             self.evicted.append((field, key))
         self.values_RD[stale] = 0.0
         self.squares_RD[stale] = 0.0
+        self.labels_R2[stale] = _PSEUDO_COUNT
         self.touched_R[stale] = False
         self.last_ts_R[stale] = 0
         self._free.extend(stale.tolist())
@@ -147,7 +164,7 @@ class EmbeddingTable:
                 self._free.append(row)
 
     def norms(self, rows: np.ndarray) -> np.ndarray:
-        """L2 norms of rows' embeddings, without the wide weight."""
+        """L2 norms of rows' embeddings, without wide weight and rate."""
         norms: np.ndarray = self.values_RD[torch.from_numpy(rows), : self.dim].norm(dim=1).numpy()
         return norms
 
@@ -157,6 +174,7 @@ class EmbeddingTable:
         tensors = {
             "table.values": self.values_RD[:n].clone(),
             "table.squares": self.squares_RD[:n].clone(),
+            "table.labels": self.labels_R2[:n].clone(),
             "table.last_ts": torch.from_numpy(self.last_ts_R[:n].copy()),
             "table.touched": torch.from_numpy(self.touched_R[:n].copy()),
         }
@@ -173,6 +191,7 @@ class EmbeddingTable:
             self._grow()
         self.values_RD[:n] = tensors["table.values"]
         self.squares_RD[:n] = tensors["table.squares"]
+        self.labels_R2[:n] = tensors["table.labels"]
         self.last_ts_R[:n] = tensors["table.last_ts"].numpy()
         self.touched_R[:n] = tensors["table.touched"].numpy()
         free = set(self._free)

@@ -65,7 +65,7 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         assert rows_UD.grad is not None
-        self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad)
+        self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
         self.num_samples += len(samples)
         self.max_ts = max(self.max_ts, *(s.core.ts for s in samples))
         return torch.sigmoid(output.main_B.detach()).numpy()

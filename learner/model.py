@@ -27,7 +27,6 @@ from learner.config import FieldSettings, ModelSettings
 from learner.feature_mask import FeatureMask
 from learner.models.dcnv2 import DCNv2
 from learner.models.fm import FM
-from learner.rates import RateTerms
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -73,7 +72,8 @@ class AdaF2M2(nn.Module):
             if settings.adapter
             else None
         )
-        self.rates = RateTerms(num_counts // 2 - 1, settings.rate_weight) if settings.rates else None
+        initial = [settings.rate_weight if field.state else 0.0 for field in fields]
+        self.rate_weight_F = nn.Parameter(torch.tensor(initial)) if settings.rates else None
         self.mask = (
             FeatureMask(
                 num_fields, settings.dim, num_masks=settings.num_masks, low=settings.mask_low, high=settings.mask_high
@@ -83,18 +83,24 @@ class AdaF2M2(nn.Module):
         )
 
     def _fields(self, rows_UD: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pool each field's rows: emb_BFD and the first-order terms wide_BF."""
+        """Pool each field's rows: emb_BFD, and the first-order terms first_BF."""
         pooled = nnf.embedding_bag(
             batch.occurrence_N, rows_UD, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
-        ).view(len(batch), -1, self.settings.dim + 1)
-        return pooled[..., : self.settings.dim], pooled[..., self.settings.dim]
+        ).view(len(batch), -1, self.settings.dim + 2)
+        dim = self.settings.dim
+        emb_BFD, wide_BF, rate_BF = pooled[..., :dim], pooled[..., dim], pooled[..., dim + 1]
+        first_BF = wide_BF if self.settings.wide else torch.zeros_like(wide_BF)
+        if self.rate_weight_F is not None:
+            # A rate is counted, not learned: no gradient flows into it.
+            first_BF = torch.addcmul(first_BF, rate_BF.detach(), self.rate_weight_F)
+        return emb_BFD, first_BF
 
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
         """Main logits, and masked ones if a generator is given.
 
         The weighted sample and its masked copies go through g as one batch of B(1 + k), so g is shared as in the paper.
         """
-        emb_BFD, wide_BF = self._fields(rows_UD, batch)
+        emb_BFD, first_BF = self._fields(rows_UD, batch)
         main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
         weight_BF = None
         if self.adapter is not None:
@@ -103,17 +109,12 @@ class AdaF2M2(nn.Module):
                 id_BE = id_BE.detach()
             weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
             main_BFD = main_BFD * weight_BF.unsqueeze(-1)
-        first_B = self.rates(batch.counts_BC) if self.rates is not None else 0.0
         if self.mask is None or mask_generator is None:
-            return Output(self.interaction(main_BFD) + self._wide(wide_BF) + first_B, None, weight_BF)
+            return Output(self.interaction(main_BFD) + first_BF.sum(1), None, weight_BF)
         B = len(batch)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
         logits = self.interaction(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]))
         main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
         # A masked field is unknown to the first-order part, too.
-        masked_wide_KB = self._wide(wide_BF * keep_KBF1.squeeze(-1))
-        return Output(main_B + self._wide(wide_BF) + first_B, masked_KB + masked_wide_KB + first_B, weight_BF)
-
-    def _wide(self, wide_BF: Tensor) -> Tensor | float:
-        """Sum of the first-order terms over fields."""
-        return wide_BF.sum(-1) if self.settings.wide else 0.0
+        masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
+        return Output(main_B + first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)

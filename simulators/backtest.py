@@ -75,7 +75,7 @@ class Backtest:
     def run(self, entries: Iterable[LogEntry]) -> None:
         """Ingest and learn from a whole log, then publish once more."""
         for chunk in _chunks(entries, self._rounds.round_events):
-            self._round(chunk)
+            self.ingest(chunk)
             while self.trainer.step(partial=False):
                 self._maybe_publish()
             self._outbox.trim(self.trainer.cursor)
@@ -84,9 +84,10 @@ class Backtest:
         self._publish()
         self._log.flush(1)
 
-    def _round(self, chunk: list[LogEntry]) -> None:
+    def ingest(self, entries: Iterable[LogEntry]) -> None:
+        """Append entries to the log and apply them: one batch after the other of each topic partition."""
         queues: dict[tuple[int, int], list[LogRecord]] = {}
-        for entry in chunk:
+        for entry in entries:
             tp = entry.topic, entry.partition
             offset = self._next_offset.get(tp, 0)
             self._next_offset[tp] = offset + 1

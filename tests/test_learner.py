@@ -42,7 +42,7 @@ def test_it_learns(learner: Learner) -> None:
     predictions = learn(learner, samples)
     labels = np.array([s.label for s in samples])
     assert ((predictions[-1000:] > 0.5) == labels[-1000:]).mean() > 0.75
-    assert ((predictions[:200] > 0.5) == labels[:200]).mean() < 0.7
+    assert ((predictions[:32] > 0.5) == labels[:32]).mean() < 0.65
 
 
 def test_predictions_are_made_before_learning(fields: tuple[FieldSettings, ...]) -> None:
@@ -164,11 +164,21 @@ def test_adagrad_is_torchs() -> None:
     reference = torch.nn.Parameter(table.values_RD[rows].clone())
     optimiser = torch.optim.Adagrad([reference], lr=0.2)
     for _ in range(3):
-        grad = torch.randn(2, 4)
+        grad = torch.randn(2, 5)
         reference.grad = grad.clone()
         optimiser.step()
-        table.step(rows, table.values_RD[rows], grad.clone())
-    assert torch.allclose(table.values_RD[rows], reference.detach(), atol=1e-6)
+        table.step(rows, table.values_RD[rows], grad.clone(), torch.zeros(2, 2))
+    assert torch.allclose(table.values_RD[rows][:, :4], reference.detach()[:, :4], atol=1e-6)
+
+
+def test_rates_are_log_odds_of_the_labels_seen_and_corrections_take_negatives_back(learner: Learner) -> None:
+    core, state = make_samples(1)[0].core, make_samples(1)[0].state
+    kinds = [SampleKind.NEGATIVE, SampleKind.NEGATIVE, SampleKind.POSITIVE, SampleKind.CORRECTION]
+    learner.learn_many([Sample(kind, int(kind > 0), 0, core, state) for kind in kinds])
+    row = learner.table.rows_of[0][core.user_id]
+    assert learner.table.values_RD[row, -1].item() == pytest.approx(np.log((2 + 2.5) / (1 + 2.5)), abs=1e-5)
+    learner.learn_many([Sample(SampleKind.NEGATIVE, 0, 0, core, state)])
+    assert learner.table.values_RD[row, -1].item() == pytest.approx(np.log((2 + 2.5) / (2 + 2.5)), abs=1e-5)
 
 
 @pytest.mark.parametrize("interaction", ["dcnv2", "fm"])

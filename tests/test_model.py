@@ -33,8 +33,9 @@ def batch_of(num_samples: int, dim: int) -> tuple[Batch, torch.Tensor]:
         torch.rand(num_samples, 2),
         torch.randint(0, 50, (num_samples, 4)).float(),
         torch.randint(0, 2, (num_samples,)).float(),
+        torch.zeros(n, 2),
     )
-    return batch, torch.randn(n, dim + 1)
+    return batch, torch.randn(n, dim + 2)
 
 
 def test_masks_are_drawn_per_instance_and_copy_with_p_in_the_given_bounds() -> None:
@@ -124,6 +125,17 @@ def test_the_main_pass_weighs_fields_and_the_masked_passes_do_not() -> None:
     emb = rows[:, :4].view(6, 3, 4)
     assert torch.allclose(out.masked_KB[0], model.interaction(emb), atol=1e-5)
     assert torch.allclose(out.main_B, model.interaction(emb * out.weight_BF.unsqueeze(-1)), atol=1e-5)
+
+
+def test_first_order_terms_are_wide_weights_and_weighted_rates() -> None:
+    torch.manual_seed(0)
+    batch, rows = batch_of(6, 4)
+    plain = AdaF2M2(ModelSettings(dim=4, wide=False, rates=False), FIELDS, 4).eval()
+    first = AdaF2M2(ModelSettings(dim=4, wide=True, rates=True, rate_weight=0.5), FIELDS, 4).eval()
+    first.load_state_dict(plain.state_dict(), strict=False)
+    wide, rates = rows.view(6, 3, 6)[..., 4], rows.view(6, 3, 6)[..., 5]
+    expected = plain(rows, batch).main_B + wide.sum(1) + 0.5 * rates[:, :2].sum(1)
+    assert torch.allclose(first(rows, batch).main_B, expected, atol=1e-5)
 
 
 def test_masked_copy_k_keeps_the_order_of_samples() -> None:
