@@ -1,9 +1,9 @@
 """Embedding rows for ids that come and go: no modulo hashing, one growable tensor for all fields.
 
 Each row holds D embedding values, one first-order ("wide") weight, and the log-odds of the labels that came with the
-id so far (its rate). The first two are learned by gradient, the rate is counted: it is right after ten labels, when
-Adagrad has hardly started. Only the rows of a micro-batch are gathered, differentiated and written back; the rows touched since
-the last publish are remembered for the incremental snapshot.
+id so far (its rate). The first two are learned by gradient; the rate is counted, and right after ten labels, when
+Adagrad has hardly started. Only the rows of a micro-batch are gathered, differentiated and written back; the rows
+touched since the last publish are remembered for the incremental snapshot.
 """
 
 from collections.abc import Iterable, Sequence

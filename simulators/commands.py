@@ -1,6 +1,7 @@
 """Commands of the simulators: demo, replay, backtest, data, bench."""
 
 import runpy
+import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -136,12 +137,13 @@ def demo(
     from simulators.replay import ReplaySettings
 
     console = Console(stderr=True)
+    folder = _run_folder(name)
     settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], kafka, redis)
     replay_settings = ReplaySettings(
         _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
     )
     log = _load(from_folder, replay_settings.num_ratings, seed, console)
-    folder = _fresh_folder(name)
+    _empty(folder)
     pace = PaceSettings(rate, 0 if rate else in_flight)
     summary = run_demo(settings, log, replay_settings, pace, folder, console)
     _finish(summary, folder, console, as_json=as_json)
@@ -167,12 +169,13 @@ def backtest(
     from simulators.run_backtest import run_backtest
 
     console = Console(stderr=True)
+    folder = _run_folder(name)
     settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], None, redis)
     replay_settings = ReplaySettings(
         _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
     )
     log = _load(from_folder, replay_settings.num_ratings, seed, console)
-    folder = _fresh_folder(name)
+    _empty(folder)
     with console.status("backtest"):
         summary = run_backtest(settings, log, replay_settings, folder)
     _finish(summary, folder, console, as_json=as_json)
@@ -222,16 +225,16 @@ def replay(
         print(msgspec.json.encode({"events_produced": producer.num_sent, "seconds": round(seconds, 2)}).decode())
 
 
-def _fresh_folder(name: str) -> Path:
-    """runs/<name>, emptied of an earlier run's results: its state is gone with its servers."""
-    import shutil
-
-    folder = Path("runs") / name
+def _run_folder(name: str) -> Path:
     if Path(name).name != name or name in ("", ".", ".."):
         raise UsageError(f"--name {name!r}: expected a plain folder name")
+    return Path("runs") / name
+
+
+def _empty(folder: Path) -> None:
+    """Drop an earlier run's results: the state that they belong to is gone with its servers."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
 
 
 bench = typer.Typer(help="Benchmarks: ratios measured side by side in one run.", no_args_is_help=True)

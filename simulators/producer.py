@@ -44,7 +44,7 @@ class ReplayProducer:
         self._in_flight = in_flight
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=kafka.url.split(","), linger_ms=10, batch_size=1 << 16, bootstrap_timeout_ms=8000
+                bootstrap_servers=kafka.url.split(","), linger_ms=10, batch_size=1 << 16, bootstrap_timeout_ms=4000
             )
         except (KafkaError, OSError, ValueError) as exc:
             raise BrokerUnavailableError(

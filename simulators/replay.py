@@ -35,7 +35,7 @@ class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     out_of_order: Share = 0.02
     """Share of events written late."""
     jitter_s: Annotated[float, Meta(ge=0)] = 30.0
-    """Greatest delay of an event written late; keep it below join.lateness_ms."""
+    """Greatest delay of an event written late, or again; what exceeds join.lateness_ms becomes a dead letter."""
     seed: int = 7
 
 
@@ -77,7 +77,7 @@ def plan_replay(data: MovieLens, settings: ReplaySettings) -> Plan:
         rng.random(len(ts)) < settings.out_of_order, rng.uniform(0, settings.jitter_s * 1000, len(ts)), 0.0
     )
     again = np.flatnonzero(rng.random(len(ts)) < settings.duplicates)
-    written = np.concatenate([written, written[again] + rng.uniform(0, settings.jitter_s * 1000, len(again))])
+    written = np.concatenate([written, ts[again] + rng.uniform(0, settings.jitter_s * 1000, len(again))])
     topic, rating, ts = (np.concatenate([a, a[again]]) for a in (topic, rating, ts))
     order = np.argsort(written, kind="stable")
     return Plan(topic[order], rating[order], ts[order], count, int(ts.max(initial=0)))

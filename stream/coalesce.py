@@ -130,12 +130,12 @@ class CoalescingConsumer(driver.Consumer):  # type: ignore[misc]
         acked = self._acked[tp]
         if not acked:
             return None
-        offset: int = max(acked) + 1
         in_flight = [m.value.first for m in self._unacked_messages if m.tp == tp and not m.acked]
-        self._acked_index[tp].difference_update(acked)
-        acked.clear()
-        first: int = min([offset, *in_flight])
-        return first
+        offset: int = min([max(acked) + 1, *in_flight])
+        # What was acknowledged behind a batch in flight counts once that batch is.
+        self._acked_index[tp].difference_update(o for o in acked if o < offset)
+        acked[:] = [o for o in acked if o >= offset]
+        return offset
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to what `start_offsets` says."""

@@ -23,7 +23,7 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
         BrokerUnavailableError: nothing answers at `kafka.url`.
     """
     try:
-        return KafkaAdminClient(bootstrap_servers=kafka.url.split(","), bootstrap_timeout_ms=8000)
+        return KafkaAdminClient(bootstrap_servers=kafka.url.split(","), bootstrap_timeout_ms=4000)
     except (KafkaError, OSError, ValueError) as exc:
         raise BrokerUnavailableError(
             f"kafka.url {kafka.url!r}: no broker answers there ({exc or type(exc).__name__}). "

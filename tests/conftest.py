@@ -70,6 +70,10 @@ class ApacheKafka(ChildServer):
         )
         return [str(scripts / "kafka-server-start.sh"), str(properties)]
 
+    def stop(self) -> None:
+        super().stop()
+        self._folder.cleanup()
+
     def is_ready(self) -> bool:
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()

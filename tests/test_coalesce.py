@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Iterator
 
 import faust
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka import KafkaProducer
 
-from stream.coalesce import CoalescingConsumer, RecordBatch, coalescing_app, scheduler, split_batches
+from stream.coalesce import CoalescingConsumer, RecordBatch, coalescing_app, split_batches
 from stream.settings import KafkaSettings
 from stream.topics import ensure_topics
 
@@ -62,6 +63,21 @@ def test_what_was_written_longest_ago_comes_first() -> None:
 # What is relied on in Faust -----------------------------------------------------------------------------------------
 
 
+def consumer_of() -> tuple[faust.App, CoalescingConsumer]:
+    """A consumer as a worker would have it, without a broker."""
+    app = coalescing_app("contract", "127.0.0.1:1", 16, None)
+    return app, app._new_consumer()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    new = asyncio.new_event_loop()
+    asyncio.set_event_loop(new)
+    yield new
+    asyncio.set_event_loop(None)
+    new.close()
+
+
 def test_faust_is_the_series_the_contract_was_checked_for() -> None:
     assert faust.__version__.startswith("0.15.")
 
@@ -78,15 +94,15 @@ def test_faust_reads_of_a_record_only_what_a_batch_has() -> None:
     assert names <= set(RecordBatch.__slots__), names
 
 
+@pytest.mark.usefixtures("loop")
 def test_a_batch_arrives_in_the_agent_as_its_own_value() -> None:
     tp = TP("t", 0)
     batch = RecordBatch([raw(tp, 5), raw(tp, 6)])
-    app = coalescing_app("contract", "127.0.0.1:1", 16, None)
-    consumer = app.transport.create_consumer(callback=lambda _: None, app=app)
+    _, consumer = consumer_of()
     message = consumer._to_message(tp, batch)
     assert (message.value, message.offset, message.tp) == (batch, 6, tp)
     assert isinstance(consumer, CoalescingConsumer)
-    assert isinstance(consumer.scheduler, scheduler(16)) or type(consumer.scheduler).__name__ == "CoalescingScheduler"
+    assert next(iter(consumer.scheduler.iterate({tp: batch.records})))[1].offset == 6
 
 
 @pytest.mark.parametrize("name", ["_new_offset", "_add_gap", "seek_to_committed", "_new_consumer_thread"])
@@ -96,10 +112,10 @@ def test_overridden_methods_exist_with_the_same_signature(name: str) -> None:
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
 
 
+@pytest.mark.usefixtures("loop")
 def test_commits_stop_before_the_oldest_batch_in_flight() -> None:
     tp = TP("t", 0)
-    app = coalescing_app("contract", "127.0.0.1:1", 16, None)
-    consumer = app.transport.create_consumer(callback=lambda _: None, app=app)
+    app, consumer = consumer_of()
     batches = [RecordBatch([raw(tp, o) for o in range(first, first + 10)]) for first in (0, 10, 20)]
     messages = [consumer._to_message(tp, b) for b in batches]
     app.topics.acks_enabled_for = lambda _: True
@@ -116,8 +132,7 @@ def test_commits_stop_before_the_oldest_batch_in_flight() -> None:
 
 def test_the_long_poll_is_short() -> None:
     async def long_poll() -> int:
-        app = coalescing_app("contract", "127.0.0.1:1", 16, None)
-        consumer = app.transport.create_consumer(callback=lambda _: None, app=app)
+        app, consumer = consumer_of()
         thread = consumer._new_consumer_thread()
         inner = thread._create_worker_consumer(app.transport)
         wait: int = inner._fetch_max_wait_ms
@@ -146,7 +161,8 @@ async def read(stream):
         event.ack()
         if sum(last - first + 1 for batches in seen.values() for first, last in batches) >= total:
             await asyncio.sleep(2.5)
-            committed = {tp.partition: offset for tp, offset in app.consumer._committed_offset.items() if tp.topic == topic}
+            offsets = app.consumer._committed_offset.items()
+            committed = {tp.partition: offset for tp, offset in offsets if tp.topic == topic}
             print(json.dumps({"seen": seen, "committed": committed}), flush=True)
             os._exit(0)
 run_app(app)
