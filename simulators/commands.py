@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -84,24 +85,22 @@ def _num_ratings(events: str) -> int:
 def _show(summary: dict[str, Any], console: Console) -> None:
     from simulators.summary import cohort_rows
 
-    table = Table(title=f"progressive validation, by the user's earlier impressions ({summary['data']})")
-    for column in ("cohort", "samples", "AUC", "UAUC", "log-loss", "NE", "calibration", "popularity AUC"):
-        table.add_column(column, justify="left" if column == "cohort" else "right")
+    table = Table(title="progressive validation, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
+    for column in ("cohort", "samples", "AUC", "UAUC", "log-loss", "NE", "calibr.", "item-mean AUC"):
+        table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=column != "item-mean AUC")
     for name, row in cohort_rows(summary):
         figures = [row[k] for k in ("auc", "uauc", "log_loss", "ne", "calibration", "baseline_auc")]
         table.add_row(name, f"{row['samples']:,}", *("-" if v is None else f"{v:.4f}" for v in figures))
     console.print(table)
-    samples = summary["samples"]
-    console.print("samples: " + ", ".join(f"{k} {v:,}" for k, v in samples.items()))
+    console.print("samples: " + ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in summary["samples"].items()))
     verdict = "[green]equal[/]" if summary["counts_match"] else "[red]NOT equal[/]"
     console.print(f"every counter in Redis against an independent count of the log: {verdict}")
-    if "events_per_second" in summary:
-        fresh = summary.get("freshness_seconds")
-        console.print(
-            f"{summary['events_per_second']:,.0f} events/s end to end"
-            + (f"; freshness p50 {fresh['p50']:.2f} s, p99 {fresh['p99']:.2f} s" if fresh else "")
-            + f"; weights version {summary['weights_version']}"
-        )
+    fresh = summary.get("freshness_seconds")
+    console.print(
+        f"{summary['events_per_second']:,.0f} events/s"
+        + (f" end to end; freshness p50 {fresh['p50']:.2f} s, p99 {fresh['p99']:.2f} s" if fresh else "")
+        + f"; weights version {summary['weights_version']}"
+    )
 
 
 def _finish(summary: dict[str, Any], folder: Path, console: Console, *, as_json: bool) -> None:

@@ -72,3 +72,4 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
+        self._live.console.print()
