@@ -11,6 +11,9 @@ from redis.retry import Retry
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 
+TRANSIENT_ERRORS = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+"""What passes when Redis comes back: worth another attempt."""
+
 
 class RedisUnavailableError(OperatorError):
     """Redis does not answer at the configured address."""

@@ -74,6 +74,10 @@ class Ingest:
         self.epochs[partition] = self._store.open_epoch(partition)
         return self._store.fence_offsets(partition)
 
+    def release(self, partition: int) -> None:
+        """Give a partition up: what still comes from it is refused."""
+        self.epochs.pop(partition, None)
+
     def process(self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int) -> Applied:
         """Apply records of one topic partition, contiguous and in order; safe to call again with any of them.
 
@@ -92,7 +96,7 @@ class Ingest:
         if dead:
             self._bury(dead)
         applied = self._store.apply(
-            partition, topic, (records[0].offset, records[-1].offset), self.epochs[partition], rows, b"".join(cores)
+            partition, topic, (records[0].offset, records[-1].offset), self._epoch(partition), rows, b"".join(cores)
         )
         if applied.outcome is Outcome.OVERLAP:
             return self.process(topic, partition, [r for r in records if r.offset > applied.offset], now_ms)
@@ -104,7 +108,7 @@ class Ingest:
     def tick(self, partition: int, *, idle_topics: Sequence[str] = (), watermark_floor_ms: int = 0) -> Applied:
         """Handle deadlines of a quiet partition."""
         applied = self._store.tick(
-            partition, self.epochs[partition], idle_topics=idle_topics, watermark_floor_ms=watermark_floor_ms
+            partition, self._epoch(partition), idle_topics=idle_topics, watermark_floor_ms=watermark_floor_ms
         )
         self._check_owner(partition, applied)
         return applied
@@ -112,6 +116,12 @@ class Ingest:
     def is_live(self, partition: int, now_ms: int, horizon_ms: int) -> bool:
         """Whether the partition's newest event is about as young as the wall clock; one of an old log is not."""
         return now_ms - self._newest_ts.get(partition, 0) <= 2 * horizon_ms
+
+    def _epoch(self, partition: int) -> int:
+        epoch = self.epochs.get(partition)
+        if epoch is None:
+            raise ZombieError(f"partition {partition} is no longer assigned to this worker")
+        return epoch
 
     def _check_owner(self, partition: int, applied: Applied) -> None:
         if applied.outcome is Outcome.ZOMBIE:

@@ -11,7 +11,8 @@ import torch
 
 from learner.checkpoint import read_latest, write_checkpoint
 from learner.learner import Learner
-from state_store.client import connect
+from state_store.backoff import backoff_s
+from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.keys import Keys
 from state_store.outbox import Outbox
 from state_store.states import StateStore
@@ -26,7 +27,6 @@ log = logging.getLogger("coldstream.learner")
 _IDLE_S = 0.01
 _PARTIAL_AFTER_S = 0.2
 _REPORT_EVERY_S = 0.25
-_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class LearnerStatus(msgspec.Struct, frozen=True):
@@ -164,8 +164,8 @@ class LearnerRole:
                         task()
                         due[task] = time.monotonic() + every[task]
                 failures = 0
-            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as exc:
-                pause = _BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)]
+            except TRANSIENT_ERRORS as exc:
+                pause = backoff_s(failures)
                 log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
                 failures += 1
                 time.sleep(pause)

@@ -12,14 +12,17 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from typing import Any, TypeVar
 
 import faust
 import msgspec
 import redis
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
-from state_store.client import connect
+from state_store.backoff import backoff_s
+from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.keys import Keys
 from state_store.records import Applied
 from state_store.states import StateStore
@@ -32,8 +35,8 @@ from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
 
-_BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _HIGH_WATER_PAUSE_S = 0.02
+_CUT_TO_BYTES = 100_000
 T = TypeVar("T")
 
 
@@ -71,6 +74,8 @@ class Worker:
     def start_offsets(self, assigned: Sequence[TP]) -> Mapping[TP, int]:
         """Take the assigned partitions over and start behind their fences."""
         partitions = sorted({tp.partition for tp in assigned if tp.topic in self.settings.topics})
+        for revoked in set(self.ingest.epochs) - set(partitions):
+            self.ingest.release(revoked)
         fences = {p: self._retry(self.ingest.assign, p) for p in partitions}
         self._fence = {TP(topic, p): offset for p, offsets in fences.items() for topic, offset in offsets.items()}
         log.info("assigned partitions %s", partitions)
@@ -79,20 +84,19 @@ class Worker:
     async def process(self, batch: RecordBatch) -> None:
         """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
         self._loop = asyncio.get_running_loop()
+        tp = TP(batch.topic, batch.partition)
         try:
             applied = await self._in_stage(self._apply, batch)
+            self._fence[tp] = applied.offset
+            self._quiet_since.pop(tp, None)
+            self.num_records += len(batch.records)
+            while applied.backlog > self.settings.worker.outbox_high_water:
+                self.waits += 1
+                await asyncio.sleep(_HIGH_WATER_PAUSE_S)
+                applied = await self._in_stage(self._tick, batch.partition)
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
-            return
-        tp = TP(batch.topic, batch.partition)
-        self._fence[tp] = applied.offset
-        self._quiet_since.pop(tp, None)
-        self.num_records += len(batch.records)
-        while applied.backlog > self.settings.worker.outbox_high_water:
-            self.waits += 1
-            await asyncio.sleep(_HIGH_WATER_PAUSE_S)
-            applied = await self._in_stage(self._tick, batch.partition)
 
     def _apply(self, batch: RecordBatch) -> Applied:
         records = [LogRecord(r.offset, r.value, r.timestamp) for r in batch.records]
@@ -103,15 +107,14 @@ class Worker:
 
     def _retry(self, call: Callable[..., T], *args: Any) -> T:
         """Call until Redis answers: the partition waits, nothing is acknowledged, nothing is lost."""
-        attempt = 0
-        while True:
+        for attempt in count():
             try:
                 return call(*args)
-            except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError) as exc:
-                pause = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            except TRANSIENT_ERRORS as exc:
+                pause = backoff_s(attempt)
                 log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
-                attempt += 1
                 time.sleep(pause)
+        raise AssertionError("unreachable")
 
     async def _in_stage(self, call: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._stage, call, *args)
@@ -122,11 +125,22 @@ class Worker:
         asyncio.run_coroutine_threadsafe(self._send_dead(dead), self._loop).result()
 
     async def _send_dead(self, dead: Sequence[DeadLetter]) -> None:
+        """Write letters until the broker has them; one that its topic finds too long is cut."""
         for letter in dead:
-            headers = dead_letter_headers(letter)
-            await self.app.producer.send_and_wait(
-                self.settings.kafka.dead_letter, None, letter.value, None, None, headers
-            )
+            value, headers = letter.value, dead_letter_headers(letter)
+            for attempt in count():
+                try:
+                    await self.app.producer.send_and_wait(
+                        self.settings.kafka.dead_letter, None, value, None, None, headers
+                    )
+                    break
+                except MessageSizeTooLargeError:
+                    headers = [*headers, ("cut_from_bytes", str(len(value)).encode())]
+                    value = value[:_CUT_TO_BYTES]
+                except KafkaError as exc:
+                    pause = backoff_s(attempt)
+                    log.warning("kafka does not take a dead letter (%r); trying again in %.1f s", exc, pause)
+                    await asyncio.sleep(pause)
 
     # Timers -----------------------------------------------------------------------------------------------------
 
@@ -141,11 +155,8 @@ class Worker:
         producer, kafka = self.app.producer, self.settings.kafka
         for partition in sorted(self.ingest.epochs):
             entries = await self._in_stage(unrelayed, self._client, self._keys, partition)
-            for _, letter in entries:
-                await producer.send_and_wait(
-                    kafka.dead_letter, None, letter.value, None, None, dead_letter_headers(letter)
-                )
             if entries:
+                await self._send_dead([letter for _, letter in entries])
                 await self._in_stage(relay_dead, self._client, self._keys, partition, [i for i, _ in entries])
         manifest = await self._in_stage(self._weights.latest)
         if manifest is not None and manifest.version > self._announced:
@@ -239,7 +250,7 @@ def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
     async def timer() -> None:
         try:
             await call()
-        except (redis.RedisError, faust.exc.FaustError, OSError) as exc:
+        except (redis.RedisError, KafkaError, ZombieError, OSError) as exc:
             log.warning("%s failed: %s", call.__name__, exc)
 
     timer.__name__ = call.__name__
