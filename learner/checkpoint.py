@@ -1,7 +1,7 @@
 """Atomic checkpoints: one file that holds the whole learner and the outbox cursor, or does not exist."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -25,22 +25,33 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 def write_checkpoint(
-    folder: Path, number: int, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, keep: int = 2
+    folder: Path,
+    number: int,
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    at: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Write checkpoint `number` durably: temporary file, fsync, rename, fsync of the folder; older ones are removed.
 
-    Layout: SHA-256 of the rest, then a safetensors file whose tensor `meta` is msgpack.
+    Layout: SHA-256 of the rest, then a safetensors file whose tensor `meta` is msgpack. `at` is told of each step, so
+    that tests can die there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     packed = torch.frombuffer(bytearray(msgspec.msgpack.encode(meta)), dtype=torch.uint8)
     body = save({**{name: t.contiguous() for name, t in tensors.items()}, _META: packed})
     path = folder / f"{number:012d}{_SUFFIX}"
     temporary = path.with_suffix(".part")
+    at("checkpoint.before_write")
     with temporary.open("wb") as f:
         f.write(sha256(body).digest())
-        f.write(body)
+        f.write(body[: len(body) // 2])
+        at("checkpoint.half_written")
+        f.write(body[len(body) // 2 :])
         f.flush()
         os.fsync(f.fileno())
+    at("checkpoint.before_rename")
     temporary.rename(path)
     handle = os.open(folder, os.O_RDONLY)
     os.fsync(handle)

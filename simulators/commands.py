@@ -224,6 +224,53 @@ def replay(
         print(msgspec.json.encode({"events_produced": producer.num_sent, "seconds": round(seconds, 2)}).decode())
 
 
+def chaos(
+    kills: Annotated[int, typer.Option(help="How often a role is killed.")] = 20,
+    events: Events = "50000",
+    seed: Seed = 7,
+    broker: Annotated[str, typer.Option(help="embedded, or kafka (a distribution at KAFKA_HOME).")] = "embedded",
+    name: RunName = "chaos",
+    from_folder: From = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Kill worker and learner at random while a replay runs; compare with an offline count of the log."""
+    from contextlib import ExitStack
+
+    from simulators.apache_kafka import ApacheKafka, find_kafka
+    from simulators.chaos import Chaos, ChaosSettings
+    from simulators.replay import ReplaySettings
+    from stream.roles import servers
+
+    console = Console(stderr=True)
+    folder = _run_folder(name)
+    if broker not in ("embedded", "kafka"):
+        raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
+    # Short intervals, so that deaths meet checkpoints and publishes.
+    given = ["publish.interval_s=0.3", "publish.checkpoint_s=0.7", f"learner.seed={seed}", *(overrides or [])]
+    replay_settings = ReplaySettings(num_ratings=_num_ratings(events), seed=seed)
+    log = _load(from_folder, replay_settings.num_ratings, seed, console)
+    _empty(folder)
+    with ExitStack() as stack:
+        kafka = stack.enter_context(ApacheKafka(find_kafka())).url if broker == "kafka" else None
+        live = stack.enter_context(servers(gather(config, given, kafka)))
+        run = Chaos(live, log, replay_settings, ChaosSettings(kills=kills, seed=seed), folder)
+        with console.status("starting") as status:
+            report = run.run(status.update) | {"broker": broker, "data": log.source}
+    (folder / "chaos.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    for total, (have, want) in report["totals"].items():
+        console.print(f"{total:24} {have:>10,} {want:>10,}  {'' if have == want else '[red]differs[/]'}")
+    console.print(", ".join(f"{where} {count}" for where, count in report["deaths"].items()))
+    console.print(
+        f"{report['kills']} kills in {report['seconds']:.0f} s: {'equal' if report['equal'] else 'NOT equal'}"
+    )
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    if not report["equal"]:
+        raise typer.Exit(1)
+
+
 def _run_folder(name: str) -> Path:
     if Path(name).name != name or name in ("", ".", ".."):
         raise UsageError(f"--name {name!r}: expected a plain folder name")

@@ -17,6 +17,7 @@ from state_store.keys import Keys
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from state_store.weights import WeightStore
+from stream.failpoints import failpoint
 from stream.prediction_log import PredictionLog
 from stream.publisher import Publisher
 from stream.settings import Settings
@@ -102,12 +103,15 @@ class LearnerRole:
             number,
             tensors,
             {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
+            at=failpoint,
         )
+        failpoint("checkpoint.before_trim")
         self._number, self._trained_at_checkpoint = number, trainer.num_trained
         self._outbox.trim(trainer.cursor)
 
     def publish(self) -> None:
         """Publish the weights, if the gate lets them through."""
+        failpoint("publish.before")
         trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
         manifest = self._publisher.publish(
             trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), now_ms
@@ -117,6 +121,7 @@ class LearnerRole:
             return
         self._published_ms = time.time_ns() // 1_000_000
         trainer.published(manifest.version, self._published_ms)
+        failpoint("publish.after")
 
     def report(self) -> None:
         """Leave progress in Redis."""
@@ -157,6 +162,7 @@ class LearnerRole:
                 now = time.monotonic()
                 if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S):
                     last_step = now
+                    failpoint("learner.after_step")
                 else:
                     time.sleep(_IDLE_S)
                 for task, at in due.items():

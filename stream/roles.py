@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -68,8 +68,8 @@ class Role:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> "Role":
-        """Start the process."""
+    def start(self, variables: Mapping[str, str] | None = None) -> "Role":
+        """Start the process, with further environment variables if any."""
         self._folder.mkdir(parents=True, exist_ok=True)
         # Settings hold secrets: a file that only this user can read, not arguments that every user can list.
         self._forget_config()
@@ -78,7 +78,7 @@ class Role:
             f.write(msgspec.json.encode(self._settings))
         self._config = Path(config)
         arguments = ["--run", str(self._folder)] if self.name == "learner" else []
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)} | dict(variables or {})
         with self.log.open("ab") as log:
             self._process = spawn(
                 [sys.executable, "-m", "stream.cli", self.name, "--config", config, *arguments], log, environment
@@ -103,7 +103,7 @@ class Role:
         return self._process is not None and self._process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """SIGKILL, as a crash would; no matter if it has ended already."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()

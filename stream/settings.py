@@ -14,6 +14,7 @@ from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from state_store.client import masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
+from stream.failpoints import VARIABLE as FAILPOINT
 
 PositiveInt = Annotated[int, Meta(gt=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -148,7 +149,7 @@ def load_settings(
     if file is not None:
         _merge(merged, _read(file))
     for name, text in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith(ENV_PREFIX):
+        if name.startswith(ENV_PREFIX) and name != FAILPOINT:
             _put(merged, name[len(ENV_PREFIX) :].lower().replace("__", "."), text, f"environment {name}")
     for override in overrides:
         path, equals, text = override.partition("=")

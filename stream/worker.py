@@ -29,6 +29,7 @@ from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.coalesce import CODEC, RecordBatch, coalescing_app, run_app
 from stream.events import MAX_RECORD_BYTES
+from stream.failpoints import failpoint
 from stream.ingest import DeadLetter, Ingest, LogRecord, ZombieError
 from stream.relay import dead_letter_headers, relay_dead, unrelayed
 from stream.settings import Settings
@@ -100,7 +101,10 @@ class Worker:
 
     def _apply(self, batch: RecordBatch) -> Applied:
         records = [LogRecord(r.offset, r.value, r.timestamp) for r in batch.records]
-        return self._retry(self.ingest.process, batch.topic, batch.partition, records, now_ms())
+        failpoint("worker.before_apply")
+        applied = self._retry(self.ingest.process, batch.topic, batch.partition, records, now_ms())
+        failpoint("worker.after_apply")
+        return applied
 
     def _tick(self, partition: int) -> Applied:
         return self._retry(self.ingest.tick, partition)

@@ -1,20 +1,15 @@
 """Real servers for the tests: an embedded Redis, an embedded broker, and Apache Kafka where there is one."""
 
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 import redis
 import torch
 
 from learner.config import FieldSettings
-from state_store.child import ChildServer, free_port
+from simulators.apache_kafka import ApacheKafka, find_kafka
+from state_store.child import NoServerError
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.embedded import EmbeddedRedis
 from state_store.states import StateStore
@@ -26,69 +21,6 @@ torch.set_num_threads(1)
 
 _numbers = count()
 TOPICS = ("impressions", "feedback")
-
-
-class ApacheKafka(ChildServer):
-    """One KRaft node from a Kafka distribution, on free ports, with a temporary log folder."""
-
-    name = "kafka"
-
-    def __init__(self, home: Path) -> None:
-        super().__init__()
-        self._home = home
-        self._folder = tempfile.TemporaryDirectory(prefix="coldstream-kafka-")
-        self._environment = {**os.environ, "KAFKA_HEAP_OPTS": "-Xmx512m", "LOG_DIR": f"{self._folder.name}/app-logs"}
-
-    @property
-    def url(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def command(self) -> list[str]:
-        controller = free_port()
-        properties = Path(self._folder.name) / "server.properties"
-        properties.write_text(
-            "process.roles=broker,controller\nnode.id=1\n"
-            f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}\ncontroller.listener.names=CONTROLLER\n"
-            f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}\n"
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}\n"
-            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
-            f"log.dirs={self._folder.name}/logs\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n"
-            "transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n"
-            "share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n"
-            "group.initial.rebalance.delay.ms=0\n"
-        )
-        scripts = self._home / "bin"
-        storage = str(scripts / "kafka-storage.sh")
-        cluster = subprocess.run(
-            [storage, "random-uuid"], capture_output=True, text=True, check=True, env=self._environment
-        )
-        subprocess.run(
-            [storage, "format", "--standalone", "-t", cluster.stdout.strip().splitlines()[-1], "-c", str(properties)],
-            capture_output=True,
-            check=True,
-            env=self._environment,
-        )
-        return [str(scripts / "kafka-server-start.sh"), str(properties)]
-
-    def stop(self) -> None:
-        super().stop()
-        self._folder.cleanup()
-
-    def is_ready(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
-def kafka_home() -> Path | None:
-    """Where a Kafka distribution is: KAFKA_HOME, or the shared one beside the checkout."""
-    given = os.environ.get("KAFKA_HOME")
-    for home in (Path(given) if given else None, Path(__file__).parents[2] / "shared" / "kafka"):
-        if home is not None and (home / "bin" / "kafka-server-start.sh").is_file():
-            return home
-    return None
 
 
 @pytest.fixture(scope="session")
@@ -117,11 +49,10 @@ def embedded_broker() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def apache_kafka() -> Iterator[str]:
-    home = kafka_home()
-    if home is None:
-        pytest.skip("no Apache Kafka: KAFKA_HOME is not set and ../shared/kafka is not there")
-    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        pytest.skip("no Java for Apache Kafka: neither java on the PATH nor JAVA_HOME")
+    try:
+        home = find_kafka()
+    except NoServerError as exc:
+        pytest.skip(str(exc))
     with ApacheKafka(home) as server:
         yield server.url
 

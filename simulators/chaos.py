@@ -1,0 +1,184 @@
+"""Kill roles at random while a replay runs, then compare everything exact with the oracle.
+
+What must hold: whatever is killed, whenever, the counters, the samples and the learner's trained samples end equal to
+what an offline pass over the same log gives.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from learner.sample import SampleKind
+from simulators.log_reader import read_log
+from simulators.movielens import MovieLens
+from simulators.oracle import Expected, expect
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.summary import differences
+from state_store.client import connect
+from state_store.errors import OperatorError
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from stream.failpoints import LEARNER_POINTS, VARIABLE, WORKER_POINTS
+from stream.learner_role import read_status
+from stream.prediction_log import matured, read_predictions
+from stream.roles import Role
+from stream.settings import Settings
+
+_POLL_S = 0.05
+_STALLED_S = 180.0
+_COMPARED = ("positive", "negative", "correction", "orphan", "late", "duplicate_impression", "duplicate_feedback")
+
+
+class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much is killed, and how."""
+
+    kills: int = 20
+    seed: int = 7
+    failpoint_share: float = 0.5
+    """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""
+    longest_pause_s: float = 2.0
+    """Greatest time between a role's restart and the next kill."""
+    last_wait_s: float = 20.0
+    """Longest wait for an armed failpoint to be passed; after that the role is killed from outside."""
+
+
+class Chaos:
+    """One run on servers that are up.
+
+    Args:
+        settings: effective settings, with URLs.
+        data: what is replayed.
+        replay: how.
+        chaos: how much is killed.
+        folder: run folder.
+    """
+
+    def __init__(
+        self, settings: Settings, data: MovieLens, replay: ReplaySettings, chaos: ChaosSettings, folder: Path
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._replay = replay
+        self._chaos = chaos
+        self._folder = folder
+        self._rng = random.Random(chaos.seed)
+        self._client = connect(settings.redis)
+        self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
+        self._partitions = range(settings.kafka.partitions)
+        self.deaths: Counter[str] = Counter()
+
+    def run(self, on_progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+        """Replay under fire; returns the report.
+
+        Raises:
+            OperatorError: the pipeline does not come to its end.
+        """
+        settings, join = self._settings, self._settings.join
+        plan = plan_replay(self._data, self._replay)
+        horizon_ms = 2 * (join.attribution_ms + join.lateness_ms)
+        partitions = len(self._partitions)
+        log = chain(iter_log(self._data, plan, partitions), closing_heartbeats(plan, partitions, horizon_ms))
+        per_kill = -(-(len(plan) + 2 * partitions) // (self._chaos.kills + 1))
+        producer = ReplayProducer(settings.kafka, PaceSettings())
+        started = time.monotonic()
+        with Role("worker", settings, self._folder) as worker, Role("learner", settings, self._folder) as learner:
+            for kill in range(self._chaos.kills):
+                producer.write(islice(log, per_kill))
+                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
+                self._kill(worker, learner)
+            producer.write(log)
+            ends = producer.end_offsets()
+            producer.close()
+            on_progress("waiting for the end of the log")
+            self._wait(lambda: self._is_done(ends), worker, learner)
+            learner.stop()
+        expected = expect(read_log(settings.kafka, ends), join, settings.actions)
+        return self._report(expected, producer.num_sent, time.monotonic() - started)
+
+    # Killing ----------------------------------------------------------------------------------------------------
+
+    def _kill(self, worker: Role, learner: Role) -> None:
+        """One death of the worker, the learner, or both."""
+        victims = self._rng.choice(((worker,), (learner,), (worker, learner)))
+        time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
+        for victim in victims:
+            if self._rng.random() < self._chaos.failpoint_share:
+                self._die_at_failpoint(victim)
+            else:
+                victim.kill()
+                self.deaths[f"{victim.name}: from outside"] += 1
+        for victim in victims:
+            victim.start()
+
+    def _die_at_failpoint(self, role: Role) -> None:
+        """Restart a role with a failpoint armed, and wait until it has died of it."""
+        point = self._rng.choice(WORKER_POINTS if role.name == "worker" else LEARNER_POINTS)
+        role.kill()
+        role.start({VARIABLE: f"{point}:{self._rng.randint(1, 5)}"})
+        deadline = time.monotonic() + self._chaos.last_wait_s
+        while role.is_running and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        if role.is_running:
+            # Nothing was left to do that passes the point: the log up to here is applied and learned.
+            role.kill()
+            point = "from outside"
+        self.deaths[f"{role.name}: {point}"] += 1
+
+    # The end ----------------------------------------------------------------------------------------------------
+
+    def _is_done(self, ends: dict[tuple[int, int], int]) -> bool:
+        topics = self._settings.topics
+        for p in self._partitions:
+            offsets = self._store.fence_offsets(p)
+            if any(offsets[topics[t]] < end for (t, q), end in ends.items() if q == p):
+                return False
+        status = read_status(self._client, self._settings.redis.prefix)
+        sequences = self._outbox.sequences()
+        return status is not None and all(status.cursor.get(str(p), 0) == sequences[p] for p in self._partitions)
+
+    def _wait(self, done: Callable[[], bool], *roles: Role) -> None:
+        deadline = time.monotonic() + _STALLED_S
+        while not done():
+            for role in roles:
+                role.check()
+            if time.monotonic() > deadline:
+                raise OperatorError(f"chaos: the log is not learned after {_STALLED_S:.0f} s; see {self._folder}")
+            time.sleep(_POLL_S)
+
+    def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
+        wrong = differences(self._store, len(self._partitions), expected)
+        predictions = read_predictions(self._folder / "predictions")
+        by_kind = Counter(predictions["kind"].to_list())
+        final = matured(predictions)
+        labels = dict(zip(final["imp_id"].to_list(), final["label"].to_list(), strict=True))
+        as_of = dict(zip(final["imp_id"].to_list(), final["user_impressions"].to_list(), strict=True))
+        counts = self._store.fence_counts(self._partitions)
+        totals = {name: [counts.get(name, 0), expected.counts[name]] for name in _COMPARED}
+        for kind in SampleKind:
+            totals[f"trained_{kind.name.lower()}"] = [by_kind[int(kind)], expected.counts[kind.name.lower()]]
+        checks = {
+            "counters": not wrong,
+            "one_base_sample_per_impression": len(final) == len(labels) == len(expected.labels),
+            "final_labels": labels == expected.labels,
+            "user_impressions_as_of": as_of == expected.user_impressions,
+            "trained_samples": all(have == want for have, want in totals.values()),
+        }
+        return {
+            "kills": sum(self.deaths.values()),
+            "equal": all(checks.values()),
+            "checks": checks,
+            "totals": totals,
+            "count_differences": dict(list(wrong.items())[:20]),
+            "deaths": dict(sorted(self.deaths.items())),
+            "events": num_events,
+            "seconds": round(seconds, 1),
+            "seed": self._chaos.seed,
+        }
