@@ -4,6 +4,7 @@
 -- ARGV  1 user key prefix  2 item key prefix  3 epoch  4 topic  5 first offset  6 last offset
 --       7 records (msgpack)  8 options (msgpack)  9 idle topics (msgpack)  10 watermark floor, ms (0: none)
 --       11 cores of the impressions, one behind the other
+--       12 last offset that the caller knows to be applied (-1: none); an older fence means an older Redis
 -- first > last is a tick: nothing is fenced, only deadlines are handled.
 -- User and item keys are made here from the batch's ids; they share the hash tag of KEYS, hence the slot.
 --
@@ -43,6 +44,7 @@ local watermark = tonumber(stored[4]) or false
 local learned = tonumber(call('GET', KEYS[8])) or 0
 local tick = first > last
 if epoch < stored_epoch then return {'ZOMBIE', offset, seq, learned, 0, stored_epoch} end
+if offset < tonumber(ARGV[12]) then return {'ROLLBACK', offset, seq, learned, 0, stored_epoch} end
 if not tick then
   if last <= offset then return {'DUP', offset, seq, learned, 0, stored_epoch} end
   if first <= offset then return {'OVERLAP', offset, seq, learned, 0, stored_epoch} end

@@ -108,6 +108,13 @@ class ChildServer(ABC):
             self._process.wait()
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL, as a crash would; `start` brings it back on the same port."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
     def __enter__(self) -> Self:
         return self.start()
 

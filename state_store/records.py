@@ -15,6 +15,8 @@ class Outcome(StrEnum):
     """Some records were applied before: trim to the fence and try again."""
     GAP = "GAP"
     """Applied, but records between the fence and this batch are missing."""
+    ROLLBACK = "ROLLBACK"
+    """Redis was restored from before the last batch: refuse, and read again from the fence."""
     ZOMBIE = "ZOMBIE"
     """A newer owner of the partition exists: refuse and stop."""
 
@@ -56,3 +58,12 @@ class OutboxEntry(msgspec.Struct, frozen=True):
     sequence: int
     """Sequence number of the entry's last sample; the first is `sequence - len + 1`."""
     payload: bytes
+
+
+class OutboxRead(msgspec.Struct, frozen=True):
+    """What one read of the outbox found."""
+
+    entries: list[OutboxEntry]
+    rolled_back: dict[int, int]
+    """Partitions whose Redis was restored from an older snapshot -> the last sequence it knows to be trained on. None
+    of their entries are in `entries`."""

@@ -69,6 +69,7 @@ class StateStore:
         *,
         idle_topics: Sequence[str] = (),
         watermark_floor_ms: int = 0,
+        known_offset: int = -1,
     ) -> Applied:
         """Apply the records `offsets = (first, last)` of one topic partition.
 
@@ -81,6 +82,8 @@ class StateStore:
             cores: the impressions' msgpack arrays, one behind the other; they become part of the samples.
             idle_topics: topics that do not hold the watermark back.
             watermark_floor_ms: the watermark is at least this; 0 for none.
+            known_offset: last offset of this topic that the caller saw applied; a fence before it means that Redis was
+                restored from an older snapshot.
         """
         keys = self.keys
         answer: Any = self._apply(
@@ -106,6 +109,7 @@ class StateStore:
                 _pack(idle_topics) if idle_topics else _NO_TOPICS,
                 watermark_floor_ms,
                 cores,
+                known_offset,
             ],
         )
         outcome, offset, sequence, learned, more, stored_epoch = answer

@@ -41,6 +41,10 @@ class ZombieError(RuntimeError):
     """This worker lost the partition to a newer owner."""
 
 
+class RollbackError(RuntimeError):
+    """Redis was restored from a snapshot older than what this worker has applied."""
+
+
 class Ingest:
     """Decodes, validates and applies batches; malformed records are handed to `bury` before the fence passes them.
 
@@ -68,11 +72,15 @@ class Ingest:
         self._bury = bury
         self.epochs: dict[int, int] = {}
         self._newest_ts: dict[int, int] = {}
+        self.applied: dict[tuple[str, int], int] = {}
+        """(topic, partition) -> last offset applied."""
 
     def assign(self, partition: int) -> dict[str, int]:
         """Take a partition over; returns the last offset applied per topic (-1: none)."""
         self.epochs[partition] = self._store.open_epoch(partition)
-        return self._store.fence_offsets(partition)
+        offsets = self._store.fence_offsets(partition)
+        self.applied |= {(topic, partition): offset for topic, offset in offsets.items()}
+        return offsets
 
     def release(self, partition: int) -> None:
         """Give a partition up: what still comes from it is refused."""
@@ -89,6 +97,7 @@ class Ingest:
 
         Raises:
             ZombieError: a newer owner has the partition.
+            RollbackError: Redis is older than what was applied; assign the partition anew and read from its fence.
         """
         rows, cores, dead = self._decode(topic, partition, records, now_ms)
         newest = max(int(row[2]) for row in rows)
@@ -96,11 +105,18 @@ class Ingest:
         if dead:
             self._bury(dead)
         applied = self._store.apply(
-            partition, topic, (records[0].offset, records[-1].offset), self._epoch(partition), rows, b"".join(cores)
+            partition,
+            topic,
+            (records[0].offset, records[-1].offset),
+            self._epoch(partition),
+            rows,
+            b"".join(cores),
+            known_offset=self.applied[topic, partition],
         )
         if applied.outcome is Outcome.OVERLAP:
             return self.process(topic, partition, [r for r in records if r.offset > applied.offset], now_ms)
         self._check_owner(partition, applied)
+        self.applied[topic, partition] = applied.offset
         while applied.more:
             applied = msgspec.structs.replace(self.tick(partition), outcome=applied.outcome, offset=applied.offset)
         return applied
@@ -112,6 +128,20 @@ class Ingest:
         )
         self._check_owner(partition, applied)
         return applied
+
+    def check_state(self, partition: int) -> None:
+        """Notice a Redis restored from an older snapshot also while no records come.
+
+        Raises:
+            RollbackError: the fence lies before what was applied.
+        """
+        for topic, offset in self._store.fence_offsets(partition).items():
+            if offset < self.applied.get((topic, partition), -1):
+                known = self.applied[topic, partition]
+                raise RollbackError(
+                    f"{topic}/{partition}: Redis is at offset {offset}, {known} was applied: "
+                    "it was restored from an older snapshot"
+                )
 
     def is_live(self, partition: int, now_ms: int, horizon_ms: int) -> bool:
         """Whether the partition's newest event is about as young as the wall clock; one of an old log is not."""
@@ -128,6 +158,8 @@ class Ingest:
             raise ZombieError(
                 f"partition {partition}: epoch {self.epochs[partition]} is over, epoch {applied.epoch} owns it now"
             )
+        if applied.outcome is Outcome.ROLLBACK:
+            raise RollbackError(f"partition {partition}: Redis was restored from an older snapshot")
 
     def _decode(
         self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int

@@ -95,6 +95,8 @@ class LearnerRole:
         if trainer.num_trained == self._trained_at_checkpoint:
             return
         number = self._number + 1
+        # A Redis that knows less than a checkpoint is known by that to be an older one.
+        self._outbox.report_learned(trainer.cursor)
         trainer.learner.evict_stale()
         tensors, meta = trainer.learner.state()
         self._log.flush(number)
@@ -113,6 +115,10 @@ class LearnerRole:
         """Publish the weights, if the gate lets them through."""
         failpoint("publish.before")
         trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
+        if trainer.rolled_back:
+            log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
+            self._publisher.start_over()
+            trainer.rolled_back = False
         manifest = self._publisher.publish(
             trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), now_ms
         )

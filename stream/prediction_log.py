@@ -13,6 +13,8 @@ import polars as pl
 from learner.sample import Sample, SampleKind
 
 _SCHEMA = {
+    "partition": pl.Int32,
+    "sequence": pl.Int64,
     "imp_id": pl.String,
     "user_id": pl.String,
     "item_id": pl.String,
@@ -26,6 +28,11 @@ _SCHEMA = {
     "version": pl.Int32,
 }
 _PRIOR_WEIGHT = 5.0
+
+
+def sample_key(sample: Sample) -> tuple[str, bool]:
+    """What tells samples apart, in whatever order they come: the impression, and whether it is its correction."""
+    return sample.core.imp_id, sample.kind is SampleKind.CORRECTION
 
 
 def item_mean_baseline(samples: Sequence[Sample], prior: float = 0.5) -> np.ndarray:
@@ -52,11 +59,13 @@ class PredictionLog:
         self._keep = keep
         self._rows: list[tuple[object, ...]] = []
 
-    def append(self, samples: Sequence[Sample], predictions: np.ndarray, version: int) -> None:
-        """Take the predictions of one micro-batch in."""
-        baselines = item_mean_baseline(samples).tolist()
+    def append(self, taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, version: int) -> None:
+        """Take the predictions of one micro-batch in: (partition, sequence, sample) each."""
+        baselines = item_mean_baseline([sample for _, _, sample in taken]).tolist()
         self._rows.extend(
             (
+                partition,
+                sequence,
                 s.core.imp_id,
                 s.core.user_id,
                 s.core.item_id,
@@ -69,8 +78,15 @@ class PredictionLog:
                 s.state.item_counts[0],
                 version,
             )
-            for s, p, b in zip(samples, predictions.tolist(), baselines, strict=True)
+            for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines, strict=True)
         )
+
+    def learned_behind(self, partition: int, sequence: int) -> set[tuple[str, bool]]:
+        """Keys of the samples of a partition that were learned behind a sequence number."""
+        behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
+        frames = [read_predictions(self._folder), pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")]
+        rows = pl.concat(frames).filter(behind).select("imp_id", pl.col("kind") == int(SampleKind.CORRECTION))
+        return set(rows.iter_rows())
 
     def flush(self, number: int) -> None:
         """Write what was collected as file `number`; also when it is nothing."""

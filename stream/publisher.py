@@ -102,6 +102,10 @@ class Publisher:
         self._last_log_loss = metrics.get("log_loss", math.inf)
         return manifest
 
+    def start_over(self) -> None:
+        """Make the next version a full one: blobs of the last ones may be gone."""
+        self._last = None
+
     def _gate(self, learner: Learner, metrics: Mapping[str, float]) -> str:
         if not learner.is_finite:
             return "a weight is not finite"

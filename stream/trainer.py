@@ -10,7 +10,8 @@ from learner.learner import Learner
 from learner.metrics import RecentAuc
 from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
-from stream.prediction_log import PredictionLog
+from state_store.records import OutboxEntry
+from stream.prediction_log import PredictionLog, sample_key
 
 _ENTRIES_PER_READ = 16
 _LOADED_AT = 100
@@ -52,6 +53,8 @@ class TrainerState(msgspec.Struct, frozen=True):
     cursor: dict[int, int]
     num_by_kind: list[int]
     freshness: list[int]
+    skip: dict[int, list[tuple[str, bool]]] = {}
+    """Partition -> samples learned already that a restored Redis will emit again."""
 
 
 class Trainer:
@@ -74,10 +77,15 @@ class Trainer:
         self.recent = RecentAuc()
         self.version = 0
         """Version of the last published weights."""
-        self._buffer: deque[tuple[int, int, Sample]] = deque()
+        self.rolled_back = False
+        """Set when Redis was found to be older than the training; whoever publishes clears it."""
+        self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
+        self._buffer: deque[tuple[int, int, Sample | None]] = deque()
+        self._at_hand = 0
         self._read: dict[int, int] = dict(self.cursor)
         self._users: dict[str, int] = {}
         self._unpublished_ms: list[int] = []
+        outbox.expect(self.cursor)
 
     @property
     def num_trained(self) -> int:
@@ -86,20 +94,53 @@ class Trainer:
 
     def state(self) -> TrainerState:
         """For a checkpoint."""
-        return TrainerState(dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist())
+        skip = {p: sorted(keys) for p, keys in self._skip.items() if keys}
+        return TrainerState(dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist(), skip)
 
     def fill(self) -> int:
         """Read ahead if less than a micro-batch is at hand; returns the samples at hand."""
-        if len(self._buffer) < self.learner.settings.max_micro_batch:
-            for entry in self._outbox.read(self._read, max_entries=_ENTRIES_PER_READ):
-                samples = decode_samples(entry.payload)
-                first = entry.sequence - len(samples) + 1
-                seen = self._read.get(entry.partition, 0)
-                self._buffer.extend(
-                    (entry.partition, first + i, sample) for i, sample in enumerate(samples) if first + i > seen
-                )
-                self._read[entry.partition] = entry.sequence
-        return len(self._buffer)
+        if self._at_hand < self.learner.settings.max_micro_batch:
+            found = self._outbox.read(self._read, max_entries=_ENTRIES_PER_READ)
+            for partition, known in found.rolled_back.items():
+                self._rewind(partition, known)
+            for entry in found.entries:
+                self._take(entry)
+            self._pass_skipped()
+        return self._at_hand
+
+    def _take(self, entry: OutboxEntry) -> None:
+        """Put an entry's samples behind the others; of those that were learned before, only the place."""
+        samples = decode_samples(entry.payload)
+        first = entry.sequence - len(samples) + 1
+        seen = self._read.get(entry.partition, 0)
+        skip = self._skip.get(entry.partition, set())
+        for i, sample in enumerate(samples):
+            if first + i <= seen:
+                continue
+            known = bool(skip) and sample_key(sample) in skip
+            if known:
+                skip.remove(sample_key(sample))
+            self._buffer.append((entry.partition, first + i, None if known else sample))
+            self._at_hand += not known
+        self._read[entry.partition] = entry.sequence
+
+    def _pass_skipped(self) -> None:
+        """Move the cursor over places at the front that hold nothing to train on."""
+        while self._buffer and self._buffer[0][2] is None:
+            partition, sequence, _ = self._buffer.popleft()
+            self.cursor[partition] = sequence
+
+    def _rewind(self, partition: int, known: int) -> None:
+        """Redis is older than the training: the samples behind `known` will come anew, perhaps in another order.
+
+        What was learned from there on is skipped by id when it comes again.
+        """
+        self._skip[partition] = self._skip.get(partition, set()) | self._log.learned_behind(partition, known)
+        self._buffer = deque(item for item in self._buffer if item[0] != partition)
+        self._at_hand = sum(item[2] is not None for item in self._buffer)
+        self._read[partition] = self.cursor[partition] = known
+        self._outbox.expect({partition: known})
+        self.rolled_back = True
 
     def step(self, *, partial: bool) -> int:
         """Train on one micro-batch; returns its size, 0 if none is at hand.
@@ -114,16 +155,22 @@ class Trainer:
             if not partial or not at_hand:
                 return 0
             size = at_hand
-        taken = [self._buffer.popleft() for _ in range(size)]
+        taken: list[tuple[int, int, Sample]] = []
+        while len(taken) < size:
+            partition, sequence, sample = self._buffer.popleft()
+            if sample is not None:
+                taken.append((partition, sequence, sample))
+        self._at_hand -= size
         samples = [sample for _, _, sample in taken]
         predictions = self.learner.learn_many(samples)
-        self._log.append(samples, predictions, self.version)
+        self._log.append(taken, predictions, self.version)
         self.recent.update(np.array([s.label for s in samples], np.float32), predictions)
         for partition, sequence, sample in taken:
             self.cursor[partition] = sequence
             self._users[sample.core.user_id] = partition
             self.num_by_kind[sample.kind] += 1
             self._unpublished_ms.append(sample.core.produced_ms)
+        self._pass_skipped()
         return size
 
     def take_users(self) -> Mapping[str, int]:

@@ -8,12 +8,13 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import faust
 import msgspec
@@ -29,8 +30,9 @@ from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.coalesce import CODEC, RecordBatch, coalescing_app, run_app
 from stream.events import MAX_RECORD_BYTES
+from stream.failpoints import VARIABLE as FAILPOINT
 from stream.failpoints import failpoint
-from stream.ingest import DeadLetter, Ingest, LogRecord, ZombieError
+from stream.ingest import DeadLetter, Ingest, LogRecord, RollbackError, ZombieError
 from stream.relay import dead_letter_headers, relay_dead, unrelayed
 from stream.settings import Settings
 
@@ -98,6 +100,8 @@ class Worker:
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
+        except RollbackError as exc:
+            start_anew(exc)
 
     def _apply(self, batch: RecordBatch) -> Applied:
         records = [LogRecord(r.offset, r.value, r.timestamp) for r in batch.records]
@@ -194,7 +198,12 @@ class Worker:
         return max(0, (highwater or 0) - 1 - self._fence.get(tp, -1))
 
     async def report(self) -> None:
-        """Leave a progress report in Redis, for whoever watches."""
+        """Leave a progress report in Redis, for whoever watches; notice a Redis that was rolled back."""
+        try:
+            for partition in sorted(self.ingest.epochs):
+                await self._in_stage(self.ingest.check_state, partition)
+        except RollbackError as exc:
+            start_anew(exc)
         tps = [TP(topic, p) for p in sorted(self.ingest.epochs) for topic in self.settings.topics]
         report = {
             "time_ms": now_ms(),
@@ -246,6 +255,18 @@ async def fail_stop(step: Any) -> None:
     except Exception:
         log.critical("the worker stops: a batch could not be processed", exc_info=True)
         os._exit(70)
+
+
+def start_anew(reason: RollbackError) -> NoReturn:
+    """Replace this process by a fresh one, which starts at the fences as they are now.
+
+    What Redis lost is read again from Kafka. Batches that wait inside Faust belong to the old position: they go with
+    the old process.
+    """
+    # Not by the log, whose handlers may hold messages back until a thread writes them.
+    print(f"{reason}; starting anew at the fence", file=sys.stderr, flush=True)
+    os.environ.pop(FAILPOINT, None)
+    os.execv(sys.executable, [sys.executable, "-m", "stream.cli", *sys.argv[1:]])
 
 
 def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:

@@ -93,7 +93,7 @@ def exact(sample: Sample) -> tuple:
 
 def outbox_of(settings: Settings) -> list[Sample]:
     client = connect(settings.redis)
-    entries = Outbox(client, settings.redis.prefix, settings.kafka.partitions).read({}, max_entries=1 << 20)
+    entries = Outbox(client, settings.redis.prefix, settings.kafka.partitions).read({}, max_entries=1 << 20).entries
     client.close()
     return [sample for entry in entries for sample in decode_samples(entry.payload)]
 

@@ -62,7 +62,7 @@ def test_state_is_as_of_the_impression(store: StateStore, redis_settings: RedisS
     apply(store, 3, 3, epoch)
     for topic, offset in ((IMPRESSIONS, 4), (FEEDBACK, 1)):
         store.apply(0, topic, (offset, offset), epoch, [(3, offset, 9000)])
-    payloads = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10)
+    payloads = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
     raw = [sample for entry in payloads for sample in _decode(entry.payload)]
     assert [(label, state[0], state[4]) for _, label, _, _, state in raw] == [
         (1, [0, 0], [0, 0]),
@@ -111,12 +111,12 @@ def test_the_outbox_is_read_behind_a_cursor_also_inside_an_entry(
         for topic in (IMPRESSIONS, FEEDBACK):
             store.tick(0, epoch, watermark_floor_ms=2000 + n, idle_topics=[topic])
     outbox = Outbox(store.client, redis_settings.prefix, 1)
-    entries = outbox.read({0: cursor}, max_entries=10)
+    entries = outbox.read({0: cursor}, max_entries=10).entries
     first = {e.sequence: e.sequence - len(_decode(e.payload)) + 1 for e in entries}
     assert all(sequence > cursor for sequence in first)
     assert min(first.values(), default=11) <= cursor + 1
     outbox.trim({0: cursor})
-    assert outbox.read({0: cursor}, max_entries=10) == entries
+    assert outbox.read({0: cursor}, max_entries=10).entries == entries
     assert outbox.sequences() == {0: 10}
 
 
@@ -129,7 +129,7 @@ def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings
     store.apply(0, IMPRESSIONS, (0, 0), epoch, [(1, 0, 1000, "imp", "u", "i", len(core))], core)
     store.apply(0, FEEDBACK, (0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1)])
     store.tick(0, epoch, watermark_floor_ms=5000)
-    (entry,) = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10)
+    (entry,) = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
     (sample,) = decode_samples(entry.payload)
     assert (sample.label, sample.delay_ms, sample.core.imp_id, sample.core.produced_ms) == (1, 30, "imp", 77)
     assert sample.core.features == ["25", ["a", "b"], 1.5, None]

@@ -47,7 +47,7 @@ class Pipeline:
         self.ingest.process(TOPICS[topic], 0, records, now_ms=T0 + 10**8)
 
     def samples(self) -> list[Sample]:
-        entries = Outbox(self.store.client, self.store.keys.prefix, 1).read({}, max_entries=10_000)
+        entries = Outbox(self.store.client, self.store.keys.prefix, 1).read({}, max_entries=10_000).entries
         return [sample for entry in entries for sample in decode_samples(entry.payload)]
 
 

@@ -161,6 +161,7 @@ def test_a_trainer_resumes_inside_an_entry_and_trains_each_sample_once(
     first = trainer()
     for _ in range(4):
         assert first.step(partial=False) == 7
+    outbox.report_learned(first.cursor)
     second = trainer(first.state())
     while second.step(partial=True):
         pass

@@ -1,0 +1,176 @@
+"""Servers that die and come back under load."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from simulators import synthetic
+from simulators.apache_kafka import ApacheKafka, find_kafka
+from simulators.log_reader import read_log
+from simulators.oracle import expect
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.summary import differences
+from state_store.child import NoServerError
+from state_store.client import connect
+from state_store.embedded import EmbeddedRedis
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from stream.prediction_log import matured, read_predictions
+from stream.roles import Role
+from stream.settings import Settings
+from stream.topics import ensure_topics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[ApacheKafka]:
+    """A broker that this test may kill."""
+    try:
+        home = find_kafka()
+    except NoServerError as exc:
+        pytest.skip(str(exc))
+    with ApacheKafka(home) as server:
+        yield server
+
+
+def wait_for(condition, seconds: float, *roles: Role) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        for role in roles:
+            role.check()
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.1)
+
+
+class Load:
+    """A replay that is written in the background, and what it must lead to."""
+
+    def __init__(self, live: Settings, num_ratings: int, seed: int) -> None:
+        self.live = live
+        self.data = synthetic.generate(num_ratings, seed=seed)
+        plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
+        horizon = 2 * (live.join.attribution_ms + live.join.lateness_ms)
+        log = chain(iter_log(self.data, plan, self.partitions), closing_heartbeats(plan, self.partitions, horizon))
+        self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=3000))
+        self._writer = threading.Thread(target=self.producer.write, args=(log,))
+        self.client = connect(live.redis)
+        self.store = StateStore(self.client, live.redis, live.join, live.actions, live.topics)
+        self.outbox = Outbox(self.client, live.redis.prefix, self.partitions)
+
+    def start(self) -> None:
+        self._writer.start()
+
+    def applied(self) -> int:
+        return sum(o + 1 for p in range(self.partitions) for o in self.store.fence_offsets(p).values())
+
+    def learned(self) -> int:
+        return sum(int(self.client.get(self.store.keys.learned(p)) or 0) for p in range(self.partitions))
+
+    def finish(self, *roles: Role) -> dict[tuple[int, int], int]:
+        """Until everything is written, applied and learned."""
+        self._writer.join(120)
+        assert not self._writer.is_alive()
+        ends = self.producer.end_offsets()
+        total = sum(end + 1 for end in ends.values())
+        wait_for(lambda: self.applied() >= total, 120, *roles)
+        wait_for(lambda: self.learned() == sum(self.outbox.sequences().values()), 60, *roles)
+        self.producer.close()
+        return ends
+
+    def check(self, ends: dict[tuple[int, int], int], folder: Path) -> None:
+        """Counters and trained samples equal the oracle's."""
+        expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions)
+        assert differences(self.store, self.partitions, expected) == {}
+        assert expected.counts["positive"] + expected.counts["negative"] == len(self.data.ratings)
+        predictions = read_predictions(folder / "predictions")
+        kinds = predictions["kind"].value_counts()
+        trained = dict(zip(kinds["kind"].to_list(), kinds["count"].to_list(), strict=True))
+        assert trained == {n: expected.counts[k] for n, k in enumerate(("negative", "positive", "correction"))}
+        final = matured(predictions)
+        assert dict(zip(final["imp_id"], final["label"], strict=True)) == expected.labels
+        self.client.close()
+
+
+def unavailable(call) -> bool:
+    """Redis may be away just now."""
+    try:
+        return bool(call())
+    except redis.RedisError:
+        return False
+
+
+@pytest.mark.kafka
+def test_a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing(
+    settings: Settings, own_kafka: ApacheKafka, tmp_path: Path
+) -> None:
+    live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=own_kafka.url))
+    ensure_topics(live.kafka)
+    load = Load(live, 15_000, seed=2)
+    with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+        load.start()
+        wait_for(lambda: load.applied() > 3000, 60, worker, learner)
+        own_kafka.kill()
+        time.sleep(1)
+        own_kafka.start()
+        ends = load.finish(worker, learner)
+    load.check(ends, tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["the last second", "everything"])
+def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
+    lost: str, settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    """The snapshot is older than the learner's cursor, too: nothing is learned twice."""
+    (tmp_path / "redis").mkdir()
+    with EmbeddedRedis(tmp_path / "redis", ("--save", "")) as server:
+        live = msgspec.structs.replace(
+            settings,
+            kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
+            redis=msgspec.structs.replace(settings.redis, url=server.url),
+        )
+        ensure_topics(live.kafka)
+        load = Load(live, 20_000, seed=4)
+        dump = tmp_path / "redis" / "dump.rdb"
+        with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+            load.start()
+            wait_for(lambda: load.learned() > 2000, 60, worker, learner)
+            if lost == "the last second":
+                load.client.save()
+            learned, applied = load.learned(), load.applied()
+            wait_for(lambda: load.learned() > learned + 2000 and load.applied() > applied + 3000, 60, worker, learner)
+            server.kill()
+            assert dump.exists() is (lost == "the last second")
+            time.sleep(1)
+            server.start()
+            wait_for(lambda: unavailable(load.client.ping), 30, worker, learner)
+            ends = load.finish(worker, learner)
+        for role in ("worker", "learner"):
+            assert "restored from an older snapshot" in (tmp_path / f"{role}.log").read_text()
+        load.check(ends, tmp_path)
+
+
+def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, broker: str, tmp_path: Path) -> None:
+    live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=4))
+    ensure_topics(live.kafka)
+    load = Load(live, 15_000, seed=5)
+    with Role("learner", live, tmp_path / "learner") as learner, ExitStack() as stack:
+        workers = [stack.enter_context(Role("worker", live, tmp_path / f"worker{n}")) for n in range(2)]
+        load.start()
+        wait_for(lambda: load.applied() > 1000, 60, learner)
+        workers.append(stack.enter_context(Role("worker", live, tmp_path / "worker2")))
+        wait_for(lambda: load.applied() > 6000, 60, learner)
+        workers[0].kill()
+        workers[1].stop()
+        wait_for(lambda: load.applied() > 10_000, 60, learner)
+        workers[0].start()
+        ends = load.finish(learner)
+    load.check(ends, tmp_path / "learner")
