@@ -61,6 +61,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Samples in one partition's outbox at which the worker waits for the learner."""
     idle_after_ms: Annotated[int, Meta(ge=0)] = 10_000
     """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
+    stalled_after_s: PositiveFloat = 120.0
+    """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
     roll_up_s: PositiveFloat = 1.0
     """How often item counts are exchanged between partitions."""
 

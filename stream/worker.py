@@ -40,6 +40,7 @@ log = logging.getLogger("coldstream.worker")
 
 _HIGH_WATER_PAUSE_S = 0.02
 _CUT_TO_BYTES = 100_000
+_EXIT_FAILED, _EXIT_STALLED = 70, 75
 T = TypeVar("T")
 
 
@@ -69,6 +70,7 @@ class Worker:
         self._quiet_since: dict[TP, float] = {}
         self.num_records = 0
         self.waits = 0
+        self._moved_at = time.monotonic()
         self.app: faust.App = build_app(self)
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -93,8 +95,10 @@ class Worker:
             self._fence[tp] = applied.offset
             self._quiet_since.pop(tp, None)
             self.num_records += len(batch.records)
+            self._moved_at = time.monotonic()
             while applied.backlog > self.settings.worker.outbox_high_water:
                 self.waits += 1
+                self._moved_at = time.monotonic()
                 await asyncio.sleep(_HIGH_WATER_PAUSE_S)
                 applied = await self._in_stage(self._tick, batch.partition)
         except ZombieError as exc:
@@ -122,6 +126,8 @@ class Worker:
                 pause = backoff_s(attempt)
                 log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
                 time.sleep(pause)
+                # It is known what this waits for; it is not the consumer.
+                self._moved_at = time.monotonic()
         raise AssertionError("unreachable")
 
     async def _in_stage(self, call: Callable[..., T], *args: Any) -> T:
@@ -191,6 +197,20 @@ class Worker:
     def _tick_idle(self, partition: int, idle: list[str], floor: int) -> None:
         self._retry(lambda: self.ingest.tick(partition, idle_topics=idle, watermark_floor_ms=floor))
 
+    async def watch(self) -> None:
+        """End the process if records wait and nothing moves: a consumer that went quiet does not come back by itself."""
+        limit = self.settings.worker.stalled_after_s
+        waiting = [tp for p in self.ingest.epochs for t in self.settings.topics if self.lag(tp := TP(t, p)) > 0]
+        if not waiting:
+            self._moved_at = time.monotonic()
+        elif time.monotonic() - self._moved_at > limit:
+            print(
+                f"{waiting[0]} has records, but no fence has moved for {limit:.0f} s: ending",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(_EXIT_STALLED)
+
     def lag(self, tp: TP) -> int:
         """Records of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported)."""
         consumer = self.app.consumer
@@ -238,6 +258,7 @@ def build_app(worker: Worker) -> faust.App:
         (worker.roll_up, settings.worker.roll_up_s),
         (worker.relay, 1.0),
         (worker.advance_idle, 1.0),
+        (worker.watch, 1.0),
         (worker.report, 0.5),
     ):
         app.timer(seconds)(_guarded(call))
@@ -254,7 +275,7 @@ async def fail_stop(step: Any) -> None:
         await step
     except Exception:
         log.critical("the worker stops: a batch could not be processed", exc_info=True)
-        os._exit(70)
+        os._exit(_EXIT_FAILED)
 
 
 def start_anew(reason: RollbackError) -> NoReturn:
