@@ -86,6 +86,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Standard deviation of a new row."""
     embedding_ttl_days: NonNegativeInt = 0
     """Rows unseen for this long (event time) are evicted; 0: never."""
+    delayed_feedback: Literal["none", "fnw", "fnc"] = "none"
+    """Loss for `join.mode = "immediate"`, where positives come as corrections of negatives (Ktena et al., RecSys 2019):
+    `fnw` weighs samples by importance, `fnc` learns the biased rate and corrects the prediction."""
     seed: int = 7
     num_threads: PositiveInt = 1
     """Threads of torch; more than the spare cores slow everything down."""

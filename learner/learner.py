@@ -10,7 +10,7 @@ from torch import Tensor
 from learner.batch import Collator
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.embedding import EmbeddingTable
-from learner.loss import total_loss
+from learner.loss import probabilities, total_loss
 from learner.model import AdaF2M2
 from learner.sample import Sample
 
@@ -61,14 +61,14 @@ class Learner:
         self.dense.train()
         output = self.dense(rows_UD, batch, self._mask_rng)
         self._optimiser.zero_grad()
-        loss = total_loss(output, batch.labels_B, self._model)
+        loss = total_loss(output, batch.labels_B, self._model, self.settings)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         assert rows_UD.grad is not None
         self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
         self.num_samples += len(samples)
         self.max_ts = max(self.max_ts, *(s.core.ts for s in samples))
-        return torch.sigmoid(output.main_B.detach()).numpy()
+        return probabilities(output.main_B.detach(), self.settings).numpy()
 
     @property
     def is_finite(self) -> bool:

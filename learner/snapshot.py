@@ -9,9 +9,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from learner.batch import Collator
-from learner.config import FieldSettings, ModelSettings
+from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.embedding import EmbeddingTable
 from learner.learner import Learner
+from learner.loss import probabilities
 from learner.model import AdaF2M2
 from learner.sample import Sample
 
@@ -41,11 +42,15 @@ class ServingModel:
 
     Args:
         model: the model section the learner was started with.
+        learning: its learner section.
         fields: declared fields.
         num_actions: feedback actions that are counted.
     """
 
-    def __init__(self, model: ModelSettings, fields: Sequence[FieldSettings], num_actions: int) -> None:
+    def __init__(
+        self, model: ModelSettings, learning: LearnerSettings, fields: Sequence[FieldSettings], num_actions: int
+    ) -> None:
+        self._learning = learning
         self._dense = AdaF2M2(model, fields, 2 * (1 + num_actions)).eval()
         self._table = EmbeddingTable([1] * len(fields), model.dim, 0.0, 1.0, torch.Generator())
         self._collate = Collator(fields, self._table, learning=False).collate
@@ -66,4 +71,4 @@ class ServingModel:
         batch = self._collate(samples)
         with torch.inference_mode():
             rows_UD = self._table.values_RD.index_select(0, batch.rows_U)
-            return torch.sigmoid(self._dense(rows_UD, batch).main_B).numpy()
+            return probabilities(self._dense(rows_UD, batch).main_B, self._learning).numpy()

@@ -132,7 +132,7 @@ def _attribute(
     for imp_id, (shown_ts, _, _) in shown.items():
         positive_ts = first_positive.get(imp_id)
         out.labels[imp_id] = int(positive_ts is not None)
-        if positive_ts is not None and positive_ts - shown_ts <= join.window_ms:
+        if join.mode == "window" and positive_ts is not None and positive_ts - shown_ts <= join.window_ms:
             out.counts["positive"] += 1
         else:
             out.counts["negative"] += 1

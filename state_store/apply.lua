@@ -199,7 +199,12 @@ local function on_impression(r)
     return
   end
   local user, item = user_state(r[5]), item_state(r[6])
-  local held = struct.pack(HEADER, 0, HELD, ts, 0) .. core .. snapshot(user, item)
+  local body, phase, deadline = core .. snapshot(user, item), HELD, ts + window
+  if options.mode == 'immediate' then
+    emit(NEGATIVE, 0, -1, body)
+    phase, deadline = EMITTED_NEGATIVE, ts + attribution
+  end
+  local held = struct.pack(HEADER, 0, phase, ts, 0) .. body
   user.own[1], item.own[1] = user.own[1] + 1, item.own[1] + 1
   if user.first_ts == 0 or ts < user.first_ts then user.first_ts = ts end
   if ts > user.last_ts then user.last_ts = ts end
@@ -212,7 +217,7 @@ local function on_impression(r)
     call('ZREM', due, 'f:' .. imp)
   end
   call('HSET', pending, imp, held)
-  call('ZADD', due, ts + window, 'i:' .. imp)
+  call('ZADD', due, deadline, 'i:' .. imp)
 end
 
 local function on_feedback(r)

@@ -1,6 +1,6 @@
 """Settings of the state store: where Redis is, how long state lives, how labels are joined."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,9 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The label join, in event time. `lateness_ms <= window_ms <= attribution_ms`."""
 
+    mode: Literal["window", "immediate"] = "window"
+    """`window`: an impression waits for its label. `immediate`: it is a negative at once, and positive feedback emits a
+    correction; choose a loss for that by `learner.delayed_feedback`."""
     window_ms: PositiveInt = 300_000
     """An impression without positive feedback for this long becomes a negative sample."""
     attribution_ms: PositiveInt = 3_600_000

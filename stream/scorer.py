@@ -65,7 +65,7 @@ class Scorer:
         with self._lock:
             model = self._model
             if model is None or not follows:
-                model = ServingModel(settings.model, settings.fields, len(settings.actions.names))
+                model = ServingModel(settings.model, settings.learner, settings.fields, len(settings.actions.names))
             for blob in blobs:
                 model.load(blob)
             self._model, self.manifest = model, newest

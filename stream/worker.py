@@ -198,7 +198,7 @@ class Worker:
         self._retry(lambda: self.ingest.tick(partition, idle_topics=idle, watermark_floor_ms=floor))
 
     async def watch(self) -> None:
-        """End the process if records wait and nothing moves: a consumer that went quiet does not come back by itself."""
+        """End the process if records wait and nothing moves: a consumer gone quiet does not come back by itself."""
         limit = self.settings.worker.stalled_after_s
         waiting = [tp for p in self.ingest.epochs for t in self.settings.topics if self.lag(tp := TP(t, p)) > 0]
         if not waiting:

@@ -122,6 +122,17 @@ def test_case(
     assert not any(part in key for key in left for part in ("pending", "waiting", ":due")), "state must not pile up"
 
 
+def test_immediate_mode_emits_a_negative_at_once_and_corrects_it(
+    client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
+) -> None:
+    join = JoinSettings(mode="immediate", window_ms=100, attribution_ms=1000, lateness_ms=50)
+    pipeline = Pipeline(StateStore(client, redis_settings, join, ActionSettings(), TOPICS), fields, ActionSettings())
+    pipeline.feed(SHOWN, shown(0), shown(1, "b"))
+    assert [s.kind for s in pipeline.samples()] == [NEGATIVE, NEGATIVE]
+    pipeline.feed(LIKED, liked(30))
+    assert [(s.kind, s.core.imp_id) for s in pipeline.samples()][2:] == [(CORRECTION, "a")]
+
+
 def test_one_topic_alone_does_not_move_the_watermark(pipeline: Pipeline) -> None:
     """A replay that reads impressions ahead of feedback must not turn positives into negatives."""
     pipeline.feed(SHOWN, *(shown(n * 10, f"imp{n}") for n in range(500)))
@@ -239,20 +250,25 @@ def run(
     return pipeline, exact
 
 
-@given(queues=logs(), cuts=st.lists(st.integers(2, 9), max_size=20), early=st.booleans())
+MODES = st.sampled_from([("window", False), ("window", True), ("immediate", False)])
+
+
+@given(queues=logs(), cuts=st.lists(st.integers(2, 9), max_size=20), mode=MODES)
 @hypothesis_settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 def test_batching_and_interleaving_decide_nothing(
     queues: list[list[Event]],
     cuts: list[int],
-    early: bool,
+    mode: tuple[str, bool],
     client: redis.Redis,
     redis_settings: RedisSettings,
     fields: tuple[FieldSettings, ...],
 ) -> None:
     """Any split of a log into batches, and any interleaving of its topics, gives the same exact part: the oracle's."""
-    join = JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, max_jump_ms=10_000, early_positives=early)
+    join = JoinSettings(
+        mode=mode[0], window_ms=100, attribution_ms=1000, lateness_ms=50, max_jump_ms=10_000, early_positives=mode[1]
+    )
     results = []
     for order in (cuts, []):
         named = msgspec.structs.replace(redis_settings, prefix=f"{redis_settings.prefix}-{next(_prefixes)}")

@@ -90,12 +90,12 @@ def test_a_damaged_checkpoint_is_passed_over(learner: Learner, tmp_path: Path, d
 def test_a_serving_model_predicts_what_the_learner_would(learner: Learner, fields: tuple[FieldSettings, ...]) -> None:
     samples = make_samples(400)
     learn(learner, samples[:200])
-    serving = ServingModel(MODEL, fields, 1)
+    serving = ServingModel(MODEL, LearnerSettings(), fields, 1)
     serving.load(encode_snapshot(learner, None))
     learner.table.take_touched()
     learn(learner, samples[200:320])
     serving.load(encode_snapshot(learner, learner.table.take_touched()))
-    fresh = ServingModel(MODEL, fields, 1)
+    fresh = ServingModel(MODEL, LearnerSettings(), fields, 1)
     fresh.load(encode_snapshot(learner, None))
     probe = samples[320:352]
     served = serving.predict_many(probe)
@@ -111,7 +111,7 @@ def test_a_serving_model_predicts_what_the_learner_would(learner: Learner, field
 
 def test_unknown_ids_are_scored_without_rows(learner: Learner, fields: tuple[FieldSettings, ...]) -> None:
     learn(learner, make_samples(100))
-    serving = ServingModel(MODEL, fields, 1)
+    serving = ServingModel(MODEL, LearnerSettings(), fields, 1)
     serving.load(encode_snapshot(learner, None))
     stranger = make_samples(1)[0]
     core = Core("x", "nobody", "nothing", 0, 0, [None, [], None])
@@ -187,3 +187,21 @@ def test_every_interaction_model_learns_under_the_wrapper(interaction: str, fiel
     samples = make_samples(3000)
     predictions, labels = learn(learner, samples), np.array([s.label for s in samples])
     assert ((predictions[-1000:] > 0.5) == labels[-1000:]).mean() > 0.7
+
+
+@pytest.mark.parametrize("remedy", ["fnw", "fnc"])
+def test_with_immediate_negatives_both_remedies_are_calibrated_and_the_plain_loss_is_not(
+    remedy: str, fields: tuple[FieldSettings, ...]
+) -> None:
+    """Every impression is a negative first; positives (of known share) come once more, as corrections."""
+    truth, rng = 0.3, np.random.default_rng(0)
+    stream: list[Sample] = []
+    for sample in make_samples(6000):
+        stream.append(Sample(SampleKind.NEGATIVE, 0, -1, sample.core, sample.state))
+        if rng.random() < truth:
+            stream.append(Sample(SampleKind.CORRECTION, 1, 5, sample.core, sample.state))
+    model = ModelSettings(dim=4, hidden=(8,), rates=False)
+    calibrated = learn(Learner(model, LearnerSettings(delayed_feedback=remedy), fields, 1), stream)
+    plain = learn(Learner(model, LearnerSettings(), fields, 1), stream)
+    assert calibrated[-2000:].mean() == pytest.approx(truth, abs=0.04)
+    assert plain[-2000:].mean() == pytest.approx(truth / (1 + truth), abs=0.03)

@@ -7,7 +7,7 @@ from torch import nn
 
 from learner.adapter import StateAdapter
 from learner.batch import Batch
-from learner.config import FieldSettings, ModelSettings
+from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.feature_mask import FeatureMask
 from learner.loss import total_loss
 from learner.model import AdaF2M2, Output
@@ -158,12 +158,14 @@ def test_loss_is_main_plus_alpha_times_the_sum_over_copies() -> None:
         return float(-np.mean(labels.numpy() * np.log(p) + (1 - labels.numpy()) * np.log(1 - p)))
 
     expected = bce(main) + 0.2 * (bce(masked[0]) + bce(masked[1]))
-    assert total_loss(Output(main, masked, None), labels, ModelSettings(num_masks=2)).item() == pytest.approx(
-        expected, rel=1e-5
-    )
+    assert total_loss(
+        Output(main, masked, None), labels, ModelSettings(num_masks=2), LearnerSettings()
+    ).item() == pytest.approx(expected, rel=1e-5)
     mean = bce(main) + 0.2 * (bce(masked[0]) + bce(masked[1])) / 2
     settings = ModelSettings(num_masks=2, aux_reduction="mean")
-    assert total_loss(Output(main, masked, None), labels, settings).item() == pytest.approx(mean, rel=1e-5)
+    assert total_loss(Output(main, masked, None), labels, settings, LearnerSettings()).item() == pytest.approx(
+        mean, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(("detach", "grad"), [("full", True), ("none", False)])
