@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -81,14 +80,6 @@ class ApacheKafka(ChildServer):
         if done.returncode:
             raise NoServerError(f"kafka: {name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
         return done.stdout
-
-    def is_ready(self) -> bool:
-        """It listens."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
 
     def stop(self) -> None:
         """End the broker and drop its log."""

@@ -22,13 +22,12 @@ from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
 from simulators.summary import differences
 from state_store.client import connect
-from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.failpoints import LEARNER_POINTS, VARIABLE, WORKER_POINTS
 from stream.learner_role import read_status
 from stream.prediction_log import matured, read_predictions
-from stream.roles import Role
+from stream.roles import Role, wait_until
 from stream.settings import Settings
 
 _POLL_S = 0.05
@@ -98,7 +97,9 @@ class Chaos:
             ends = producer.end_offsets()
             producer.close()
             on_progress("waiting for the end of the log")
-            self._wait(lambda: self._is_done(ends), worker, learner)
+            wait_until(
+                lambda: self._is_done(ends), "the log to be learned", (worker, learner), stalled_after_s=_STALLED_S
+            )
             learner.stop()
         expected = expect(read_log(settings.kafka, ends), join, settings.actions)
         return self._report(expected, producer.num_sent, time.monotonic() - started)
@@ -143,15 +144,6 @@ class Chaos:
         status = read_status(self._client, self._settings.redis.prefix)
         sequences = self._outbox.sequences()
         return status is not None and all(status.cursor.get(str(p), 0) == sequences[p] for p in self._partitions)
-
-    def _wait(self, done: Callable[[], bool], *roles: Role) -> None:
-        deadline = time.monotonic() + _STALLED_S
-        while not done():
-            for role in roles:
-                role.check()
-            if time.monotonic() > deadline:
-                raise OperatorError(f"chaos: the log is not learned after {_STALLED_S:.0f} s; see {self._folder}")
-            time.sleep(_POLL_S)
 
     def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
         wrong = differences(self._store, len(self._partitions), expected)

@@ -16,23 +16,15 @@ from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import Plan, ReplaySettings, closing_heartbeats, iter_log, plan_replay
 from simulators.summary import build_summary
 from state_store.client import connect
-from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.display import Display
 from stream.learner_role import LearnerStatus, read_status
 from stream.prediction_log import read_predictions
-from stream.roles import Role, servers
+from stream.roles import Role, StalledError, servers, wait_until
 from stream.scorer import Candidate, Scorer
 from stream.settings import Settings
-
-_POLL_S = 0.1
-_STALLED_S = 60.0
-
-
-class StalledError(OperatorError):
-    """The pipeline made no progress for a while."""
 
 
 class Demo:
@@ -167,18 +159,7 @@ class Demo:
         self._wait(done, roles, "every event to be learned from")
 
     def _wait(self, done: Callable[[], bool], roles: tuple[Role, ...], what: str) -> None:
-        progress, since = self._progress(), time.monotonic()
-        while not done():
-            for role in roles:
-                role.check()
-            now = self._progress()
-            if now != progress:
-                progress, since = now, time.monotonic()
-            elif time.monotonic() - since > _STALLED_S:
-                raise StalledError(
-                    f"waiting for {what}: nothing has moved for {_STALLED_S:.0f} s; see the logs in {self._folder}"
-                )
-            time.sleep(_POLL_S)
+        wait_until(done, what, roles, progress=self._progress)
 
     def _progress(self) -> tuple[object, ...]:
         status = read_status(self._client, self._prefix)

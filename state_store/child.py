@@ -68,9 +68,13 @@ class ChildServer(ABC):
     def command(self) -> list[str]:
         """Executable and arguments; `port` is set."""
 
-    @abstractmethod
     def is_ready(self) -> bool:
-        """Whether the server answers."""
+        """Whether the server answers; unless overridden, whether it listens."""
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
 
     @property
     def pid(self) -> int:

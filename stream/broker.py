@@ -5,7 +5,6 @@ It forgets everything when it stops. For logs that must last, give `--kafka URL`
 
 import os
 import shutil
-import socket
 
 from state_store.child import ChildServer, NoServerError, bundled_executable
 
@@ -44,11 +43,3 @@ class EmbeddedBroker(ChildServer):
         at = f"tcp://{self.url}"
         listener = ["--listener-url", at, "--advertised-listener-url", at]
         return [find_tansu(), "broker", *listener, "--storage-engine", "memory://tansu/"]
-
-    def is_ready(self) -> bool:
-        """It listens."""
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True

@@ -24,8 +24,8 @@ def _log_to_stderr() -> None:
 
 def worker(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
     """Run one worker: Kafka -> counts, label join, outbox. Start as many as there are partitions."""
+    from stream.app import run_worker
     from stream.topics import ensure_topics
-    from stream.worker import run_worker
 
     _log_to_stderr()
     settings = need_urls(gather(config, overrides, kafka, redis), "worker")

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +22,49 @@ from stream.topics import ensure_topics
 
 _STOP_TIMEOUT_S = 20.0
 _TAIL_LINES = 8
+_POLL_S = 0.05
 
 
 class RoleDiedError(OperatorError):
     """A worker or learner process ended on its own."""
+
+
+class StalledError(OperatorError):
+    """The pipeline made no progress for a while."""
+
+
+def wait_until(
+    done: Callable[[], bool],
+    what: str,
+    roles: Sequence["Role"] = (),
+    *,
+    progress: Callable[[], object] = lambda: None,
+    stalled_after_s: float = 60.0,
+) -> None:
+    """Wait for a condition while roles run.
+
+    Args:
+        done: the condition.
+        what: what it stands for, for the error.
+        roles: must not end meanwhile.
+        progress: a value that changes while there is hope; each change starts the clock anew.
+        stalled_after_s: longest time without progress.
+
+    Raises:
+        RoleDiedError: a role ended.
+        StalledError: no progress for too long.
+    """
+    last, since = progress(), time.monotonic()
+    while not done():
+        for role in roles:
+            role.check()
+        now = progress()
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > stalled_after_s:
+            logs = ", ".join(str(role.log) for role in roles)
+            raise StalledError(f"waiting for {what}: nothing has moved for {stalled_after_s:.0f} s; logs: {logs}")
+        time.sleep(_POLL_S)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from typing import Any, NoReturn, TypeVar
 
 import faust
 import msgspec
-import redis
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
@@ -28,8 +26,7 @@ from state_store.keys import Keys
 from state_store.records import Applied
 from state_store.states import StateStore
 from state_store.weights import WeightStore
-from stream.coalesce import CODEC, RecordBatch, coalescing_app, run_app
-from stream.events import MAX_RECORD_BYTES
+from stream.coalesce import RecordBatch
 from stream.failpoints import VARIABLE as FAILPOINT
 from stream.failpoints import failpoint
 from stream.ingest import DeadLetter, Ingest, LogRecord, RollbackError, ZombieError
@@ -40,7 +37,7 @@ log = logging.getLogger("coldstream.worker")
 
 _HIGH_WATER_PAUSE_S = 0.02
 _CUT_TO_BYTES = 100_000
-_EXIT_FAILED, _EXIT_STALLED = 70, 75
+EXIT_FAILED, EXIT_STALLED = 70, 75
 T = TypeVar("T")
 
 
@@ -66,12 +63,12 @@ class Worker:
         self.ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self._bury)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._announced = 0
-        self._fence: dict[TP, int] = {}
         self._quiet_since: dict[TP, float] = {}
         self.num_records = 0
         self.waits = 0
         self._moved_at = time.monotonic()
-        self.app: faust.App = build_app(self)
+        self.app: faust.App
+        """Set when the worker is wired to Faust (`stream.app`)."""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # The hot path -----------------------------------------------------------------------------------------------
@@ -82,18 +79,15 @@ class Worker:
         for revoked in set(self.ingest.epochs) - set(partitions):
             self.ingest.release(revoked)
         fences = {p: self._retry(self.ingest.assign, p) for p in partitions}
-        self._fence = {TP(topic, p): offset for p, offsets in fences.items() for topic, offset in offsets.items()}
         log.info("assigned partitions %s", partitions)
-        return {tp: self._fence[tp] + 1 for tp in assigned if tp in self._fence}
+        return {tp: fences[tp.partition][tp.topic] + 1 for tp in assigned if tp.topic in self.settings.topics}
 
     async def process(self, batch: RecordBatch) -> None:
         """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
         self._loop = asyncio.get_running_loop()
-        tp = TP(batch.topic, batch.partition)
         try:
             applied = await self._in_stage(self._apply, batch)
-            self._fence[tp] = applied.offset
-            self._quiet_since.pop(tp, None)
+            self._quiet_since.pop(TP(batch.topic, batch.partition), None)
             self.num_records += len(batch.records)
             self._moved_at = time.monotonic()
             while applied.backlog > self.settings.worker.outbox_high_water:
@@ -209,13 +203,13 @@ class Worker:
                 file=sys.stderr,
                 flush=True,
             )
-            os._exit(_EXIT_STALLED)
+            os._exit(EXIT_STALLED)
 
     def lag(self, tp: TP) -> int:
         """Records of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported)."""
         consumer = self.app.consumer
         highwater = consumer.highwater(tp) if tp in consumer.assignment() else None
-        return max(0, (highwater or 0) - 1 - self._fence.get(tp, -1))
+        return max(0, (highwater or 0) - 1 - self.ingest.applied.get((tp.topic, tp.partition), -1))
 
     async def report(self) -> None:
         """Leave a progress report in Redis, for whoever watches; notice a Redis that was rolled back."""
@@ -235,49 +229,6 @@ class Worker:
         await self._in_stage(self._client.hset, self._keys.worker_status, self.name, msgspec.json.encode(report))
 
 
-def build_app(worker: Worker) -> faust.App:
-    """Wire the worker's stages to Faust: one agent on both topics, and timers."""
-    settings = worker.settings
-    app = coalescing_app(
-        settings.kafka.group,
-        settings.kafka.url,
-        settings.worker.batch,
-        worker.start_offsets,
-        datadir=tempfile.gettempdir(),
-        producer_max_request_size=MAX_RECORD_BYTES + (1 << 16),
-        consumer_max_fetch_size=4 << 20,
-    )
-    source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
-
-    @app.agent(source)  # type: ignore[untyped-decorator]
-    async def ingest_batches(stream: Any) -> None:
-        async for event in stream.events():
-            await fail_stop(worker.process(event.value))
-
-    for call, seconds in (
-        (worker.roll_up, settings.worker.roll_up_s),
-        (worker.relay, 1.0),
-        (worker.advance_idle, 1.0),
-        (worker.watch, 1.0),
-        (worker.report, 0.5),
-    ):
-        app.timer(seconds)(_guarded(call))
-    return app
-
-
-async def fail_stop(step: Any) -> None:
-    """Run a step of the agent; what it cannot handle itself ends the process.
-
-    Faust would acknowledge the batch and go on, which would lose it. A process that ends loses nothing: its successor
-    starts at the fence.
-    """
-    try:
-        await step
-    except Exception:
-        log.critical("the worker stops: a batch could not be processed", exc_info=True)
-        os._exit(_EXIT_FAILED)
-
-
 def start_anew(reason: RollbackError) -> NoReturn:
     """Replace this process by a fresh one, which starts at the fences as they are now.
 
@@ -288,22 +239,3 @@ def start_anew(reason: RollbackError) -> NoReturn:
     print(f"{reason}; starting anew at the fence", file=sys.stderr, flush=True)
     os.environ.pop(FAILPOINT, None)
     os.execv(sys.executable, [sys.executable, "-m", "stream.cli", *sys.argv[1:]])
-
-
-def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
-    """A timer whose failure is logged; the next round tries again."""
-
-    async def timer() -> None:
-        try:
-            await call()
-        except (redis.RedisError, KafkaError, ZombieError, OSError) as exc:
-            log.warning("%s failed: %s", call.__name__, exc)
-
-    timer.__name__ = call.__name__
-    return timer
-
-
-def run_worker(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    worker = Worker(settings)
-    run_app(worker.app)

@@ -47,14 +47,25 @@ def embedded_broker() -> Iterator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="session")
-def apache_kafka() -> Iterator[str]:
+def start_kafka() -> ApacheKafka:
+    """A broker, or the reason why there is none."""
     try:
-        home = find_kafka()
+        return ApacheKafka(find_kafka())
     except NoServerError as exc:
         pytest.skip(str(exc))
-    with ApacheKafka(home) as server:
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[str]:
+    with start_kafka() as server:
         yield server.url
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[ApacheKafka]:
+    """A broker that the test may kill."""
+    with start_kafka() as server:
+        yield server
 
 
 @pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])

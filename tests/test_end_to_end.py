@@ -24,7 +24,7 @@ from state_store.states import StateStore
 from stream.events import Feedback, Impression, encode_event
 from stream.partitioning import partition_of
 from stream.prediction_log import matured, read_predictions
-from stream.roles import Role
+from stream.roles import Role, wait_until
 from stream.settings import Settings
 from stream.topics import admin, ensure_topics
 
@@ -98,15 +98,6 @@ def outbox_of(settings: Settings) -> list[Sample]:
     return [sample for entry in entries for sample in decode_samples(entry.payload)]
 
 
-def wait_for(condition, seconds: float, *roles: Role) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        for role in roles:
-            role.check()
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.1)
-
-
 def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     settings: Settings, broker: str, data: MovieLens, tmp_path: Path
 ) -> None:
@@ -126,7 +117,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
         return all(offsets[p][live.topics[t]] == end for (t, p), end in ends.items())
 
     with Role("worker", live, tmp_path) as worker:
-        wait_for(applied, 60, worker)
+        wait_until(applied, "the log to be applied", [worker])
     through_kafka = outbox_of(live)
     apart = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-backtest")
     offline = msgspec.structs.replace(live, redis=apart)
@@ -174,7 +165,11 @@ def test_bad_records_go_to_the_dead_letter_topic_and_nothing_else_is_lost(
     store = StateStore(client, live.redis, live.join, live.actions, live.topics)
     last = len(good) + len(sent) - 1
     with Role("worker", live, tmp_path) as worker:
-        wait_for(lambda: store.fence_offsets(p) == {live.topics[0]: last, live.topics[1]: 2}, 60, worker)
+        wait_until(
+            lambda: store.fence_offsets(p) == {live.topics[0]: last, live.topics[1]: 2},
+            "the records to be applied",
+            [worker],
+        )
     assert store.read_user(p, "u").counts == (50, 1)
     assert store.fence_counts([p])["malformed"] == len(sent)
     letters = read_topic(broker, live.kafka.dead_letter)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -12,43 +11,22 @@ import pytest
 import redis
 
 from simulators import synthetic
-from simulators.apache_kafka import ApacheKafka, find_kafka
+from simulators.apache_kafka import ApacheKafka
 from simulators.log_reader import read_log
 from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
 from simulators.summary import differences
-from state_store.child import NoServerError
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.prediction_log import matured, read_predictions
-from stream.roles import Role
+from stream.roles import Role, wait_until
 from stream.settings import Settings
 from stream.topics import ensure_topics
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def own_kafka() -> Iterator[ApacheKafka]:
-    """A broker that this test may kill."""
-    try:
-        home = find_kafka()
-    except NoServerError as exc:
-        pytest.skip(str(exc))
-    with ApacheKafka(home) as server:
-        yield server
-
-
-def wait_for(condition, seconds: float, *roles: Role) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        for role in roles:
-            role.check()
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.1)
 
 
 class Load:
@@ -81,8 +59,8 @@ class Load:
         assert not self._writer.is_alive()
         ends = self.producer.end_offsets()
         total = sum(end + 1 for end in ends.values())
-        wait_for(lambda: self.applied() >= total, 120, *roles)
-        wait_for(lambda: self.learned() == sum(self.outbox.sequences().values()), 60, *roles)
+        wait_until(lambda: self.applied() >= total, "every record to be applied", roles)
+        wait_until(lambda: self.learned() == sum(self.outbox.sequences().values()), "every sample to be learned", roles)
         self.producer.close()
         return ends
 
@@ -100,10 +78,9 @@ class Load:
         self.client.close()
 
 
-def unavailable(call) -> bool:
-    """Redis may be away just now."""
+def answers(client: redis.Redis) -> bool:
     try:
-        return bool(call())
+        return bool(client.ping())
     except redis.RedisError:
         return False
 
@@ -117,7 +94,7 @@ def test_a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing(
     load = Load(live, 15_000, seed=2)
     with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
         load.start()
-        wait_for(lambda: load.applied() > 3000, 60, worker, learner)
+        wait_until(lambda: load.applied() > 3000, "the replay to get going", [worker, learner])
         own_kafka.kill()
         time.sleep(1)
         own_kafka.start()
@@ -142,16 +119,20 @@ def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
         dump = tmp_path / "redis" / "dump.rdb"
         with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
             load.start()
-            wait_for(lambda: load.learned() > 2000, 60, worker, learner)
+            wait_until(lambda: load.learned() > 2000, "the replay to get going", [worker, learner])
             if lost == "the last second":
                 load.client.save()
             learned, applied = load.learned(), load.applied()
-            wait_for(lambda: load.learned() > learned + 2000 and load.applied() > applied + 3000, 60, worker, learner)
+            wait_until(
+                lambda: load.learned() > learned + 2000 and load.applied() > applied + 3000,
+                "the replay to get going",
+                [worker, learner],
+            )
             server.kill()
             assert dump.exists() is (lost == "the last second")
             time.sleep(1)
             server.start()
-            wait_for(lambda: unavailable(load.client.ping), 30, worker, learner)
+            wait_until(lambda: answers(load.client), "Redis to come back", [worker, learner])
             ends = load.finish(worker, learner)
         for role in ("worker", "learner"):
             assert "restored from an older snapshot" in (tmp_path / f"{role}.log").read_text()
@@ -165,12 +146,12 @@ def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, br
     with Role("learner", live, tmp_path / "learner") as learner, ExitStack() as stack:
         workers = [stack.enter_context(Role("worker", live, tmp_path / f"worker{n}")) for n in range(2)]
         load.start()
-        wait_for(lambda: load.applied() > 1000, 60, learner)
+        wait_until(lambda: load.applied() > 1000, "the replay to go on", [learner])
         workers.append(stack.enter_context(Role("worker", live, tmp_path / "worker2")))
-        wait_for(lambda: load.applied() > 6000, 60, learner)
+        wait_until(lambda: load.applied() > 6000, "the replay to go on", [learner])
         workers[0].kill()
         workers[1].stop()
-        wait_for(lambda: load.applied() > 10_000, 60, learner)
+        wait_until(lambda: load.applied() > 10_000, "the replay to go on", [learner])
         workers[0].start()
         ends = load.finish(learner)
     load.check(ends, tmp_path / "learner")
