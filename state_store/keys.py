@@ -61,6 +61,11 @@ class Keys:
         return self._of(partition, f"i:{item_id}")
 
     @property
+    def log_ids(self) -> str:
+        """Hash: topic -> id that the broker gave the log whose offsets the fences hold."""
+        return f"{self.prefix}:log"
+
+    @property
     def manifest(self) -> str:
         """String: the weights in force."""
         return f"{self.prefix}:{{w}}:manifest"

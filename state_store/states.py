@@ -134,6 +134,25 @@ class StateStore:
         found = self.client.hmget(self.keys.fence(partition), [f"offset:{topic}" for topic in self.topics])
         return {topic: int(value) if value is not None else -1 for topic, value in zip(self.topics, found, strict=True)}
 
+    def other_logs(self, ids: Mapping[str, str]) -> list[str]:
+        """Topics whose log is not the one that the fences belong to; a topic seen for the first time is remembered.
+
+        Args:
+            ids: topic -> the broker's id of it. A topic that is deleted and made anew has another one.
+        """
+        for topic, log_id in ids.items():
+            self.client.hsetnx(self.keys.log_ids, topic, log_id)
+        held: Any = self.client.hmget(self.keys.log_ids, list(ids))
+        return [topic for (topic, log_id), known in zip(ids.items(), held, strict=True) if known.decode() != log_id]
+
+    def open_log(self, ids: Mapping[str, str], num_partitions: int) -> None:
+        """Begin a new log generation: counters, samples, pending impressions stay; offsets and event time start over."""
+        for p in range(num_partitions):
+            fields = [f"{name}:{topic}" for topic in self.topics for name in ("offset", "max_ts", "jump_ts", "jump_n")]
+            self.client.hdel(self.keys.fence(p), *fields)
+        for topic, log_id in ids.items():
+            self.client.hset(self.keys.log_ids, topic, log_id)
+
     # Items span partitions --------------------------------------------------------------------------------------
 
     def roll_up_items(self, partitions: Sequence[int], num_partitions: int) -> int:

@@ -14,6 +14,7 @@ from stream.coalesce import CODEC, coalescing_app, run_app
 from stream.events import MAX_RECORD_BYTES
 from stream.ingest import ZombieError
 from stream.settings import Settings
+from stream.topics import ensure_same_log, ensure_topics
 from stream.worker import EXIT_FAILED, Worker
 
 log = logging.getLogger("coldstream.worker")
@@ -77,5 +78,12 @@ def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def run_worker(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
-    run_app(build_app(Worker(settings)))
+    """Run until SIGTERM or SIGINT.
+
+    Raises:
+        OperatorError: a server is away, or the topics do not fit the settings or the state.
+    """
+    ensure_topics(settings.kafka)
+    worker = Worker(settings)
+    ensure_same_log(settings, worker.store)
+    run_app(build_app(worker))

@@ -25,12 +25,9 @@ def _log_to_stderr() -> None:
 def worker(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
     """Run one worker: Kafka -> counts, label join, outbox. Start as many as there are partitions."""
     from stream.app import run_worker
-    from stream.topics import ensure_topics
 
     _log_to_stderr()
-    settings = need_urls(gather(config, overrides, kafka, redis), "worker")
-    ensure_topics(settings.kafka)
-    run_worker(settings)
+    run_worker(need_urls(gather(config, overrides, kafka, redis), "worker"))
 
 
 def learner(
@@ -87,15 +84,30 @@ def up(
                 console.print("stopping")
 
 
-def topics(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, as_json: AsJson = False) -> None:
+def topics(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    new_log: Annotated[
+        bool, typer.Option("--new-log", help="Accept topics made anew: keep the counters, start offsets over.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Make the topics that are missing, and show them."""
+    from state_store.client import connect
+    from state_store.states import StateStore
     from stream.settings import SettingsError
-    from stream.topics import ensure_topics
+    from stream.topics import ensure_topics, log_ids
 
-    settings = gather(config, overrides, kafka)
-    if not settings.kafka.url:
+    given = gather(config, overrides, kafka, redis)
+    if not given.kafka.url:
         raise SettingsError("kafka.url is empty; give --kafka HOST:PORT")
-    found = ensure_topics(settings.kafka)
+    found = ensure_topics(given.kafka)
+    if new_log:
+        with connect(need_urls(given, "topics --new-log").redis) as client:
+            store = StateStore(client, given.redis, given.join, given.actions, given.topics)
+            store.open_log(log_ids(given.kafka), given.kafka.partitions)
     if as_json:
         print(msgspec.json.encode(found).decode())
         return

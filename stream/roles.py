@@ -14,11 +14,13 @@ from types import TracebackType
 import msgspec
 
 from state_store.child import spawn
+from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.errors import OperatorError
+from state_store.states import StateStore
 from stream.broker import EmbeddedBroker
 from stream.settings import ENV_PREFIX, Settings
-from stream.topics import ensure_topics
+from stream.topics import ensure_topics, log_ids
 
 _STOP_TIMEOUT_S = 20.0
 _TAIL_LINES = 8
@@ -70,6 +72,7 @@ def wait_until(
 @contextmanager
 def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", "")) -> Iterator[Settings]:
     """Start what no URL is given for; yields settings with both URLs set, and the topics made."""
+    embedded_broker = False
     with ExitStack() as stack:
         if not settings.redis.url:
             url = stack.enter_context(EmbeddedRedis(options=redis_options)).url
@@ -77,7 +80,13 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
         if not settings.kafka.url:
             url = stack.enter_context(EmbeddedBroker()).url
             settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=url))
+            embedded_broker = True
         ensure_topics(settings.kafka)
+        if embedded_broker:
+            # A broker in memory starts with an empty log, whatever Redis remembers of an earlier one.
+            with connect(settings.redis) as client:
+                store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+                store.open_log(log_ids(settings.kafka), settings.kafka.partitions)
         yield settings
 
 

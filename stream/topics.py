@@ -4,12 +4,17 @@ from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from state_store.errors import OperatorError
+from state_store.states import StateStore
 from stream.events import MAX_RECORD_BYTES
-from stream.settings import KafkaSettings
+from stream.settings import KafkaSettings, Settings
 
 
 class BrokerUnavailableError(OperatorError):
     """No broker answers at the configured address."""
+
+
+class OtherLogError(OperatorError):
+    """A topic is not the log that the state in Redis was counted from."""
 
 
 class TopicMismatchError(OperatorError):
@@ -41,6 +46,31 @@ def describe_topics(kafka: KafkaSettings) -> dict[str, int]:
         return {topic["name"]: len(topic["partitions"]) for topic in found}
     finally:
         client.close()
+
+
+def log_ids(kafka: KafkaSettings) -> dict[str, str]:
+    """Id of each input topic's log; a topic that the broker gives none is left out."""
+    client = admin(kafka)
+    try:
+        found = client.describe_topics([kafka.impressions, kafka.feedback])
+        return {topic["name"]: str(topic["topic_id"]) for topic in found if topic.get("topic_id")}
+    finally:
+        client.close()
+
+
+def ensure_same_log(settings: Settings, store: StateStore) -> None:
+    """Check that the topics are those whose offsets Redis holds: another log's records must not pass for duplicates.
+
+    Raises:
+        OtherLogError: a topic was deleted and made anew, or a broker in memory was restarted.
+    """
+    other = store.other_logs(log_ids(settings.kafka))
+    if other:
+        raise OtherLogError(
+            f"topic {other[0]!r} is not the log that redis.prefix {settings.redis.prefix!r} was counted from: it was "
+            "made anew, or its broker forgot it. To go on with the counters and the new log, run "
+            "`coldstream topics --new-log` with the same settings; to start over, set another redis.prefix"
+        )
 
 
 def ensure_topics(kafka: KafkaSettings) -> dict[str, int]:

@@ -76,6 +76,11 @@ class Worker:
     def start_offsets(self, assigned: Sequence[TP]) -> Mapping[TP, int]:
         """Take the assigned partitions over and start behind their fences."""
         partitions = sorted({tp.partition for tp in assigned if tp.topic in self.settings.topics})
+        if partitions and partitions[-1] >= self.settings.kafka.partitions:
+            stop_for_good(
+                f"partition {partitions[-1]} was assigned, but kafka.partitions is {self.settings.kafka.partitions}: "
+                "partitions were added to a live topic, which splits users over two histories; use new topics"
+            )
         for revoked in set(self.ingest.epochs) - set(partitions):
             self.ingest.release(revoked)
         fences = {p: self._retry(self.ingest.assign, p) for p in partitions}
@@ -227,6 +232,12 @@ class Worker:
             "lag": {f"{tp.topic}/{tp.partition}": self.lag(tp) for tp in tps},
         }
         await self._in_stage(self._client.hset, self._keys.worker_status, self.name, msgspec.json.encode(report))
+
+
+def stop_for_good(reason: str) -> NoReturn:
+    """End the process over something that only a person can mend."""
+    print(f"coldstream: {reason}", file=sys.stderr, flush=True)
+    os._exit(EXIT_FAILED)
 
 
 def start_anew(reason: RollbackError) -> NoReturn:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import redis
+from kafka import KafkaProducer
 
 from simulators import synthetic
 from simulators.apache_kafka import ApacheKafka
@@ -21,10 +22,13 @@ from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from stream.broker import EmbeddedBroker
+from stream.events import Impression, encode_event
+from stream.partitioning import partition_of
 from stream.prediction_log import matured, read_predictions
 from stream.roles import Role, wait_until
 from stream.settings import Settings
-from stream.topics import ensure_topics
+from stream.topics import ensure_topics, log_ids
 
 pytestmark = pytest.mark.slow
 
@@ -155,3 +159,37 @@ def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, br
         workers[0].start()
         ends = load.finish(learner)
     load.check(ends, tmp_path / "learner")
+
+
+def test_another_log_is_recognised_and_never_taken_for_duplicates(settings: Settings, tmp_path: Path) -> None:
+    """A broker in memory is restarted with the old Redis: offsets start over."""
+
+    def write(live: Settings, name: str) -> None:
+        ensure_topics(live.kafka)
+        producer = KafkaProducer(bootstrap_servers=live.kafka.url)
+        for n in range(50):
+            shown = Impression(imp_id=f"{name}{n}", user_id="u", item_id="i", ts=1_700_000_000_000 + n)
+            producer.send(live.kafka.impressions, key=b"u", value=encode_event(shown))
+        producer.flush()
+        producer.close()
+
+    partition = partition_of("u", settings.kafka.partitions)
+    client = connect(settings.redis)
+    store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+    for name, total in (("a", 50), ("b", 100)):
+        with EmbeddedBroker() as broker:
+            live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))
+            write(live, name)
+            if name == "b":
+                refused = Role("worker", live, tmp_path / "refused").start()
+                wait_until(lambda role=refused: not role.is_running, "the worker to refuse")
+                said = refused.log.read_text()
+                assert "Traceback" not in said
+                assert live.kafka.impressions in said
+                assert "coldstream topics --new-log" in said
+                assert store.read_user(partition, "u").counts[0] == 50
+                store.open_log(log_ids(live.kafka), live.kafka.partitions)
+            with Role("worker", live, tmp_path / name) as worker:
+                done = lambda total=total: store.read_user(partition, "u").counts[0] == total  # noqa: E731
+                wait_until(done, "all impressions to be counted", [worker])
+    client.close()
