@@ -13,9 +13,11 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=CLIENT://127.0.0.1:{port}
+inter.broker.listener.name=CLIENT
+listener.security.protocol.map=CLIENT:{protocol},CONTROLLER:PLAINTEXT
+{security}
 log.dirs={folder}/logs
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -24,6 +26,14 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+"""
+
+
+_SASL = """\
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  username="coldstream" password="{password}" user_coldstream="{password}";
 """
 
 
@@ -50,12 +60,14 @@ class ApacheKafka(ChildServer):
 
     Args:
         home: folder of the distribution.
+        password: if given, clients must log in (SASL/PLAIN) as user `coldstream` with it.
     """
 
     name = "kafka"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, password: str = "") -> None:
         super().__init__()
+        self._password = password
         self._scripts = home / "bin"
         self._folder = tempfile.TemporaryDirectory(prefix="coldstream-kafka-")
         self._properties = Path(self._folder.name) / "server.properties"
@@ -69,7 +81,13 @@ class ApacheKafka(ChildServer):
         """Formats the log folder at the first start."""
         if not self._properties.exists():
             self._properties.write_text(
-                _PROPERTIES.format(port=self.port, controller=free_port(), folder=self._folder.name)
+                _PROPERTIES.format(
+                    port=self.port,
+                    controller=free_port(),
+                    folder=self._folder.name,
+                    protocol="SASL_PLAINTEXT" if self._password else "PLAINTEXT",
+                    security=_SASL.format(password=self._password) if self._password else "",
+                )
             )
             cluster = self._script("kafka-storage.sh", "random-uuid").strip().splitlines()[-1]
             self._script("kafka-storage.sh", "format", "--standalone", "-t", cluster, "-c", str(self._properties))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from simulators.oracle import Record
+from stream.security import client_options
 from stream.settings import KafkaSettings
 
 
@@ -16,7 +17,7 @@ def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Itera
 
     async def start() -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=kafka.url.split(","),
+            **client_options(kafka),
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=4 << 20,

@@ -10,6 +10,7 @@ from kafka.errors import KafkaError
 from msgspec import Meta
 
 from simulators.replay import LogEntry
+from stream.security import client_options
 from stream.settings import KafkaSettings
 from stream.topics import BrokerUnavailableError
 
@@ -44,7 +45,7 @@ class ReplayProducer:
         self._in_flight = in_flight
         try:
             self._producer = KafkaProducer(
-                bootstrap_servers=kafka.url.split(","), linger_ms=10, batch_size=1 << 16, bootstrap_timeout_ms=4000
+                **client_options(kafka), linger_ms=10, batch_size=1 << 16, bootstrap_timeout_ms=4000
             )
         except (KafkaError, OSError, ValueError) as exc:
             raise BrokerUnavailableError(

@@ -146,7 +146,7 @@ class StateStore:
         return [topic for (topic, log_id), known in zip(ids.items(), held, strict=True) if known.decode() != log_id]
 
     def open_log(self, ids: Mapping[str, str], num_partitions: int) -> None:
-        """Begin a new log generation: counters, samples, pending impressions stay; offsets and event time start over."""
+        """Begin a new log generation: counters, samples, pending impressions stay; offsets, event time start over."""
         for p in range(num_partitions):
             fields = [f"{name}:{topic}" for topic in self.topics for name in ("offset", "max_ts", "jump_ts", "jump_n")]
             self.client.hdel(self.keys.fence(p), *fields)

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from stream.coalesce import CODEC, coalescing_app, run_app
 from stream.events import MAX_RECORD_BYTES
 from stream.ingest import ZombieError
+from stream.security import faust_credentials
 from stream.settings import Settings
 from stream.topics import ensure_same_log, ensure_topics
 from stream.worker import EXIT_FAILED, Worker
@@ -28,6 +29,7 @@ def build_app(worker: Worker) -> faust.App:
         settings.kafka.url,
         settings.worker.batch,
         worker.start_offsets,
+        broker_credentials=faust_credentials(settings.kafka),
         datadir=tempfile.gettempdir(),
         producer_max_request_size=MAX_RECORD_BYTES + (1 << 16),
         consumer_max_fetch_size=4 << 20,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
+import redis
 
 from state_store.client import connect, masked_url
 from state_store.embedded import find_redis_server
@@ -79,6 +80,17 @@ def _embedded(name: str, find: Callable[[], str]) -> Finding:
         return Finding(name, False, str(exc))
 
 
+def _eviction(client: redis.Redis) -> Finding:
+    try:
+        policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+    except redis.ResponseError as exc:
+        return Finding("redis eviction", True, f"cannot be read here ({exc}); make sure that it is noeviction")
+    if policy == "noeviction":
+        return Finding("redis eviction", True, "maxmemory-policy is noeviction")
+    said = f"maxmemory-policy is {policy}: Redis would drop counters and samples when full; set noeviction"
+    return Finding("redis eviction", False, said)
+
+
 def _redis(settings: Settings) -> Iterator[Finding]:
     try:
         client = connect(settings.redis)
@@ -90,13 +102,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "redis", new_enough, f"{masked_url(settings.redis.url)} answers, version {number} (6.2 or newer needed)"
     )
-    policy = client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-    yield Finding(
-        "redis eviction",
-        policy == "noeviction",
-        f"maxmemory-policy is {policy}"
-        + ("" if policy == "noeviction" else "; Redis would drop counters and samples when full: set noeviction"),
-    )
+    yield _eviction(client)
     store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
     counts = store.fence_counts(range(settings.kafka.partitions))
     yield Finding(

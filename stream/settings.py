@@ -5,7 +5,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +41,17 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replication: PositiveInt = 1
     group: Annotated[str, Meta(min_length=1)] = "coldstream"
     """Consumer group of the workers."""
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str = ""
+    password: str = ""
+    """Best given as `COLDSTREAM_KAFKA__PASSWORD`."""
+    ca_file: str = ""
+    """PEM file of the authority that signed the brokers' certificates; empty: the system's."""
+
+    def __post_init__(self) -> None:
+        if self.security.startswith("SASL") and not (self.username and self.password):
+            raise ValueError(f"kafka.security is {self.security}, so kafka.username and kafka.password must be given")
 
 
 class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The effective values, passwords hidden."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         values["redis"]["url"] = masked_url(self.redis.url)
+        values["kafka"]["password"] = "***" if self.kafka.password else ""
         return values
 
 

@@ -6,6 +6,7 @@ from kafka.errors import KafkaError
 from state_store.errors import OperatorError
 from state_store.states import StateStore
 from stream.events import MAX_RECORD_BYTES
+from stream.security import client_options
 from stream.settings import KafkaSettings, Settings
 
 
@@ -28,11 +29,12 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
         BrokerUnavailableError: nothing answers at `kafka.url`.
     """
     try:
-        return KafkaAdminClient(bootstrap_servers=kafka.url.split(","), bootstrap_timeout_ms=4000)
+        return KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=4000)
     except (KafkaError, OSError, ValueError) as exc:
         raise BrokerUnavailableError(
             f"kafka.url {kafka.url!r}: no broker answers there ({exc or type(exc).__name__}). "
-            "Start Kafka or correct the address (HOST:PORT[,HOST:PORT]); an empty one starts an embedded broker."
+            "Start Kafka, or correct the address (HOST:PORT[,HOST:PORT]) or kafka.security; an empty address starts an "
+            "embedded broker."
         ) from exc
 
 
