@@ -193,3 +193,28 @@ def test_another_log_is_recognised_and_never_taken_for_duplicates(settings: Sett
                 done = lambda total=total: store.read_user(partition, "u").counts[0] == total  # noqa: E731
                 wait_until(done, "all impressions to be counted", [worker])
     client.close()
+
+
+def test_without_a_learner_kafka_holds_the_backlog_and_redis_does_not_grow(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    limit = 500
+    live = msgspec.structs.replace(
+        settings,
+        kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
+        worker=msgspec.structs.replace(settings.worker, outbox_high_water=limit),
+    )
+    ensure_topics(live.kafka)
+    load = Load(live, 15_000, seed=6)
+    load.start()
+    with Role("worker", live, tmp_path) as worker:
+        full = lambda: max(load.outbox.sequences().values()) > limit  # noqa: E731 - a condition
+        wait_until(full, "the outbox to fill", [worker])
+        time.sleep(3)
+        held = load.outbox.sequences()
+        # A batch is applied whole, so the mark may be passed by what one batch releases.
+        assert all(sequence < limit + 2 * live.worker.batch for sequence in held.values())
+        assert load.applied() < load.producer.num_sent / 2
+        with Role("learner", live, tmp_path) as learner:
+            ends = load.finish(worker, learner)
+    load.check(ends, tmp_path)
