@@ -56,7 +56,7 @@ def up(
     run: RunFolder = Path("runs/up"),
 ) -> None:
     """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
-    from state_store.client import connect
+    from state_store.client import connect, masked_url
     from stream.display import Display
     from stream.roles import Role, servers
     from stream.settings import SettingsError
@@ -69,7 +69,7 @@ def up(
         )
     console = Console(stderr=True)
     with servers(settings) as live, Role("worker", live, run) as work, Role("learner", live, run) as learn:
-        console.print(f"kafka {live.kafka.url}   redis {live.redis.url}   run folder {run}   Ctrl-C stops")
+        console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
         with Display(live, connect(live.redis), console) as display:
             try:
                 while True:

@@ -12,7 +12,7 @@ from state_store.embedded import find_redis_server
 from state_store.errors import OperatorError
 from state_store.states import StateStore
 from stream.broker import find_tansu
-from stream.learner_role import read_status
+from stream.learner_role import LearnerStatus, read_status
 from stream.settings import Settings
 from stream.topics import describe_topics
 
@@ -113,16 +113,16 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "gaps", False, f"{gap} records were gone from the log before they were read; lengthen its retention"
         )
-    status = read_status(client, settings.redis.prefix)
-    yield Finding(
-        "weights",
-        status is not None and not status.held_back,
-        "no learner has reported yet; start one with `coldstream learner`"
-        if status is None
-        else f"held back: {status.held_back}"
-        if status.held_back
-        else f"version {status.version}, {status.num_trained} samples learned",
-    )
+    yield _weights(read_status(client, settings.redis.prefix), nothing_joined=not counts)
+
+
+def _weights(status: LearnerStatus | None, *, nothing_joined: bool) -> Finding:
+    if status is None:
+        said = "no learner has reported yet" + ("" if nothing_joined else "; start one with `coldstream learner`")
+        return Finding("weights", nothing_joined, said)
+    if status.held_back:
+        return Finding("weights", False, f"held back: {status.held_back}")
+    return Finding("weights", True, f"version {status.version}, {status.num_trained} samples learned")
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
