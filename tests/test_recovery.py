@@ -63,8 +63,10 @@ class Load:
         assert not self._writer.is_alive()
         ends = self.producer.end_offsets()
         total = sum(end + 1 for end in ends.values())
-        wait_until(lambda: self.applied() >= total, "every record to be applied", roles)
-        wait_until(lambda: self.learned() == sum(self.outbox.sequences().values()), "every sample to be learned", roles)
+        applied, learned = self.applied, self.learned
+        wait_until(lambda: applied() >= total, "every record to be applied", roles, progress=applied)
+        done = lambda: learned() == sum(self.outbox.sequences().values())  # noqa: E731 - a condition
+        wait_until(done, "every sample to be learned", roles, progress=learned)
         self.producer.close()
         return ends
 
