@@ -84,7 +84,7 @@ def read_topic(broker: str, topic: str) -> list:
 
 
 def exact(sample: Sample) -> tuple:
-    """What DESIGN calls exact: ids, times, features, label, kind, the user's impressions before it."""
+    """What no timing may change: ids, times, features, label, kind, the user's impressions before it."""
     core = sample.core
     features = tuple(tuple(v) if isinstance(v, list) else v for v in core.features)
     ids = (core.imp_id, core.user_id, core.item_id, core.ts)
