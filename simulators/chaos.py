@@ -8,7 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from simulators.log_reader import read_log
 from simulators.movielens import MovieLens
 from simulators.oracle import Expected, expect
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -82,9 +82,8 @@ class Chaos:
         """
         settings, join = self._settings, self._settings.join
         plan = plan_replay(self._data, self._replay)
-        horizon_ms = 2 * (join.attribution_ms + join.lateness_ms)
         partitions = len(self._partitions)
-        log = chain(iter_log(self._data, plan, partitions), closing_heartbeats(plan, partitions, horizon_ms))
+        log = iter_whole_log(self._data, plan, partitions, join)
         per_kill = -(-(len(plan) + 2 * partitions) // (self._chaos.kills + 1))
         producer = ReplayProducer(settings.kafka, PaceSettings())
         started = time.monotonic()

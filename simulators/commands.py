@@ -215,8 +215,7 @@ def replay(
         partitions = settings.kafka.partitions
         producer.write(iter_log(log, plan, partitions), lambda sent: status.update(f"{sent:,} of {len(plan):,} events"))
         if close:
-            horizon = 2 * (settings.join.attribution_ms + settings.join.lateness_ms)
-            producer.write(closing_heartbeats(plan, partitions, horizon))
+            producer.write(closing_heartbeats(plan, partitions, settings.join))
     seconds = time.monotonic() - started
     producer.close()
     console.print(f"{producer.num_sent:,} events in {seconds:.1f} s")

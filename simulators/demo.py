@@ -13,7 +13,7 @@ from simulators.log_reader import read_log
 from simulators.movielens import MovieLens
 from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import Plan, ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import Plan, ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import build_summary
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -95,7 +95,7 @@ class Demo:
             "seed": self._replay.seed,
             "replay": msgspec.to_builtins(self._replay),
             "pace": msgspec.to_builtins(self._pace),
-            "scorer": self._try_scorer(manifest),
+            "scorer": self._try_scorer(manifest, plan),
         }
         return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
 
@@ -116,7 +116,6 @@ class Demo:
         return {p for report in reports for p in msgspec.json.decode(report)["partitions"]}
 
     def _write(self, producer: ReplayProducer, plan: Plan, display: Display, roles: tuple[Role, ...]) -> None:
-        join = self._settings.join
         last_shown = 0.0
 
         def progress(sent: int) -> None:
@@ -128,8 +127,7 @@ class Demo:
                     role.check()
 
         partitions = len(self._partitions)
-        producer.write(iter_log(self._data, plan, partitions), progress)
-        producer.write(closing_heartbeats(plan, partitions, 2 * (join.attribution_ms + join.lateness_ms)), progress)
+        producer.write(iter_whole_log(self._data, plan, partitions, self._settings.join), progress)
 
     def _in_flight(self, sent: int) -> int:
         """Events written and not applied, and samples joined and not learned."""
@@ -175,11 +173,11 @@ class Demo:
     def _prefix(self) -> str:
         return self._settings.redis.prefix
 
-    def _try_scorer(self, manifest: Manifest) -> dict[str, Any]:
+    def _try_scorer(self, manifest: Manifest, plan: Plan) -> dict[str, Any]:
         """Load the newest weights as a server would, and rank some items for the last user of the replay."""
         scorer = Scorer(self._settings, self._client)
         scorer.refresh()
-        user_id = self._data.ratings["user_id"][-1 if not self._replay.num_ratings else self._replay.num_ratings - 1]
+        user_id = self._data.ratings["user_id"][plan.num_ratings - 1]
         candidates = [Candidate(item_id, features) for item_id, features in list(self._data.items.items())[:100]]
         started = time.perf_counter()
         scores = scorer.score(user_id, self._data.users[user_id], candidates)

@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import Meta
 
 from simulators.movielens import MovieLens
+from state_store.config import JoinSettings
 from stream.events import Feedback, Heartbeat, Impression, encode_event
 from stream.partitioning import partition_of
 
@@ -102,9 +103,16 @@ def iter_log(data: MovieLens, plan: Plan, num_partitions: int) -> Iterator[LogEn
         yield LogEntry(topic, partition_of(user_id, num_partitions), user_id.encode(), encode_event(event))
 
 
-def closing_heartbeats(plan: Plan, num_partitions: int, horizon_ms: int) -> Iterator[LogEntry]:
-    """One heartbeat per topic and partition, far enough ahead to close every window of the replay."""
+def closing_heartbeats(plan: Plan, num_partitions: int, join: JoinSettings) -> Iterator[LogEntry]:
+    """One heartbeat per topic and partition, far enough ahead to close every window of the join."""
+    horizon_ms = 2 * (join.attribution_ms + join.lateness_ms)
     beat = encode_event(Heartbeat(ts=plan.end_ts + horizon_ms))
     for partition in range(num_partitions):
         for topic in (_IMPRESSION, _FEEDBACK):
             yield LogEntry(topic, partition, None, beat)  # type: ignore[arg-type]
+
+
+def iter_whole_log(data: MovieLens, plan: Plan, num_partitions: int, join: JoinSettings) -> Iterator[LogEntry]:
+    """A plan's records, and the heartbeats behind them that close every window of the join."""
+    yield from iter_log(data, plan, num_partitions)
+    yield from closing_heartbeats(plan, num_partitions, join)

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 from simulators.backtest import Backtest, BacktestSettings
 from simulators.movielens import MovieLens
 from simulators.oracle import expect
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import build_summary
 from state_store.embedded import EmbeddedRedis
 from stream.prediction_log import read_predictions
@@ -32,9 +31,7 @@ def run_backtest(
         plan = plan_replay(data, replay)
         run = Backtest(settings, rounds or BacktestSettings(), folder, _NOW_MS)
         started = time.monotonic()
-        partitions, join = settings.kafka.partitions, settings.join
-        horizon_ms = 2 * (join.attribution_ms + join.lateness_ms)
-        run.run(chain(iter_log(data, plan, partitions), closing_heartbeats(plan, partitions, horizon_ms)))
+        run.run(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
         seconds = time.monotonic() - started
         expected = expect(run.records, settings.join, settings.actions)
         summary = build_summary(

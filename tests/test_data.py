@@ -10,6 +10,7 @@ import pytest
 from simulators import movielens, synthetic
 from simulators.movielens import DataError
 from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from state_store.config import JoinSettings
 from stream.events import Feedback, Heartbeat, Impression, decode_event
 from stream.partitioning import partition_of
 
@@ -107,7 +108,7 @@ def test_a_log_holds_decodable_events_keyed_by_user() -> None:
     data = synthetic.generate(500, seed=1)
     plan = plan_replay(data, ReplaySettings())
     kinds: Counter[type] = Counter()
-    for entry in [*iter_log(data, plan, 4), *closing_heartbeats(plan, 4, 1000)]:
+    for entry in [*iter_log(data, plan, 4), *closing_heartbeats(plan, 4, JoinSettings())]:
         event = decode_event(entry.value)
         kinds[type(event)] += 1
         assert isinstance(event, (Impression, Feedback)[entry.topic] | Heartbeat)

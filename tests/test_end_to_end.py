@@ -1,7 +1,6 @@
 """The whole pipeline on real brokers, real Redis and real data."""
 
 import time
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from simulators.backtest import Backtest, BacktestSettings
 from simulators.demo import Demo
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.run_backtest import run_backtest
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -104,9 +103,8 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     live = on(settings, broker)
     replay = ReplaySettings(num_ratings=NUM_RATINGS, seed=3)
     plan, partitions = plan_replay(data, replay), live.kafka.partitions
-    horizon = 2 * (live.join.attribution_ms + live.join.lateness_ms)
     producer = ReplayProducer(live.kafka, PaceSettings())
-    producer.write(chain(iter_log(data, plan, partitions), closing_heartbeats(plan, partitions, horizon)))
+    producer.write(iter_whole_log(data, plan, partitions, live.join))
     ends = producer.end_offsets()
     producer.close()
     client = connect(live.redis)
@@ -122,7 +120,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     apart = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-backtest")
     offline = msgspec.structs.replace(live, redis=apart)
     backtest = Backtest(offline, BacktestSettings(), tmp_path / "backtest", 4_102_444_800_000)
-    backtest.ingest(chain(iter_log(data, plan, partitions), closing_heartbeats(plan, partitions, horizon)))
+    backtest.ingest(iter_whole_log(data, plan, partitions, live.join))
     assert sorted(map(exact, outbox_of(offline))) == sorted(map(exact, through_kafka))
     assert len(through_kafka) > NUM_RATINGS
     client.close()

@@ -3,7 +3,6 @@
 import threading
 import time
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -16,7 +15,7 @@ from simulators.apache_kafka import ApacheKafka
 from simulators.log_reader import read_log
 from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import differences
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
@@ -40,8 +39,7 @@ class Load:
         self.live = live
         self.data = synthetic.generate(num_ratings, seed=seed)
         plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
-        horizon = 2 * (live.join.attribution_ms + live.join.lateness_ms)
-        log = chain(iter_log(self.data, plan, self.partitions), closing_heartbeats(plan, self.partitions, horizon))
+        log = iter_whole_log(self.data, plan, self.partitions, live.join)
         self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=3000))
         self._writer = threading.Thread(target=self.producer.write, args=(log,))
         self.client = connect(live.redis)

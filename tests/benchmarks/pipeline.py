@@ -22,7 +22,7 @@ from simulators import movielens, synthetic
 from simulators.demo import run_demo
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
@@ -57,10 +57,9 @@ def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: P
     unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=1 << 40)
     plan = plan_replay(data, replay)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
-        partitions, join = live.kafka.partitions, live.join
+        partitions = live.kafka.partitions
         producer = ReplayProducer(live.kafka, PaceSettings())
-        producer.write(iter_log(data, plan, partitions))
-        producer.write(closing_heartbeats(plan, partitions, 2 * (join.attribution_ms + join.lateness_ms)))
+        producer.write(iter_whole_log(data, plan, partitions, live.join))
         producer.close()
         client = connect(live.redis)
         store = StateStore(client, live.redis, live.join, live.actions, live.topics)
