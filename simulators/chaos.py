@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from stream.settings import Settings
 
 _POLL_S = 0.05
 _STALLED_S = 180.0
+_LEARNER_SHARE = 0.2
 _COMPARED = ("positive", "negative", "correction", "orphan", "late", "duplicate_impression", "duplicate_feedback")
 
 
@@ -39,6 +41,9 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much is killed, and how."""
 
     kills: int = 20
+    workers: int = 1
+    """With more than one, a death is that of one worker: it leaves, killed or by SIGTERM, the others take its partitions
+    over, and it comes back at the next death. Each makes two rebalances."""
     seed: int = 7
     failpoint_share: float = 0.5
     """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""
@@ -87,18 +92,23 @@ class Chaos:
         per_kill = -(-(len(plan) + 2 * partitions) // (self._chaos.kills + 1))
         producer = ReplayProducer(settings.kafka, PaceSettings())
         started = time.monotonic()
-        with Role("worker", settings, self._folder) as worker, Role("learner", settings, self._folder) as learner:
+        with ExitStack() as stack:
+            learner = stack.enter_context(Role("learner", settings, self._folder))
+            folders = [self._folder] if self._chaos.workers == 1 else self._worker_folders()
+            workers = [stack.enter_context(Role("worker", settings, folder)) for folder in folders]
             for kill in range(self._chaos.kills):
                 producer.write(islice(log, per_kill))
                 on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
-                self._kill(worker, learner)
+                if len(workers) == 1:
+                    self._kill(workers[0], learner)
+                else:
+                    self._rebalance(workers, learner)
             producer.write(log)
             ends = producer.end_offsets()
             producer.close()
             on_progress("waiting for the end of the log")
-            wait_until(
-                lambda: self._is_done(ends), "the log to be learned", (worker, learner), stalled_after_s=_STALLED_S
-            )
+            running = [role for role in (*workers, learner) if role.is_running]
+            wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
             learner.stop()
         expected = expect(read_log(settings.kafka, ends), join, settings.actions)
         return self._report(expected, producer.num_sent, time.monotonic() - started)
@@ -117,6 +127,27 @@ class Chaos:
                 self.deaths[f"{victim.name}: from outside"] += 1
         for victim in victims:
             victim.start()
+
+    def _worker_folders(self) -> list[Path]:
+        return [self._folder / f"worker{n}" for n in range(self._chaos.workers)]
+
+    def _rebalance(self, workers: list[Role], learner: Role) -> None:
+        """Whoever was away comes back, and one worker leaves; now and then the learner dies, too."""
+        for worker in workers:
+            if not worker.is_running:
+                worker.start()
+        time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
+        leaver = self._rng.choice(workers)
+        if self._rng.random() < 0.5:
+            leaver.stop()
+            self.deaths["worker: left"] += 1
+        else:
+            leaver.kill()
+            self.deaths["worker: from outside"] += 1
+        if self._rng.random() < _LEARNER_SHARE:
+            learner.kill()
+            learner.start()
+            self.deaths["learner: from outside"] += 1
 
     def _die_at_failpoint(self, role: Role) -> None:
         """Restart a role with a failpoint armed, and wait until it has died of it."""

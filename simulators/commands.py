@@ -224,7 +224,10 @@ def replay(
 
 
 def chaos(
-    kills: Annotated[int, typer.Option(help="How often a role is killed.")] = 20,
+    kills: Annotated[int, typer.Option(min=1, help="How often a role is killed.")] = 20,
+    workers: Annotated[
+        int, typer.Option(min=1, help="With more than one, a worker leaves each time and comes back at the next.")
+    ] = 1,
     events: Events = "50000",
     seed: Seed = 7,
     broker: Annotated[str, typer.Option(help="embedded, or kafka (a distribution at KAFKA_HOME).")] = "embedded",
@@ -254,7 +257,7 @@ def chaos(
     with ExitStack() as stack:
         kafka = stack.enter_context(ApacheKafka(find_kafka())).url if broker == "kafka" else None
         live = stack.enter_context(servers(gather(config, given, kafka)))
-        run = Chaos(live, log, replay_settings, ChaosSettings(kills=kills, seed=seed), folder)
+        run = Chaos(live, log, replay_settings, ChaosSettings(kills=kills, workers=workers, seed=seed), folder)
         with console.status("starting") as status:
             report = run.run(status.update) | {"broker": broker, "data": log.source}
     (folder / "chaos.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))

@@ -373,7 +373,7 @@ if not tick then
   end
 end
 local outcome = 'OK'
-if not tick and offset >= 0 and first > offset + 1 then
+if not tick and stored[2] and first > offset + 1 then
   outcome = 'GAP'
   count('gap', first - offset - 1)
 end

@@ -20,7 +20,7 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A user unseen for this long (wall clock) is forgotten."""
     item_ttl_s: PositiveInt = 180 * 86_400
     """An item unseen for this long (wall clock) is forgotten."""
-    timeout_s: Annotated[float, Meta(gt=0)] = 10.0
+    timeout_s: Annotated[float, Meta(gt=0)] = 5.0
     """Longest wait for one answer from Redis."""
 
 

@@ -58,6 +58,14 @@ class StateStore:
         """Take a partition over: every older owner's batches are refused from now on."""
         return int(self.client.hincrby(self.keys.fence(partition), "epoch", 1))
 
+    def begin_log(self, partition: int, earliest: Mapping[str, int]) -> None:
+        """Put the fence of each topic that has none just before the earliest offset that the broker still has.
+
+        From there on records that are gone before they are read count as a gap.
+        """
+        for topic, offset in earliest.items():
+            self.client.hsetnx(self.keys.fence(partition), f"offset:{topic}", offset - 1)
+
     def apply(
         self,
         partition: int,
@@ -140,6 +148,8 @@ class StateStore:
         Args:
             ids: topic -> the broker's id of it. A topic that is deleted and made anew has another one.
         """
+        if not ids:
+            return []
         for topic, log_id in ids.items():
             self.client.hsetnx(self.keys.log_ids, topic, log_id)
         held: Any = self.client.hmget(self.keys.log_ids, list(ids))

@@ -10,45 +10,54 @@ import faust
 import redis
 from aiokafka.errors import KafkaError
 
-from stream.coalesce import CODEC, coalescing_app, run_app
+from stream.coalesce import coalescing_app
 from stream.events import MAX_RECORD_BYTES
+from stream.faust_app import CODEC, fenced_app, run_app
+from stream.housekeeping import Housekeeping
 from stream.ingest import ZombieError
+from stream.record_batch import batches_of_events
 from stream.security import faust_credentials
 from stream.settings import Settings
-from stream.topics import ensure_same_log, ensure_topics
-from stream.worker import EXIT_FAILED, Worker
+from stream.topics import check_log, ensure_topics
+from stream.worker import EXIT_FAILED, StoppingError, Worker
 
 log = logging.getLogger("coldstream.worker")
 
+_TAKE_WITHIN_S = 0.1
+
 
 def build_app(worker: Worker) -> faust.App:
-    """Wire the worker's stages to Faust: one agent on both topics, and timers."""
+    """Wire the worker's stages to Faust."""
     settings = worker.settings
-    app = coalescing_app(
-        settings.kafka.group,
-        settings.kafka.url,
-        settings.worker.batch,
-        worker.start_offsets,
-        broker_credentials=faust_credentials(settings.kafka),
-        datadir=tempfile.gettempdir(),
-        producer_max_request_size=MAX_RECORD_BYTES + (1 << 16),
-        consumer_max_fetch_size=4 << 20,
-    )
+    kafka, size = settings.kafka, settings.worker.batch
+    options = {
+        "broker_credentials": faust_credentials(kafka),
+        "datadir": tempfile.gettempdir(),
+        "producer_max_request_size": MAX_RECORD_BYTES + (1 << 16),
+        "consumer_max_fetch_size": 4 << 20,
+    }
+    if settings.worker.consumer == "coalescing":
+        app = coalescing_app(kafka.group, kafka.url, size, worker.start_offsets, **options)
+    else:
+        app = fenced_app(kafka.group, kafka.url, worker.start_offsets, **options)
     worker.app = app
     source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
 
-    @app.agent(source)  # type: ignore[untyped-decorator]
     async def ingest_batches(stream: Any) -> None:
         async for event in stream.events():
             await fail_stop(worker.process(event.value))
 
-    for call, seconds in (
-        (worker.roll_up, settings.worker.roll_up_s),
-        (worker.relay, 1.0),
-        (worker.advance_idle, 1.0),
-        (worker.watch, 1.0),
-        (worker.report, 0.5),
-    ):
+    async def ingest_events(stream: Any) -> None:
+        async for events in stream.take_events(size, within=_TAKE_WITHIN_S):
+            generation = app.consumer_generation_id
+            current = [event for event in events if event.message.generation_id == generation]
+            for batch in batches_of_events(current, size):
+                # After a rebalance the rest comes again, from the fence on; to apply it now could leave a hole.
+                if app.consumer_generation_id == generation:
+                    await fail_stop(worker.process(batch))
+
+    app.agent(source)(ingest_batches if settings.worker.consumer == "coalescing" else ingest_events)
+    for call, seconds in Housekeeping(worker).timers():
         app.timer(seconds)(_guarded(call))
     return app
 
@@ -66,13 +75,13 @@ async def fail_stop(step: Any) -> None:
         os._exit(EXIT_FAILED)
 
 
-def _guarded(call: Callable[[], Any]) -> Callable[[], Any]:
+def _guarded(call: Callable[..., Any]) -> Callable[[], Any]:
     """A timer whose failure is logged; the next round tries again."""
 
     async def timer() -> None:
         try:
             await call()
-        except (redis.RedisError, KafkaError, ZombieError, OSError) as exc:
+        except (redis.RedisError, KafkaError, ZombieError, StoppingError, OSError) as exc:
             log.warning("%s failed: %s", call.__name__, exc)
 
     timer.__name__ = call.__name__
@@ -85,7 +94,7 @@ def run_worker(settings: Settings) -> None:
     Raises:
         OperatorError: a server is away, or the topics do not fit the settings or the state.
     """
-    ensure_topics(settings.kafka)
+    topics = ensure_topics(settings.kafka)
     worker = Worker(settings)
-    ensure_same_log(settings, worker.store)
+    check_log(topics, settings, worker.store)
     run_app(build_app(worker))

@@ -107,12 +107,12 @@ def topics(
     if new_log:
         with connect(need_urls(given, "topics --new-log").redis) as client:
             store = StateStore(client, given.redis, given.join, given.actions, given.topics)
-            store.open_log(log_ids(given.kafka), given.kafka.partitions)
+            store.open_log(log_ids(found, given), given.kafka.partitions)
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
-    for name, partitions in found.items():
-        print(f"{name}  {partitions} partition(s)")
+    for name, topic in found.items():
+        print(f"{name}  {topic.partitions} partition(s)")
 
 
 def settings(

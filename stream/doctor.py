@@ -133,7 +133,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("kafka", True, f"{settings.kafka.url} answers")
     for topic in settings.topics:
-        n = topics.get(topic)
+        n = topics[topic].partitions if topic in topics else None
         yield Finding(
             f"topic {topic}",
             n == settings.kafka.partitions,

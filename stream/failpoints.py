@@ -1,11 +1,12 @@
-"""Places at which a process can be made to die, for fault-injection tests.
+"""Places at which a process can be made to die or to hang, for fault-injection tests.
 
-`COLDSTREAM_FAILPOINT=name:n` has the process kill itself (SIGKILL: no handler, no flush) at the n-th pass of `name`.
-Without the variable a failpoint costs one comparison.
+`COLDSTREAM_FAILPOINT=name:n` has the process kill itself (SIGKILL: no handler, no flush) at the n-th pass of `name`;
+with `name:n:hang` the thread that passes it never goes on. Without the variable a failpoint costs one comparison.
 """
 
 import os
 import signal
+import threading
 
 VARIABLE = "COLDSTREAM_FAILPOINT"
 WORKER_POINTS = ("worker.before_apply", "worker.after_apply")
@@ -19,15 +20,17 @@ LEARNER_POINTS = (
     "publish.after",
 )
 
-_name, _, _passes = os.environ.get(VARIABLE, "").partition(":")
+_name, _passes, _way, *_ = (*os.environ.get(VARIABLE, "").split(":"), "", "")
 _left = int(_passes or 1)
 
 
 def failpoint(name: str) -> None:
-    """Die here, if this is the place and the time."""
+    """Die or hang here, if this is the place and the time."""
     global _left  # noqa: PLW0603 - the one counter of the process
     if name != _name:
         return
     _left -= 1
+    if _left <= 0 and _way == "hang":
+        threading.Event().wait()
     if _left <= 0:
         os.kill(os.getpid(), signal.SIGKILL)

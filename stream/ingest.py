@@ -3,7 +3,7 @@
 No Faust, no event loop, no clock: time is an argument. The same stage runs behind Kafka, in a backtest and in tests.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -75,9 +75,16 @@ class Ingest:
         self.applied: dict[tuple[str, int], int] = {}
         """(topic, partition) -> last offset applied."""
 
-    def assign(self, partition: int) -> dict[str, int]:
-        """Take a partition over; returns the last offset applied per topic (-1: none)."""
+    def assign(self, partition: int, earliest: Mapping[str, int] | None = None) -> dict[str, int]:
+        """Take a partition over; returns the last offset applied per topic (-1: none).
+
+        Args:
+            partition: the partition.
+            earliest: earliest offset that the broker still has, per topic; where nothing was applied yet, reading
+                starts there.
+        """
         self.epochs[partition] = self._store.open_epoch(partition)
+        self._store.begin_log(partition, earliest or {})
         offsets = self._store.fence_offsets(partition)
         self.applied |= {(topic, partition): offset for topic, offset in offsets.items()}
         return offsets

@@ -81,12 +81,12 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
             url = stack.enter_context(EmbeddedBroker()).url
             settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=url))
             embedded_broker = True
-        ensure_topics(settings.kafka)
+        topics = ensure_topics(settings.kafka)
         if embedded_broker:
             # A broker in memory starts with an empty log, whatever Redis remembers of an earlier one.
             with connect(settings.redis) as client:
                 store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
-                store.open_log(log_ids(settings.kafka), settings.kafka.partitions)
+                store.open_log(log_ids(topics, settings), settings.kafka.partitions)
         yield settings
 
 

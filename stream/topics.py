@@ -1,5 +1,8 @@
 """The pipeline's topics: made if missing, refused if they do not fit."""
 
+from collections.abc import Iterable, Mapping
+
+import msgspec
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
@@ -38,35 +41,64 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
         ) from exc
 
 
-def describe_topics(kafka: KafkaSettings) -> dict[str, int]:
-    """Partition count of each topic that exists on the broker."""
+class Topic(msgspec.Struct, frozen=True):
+    """A topic as the broker has it."""
+
+    partitions: int
+    log_id: str
+    """Given by the broker when the topic was made; empty if it gives none."""
+
+
+def describe(client: KafkaAdminClient, names: Iterable[str]) -> dict[str, Topic]:
+    """Those of the named topics that exist."""
+    existing = set(client.list_topics())
+    wanted = [name for name in names if name in existing]
+    found = client.describe_topics(wanted) if wanted else []
+    # One that is deleted between the two questions comes back with an error and without partitions.
+    return {
+        topic["name"]: Topic(len(topic["partitions"]), str(topic.get("topic_id") or ""))
+        for topic in found
+        if topic["partitions"]
+    }
+
+
+def describe_topics(kafka: KafkaSettings) -> dict[str, Topic]:
+    """The pipeline's topics, as far as they exist."""
     client = admin(kafka)
     try:
-        existing = set(client.list_topics())
-        wanted = [t for t in (kafka.impressions, kafka.feedback, kafka.dead_letter, kafka.weights) if t in existing]
-        found = client.describe_topics(wanted) if wanted else []
-        return {topic["name"]: len(topic["partitions"]) for topic in found}
+        return describe(client, (kafka.impressions, kafka.feedback, kafka.dead_letter, kafka.weights))
     finally:
         client.close()
 
 
-def log_ids(kafka: KafkaSettings) -> dict[str, str]:
+def log_ids(topics: Mapping[str, Topic], settings: Settings) -> dict[str, str]:
     """Id of each input topic's log; a topic that the broker gives none is left out."""
-    client = admin(kafka)
-    try:
-        found = client.describe_topics([kafka.impressions, kafka.feedback])
-        return {topic["name"]: str(topic["topic_id"]) for topic in found if topic.get("topic_id")}
-    finally:
-        client.close()
+    return {name: topics[name].log_id for name in settings.topics if name in topics and topics[name].log_id}
 
 
-def ensure_same_log(settings: Settings, store: StateStore) -> None:
+def check_input(topics: Mapping[str, Topic], kafka: KafkaSettings) -> None:
+    """Check the input topics' partition counts.
+
+    Raises:
+        TopicMismatchError: one differs from `kafka.partitions`.
+    """
+    for name in (kafka.impressions, kafka.feedback):
+        if name in topics and topics[name].partitions != kafka.partitions:
+            raise TopicMismatchError(
+                f"topic {name!r} has {topics[name].partitions} partitions, kafka.partitions is {kafka.partitions}. "
+                "Users are spread by that number: if partitions were added to a live topic, users are split over two "
+                "histories, so use new topics; if this pipeline never read it, set "
+                f"kafka.partitions={topics[name].partitions}"
+            )
+
+
+def check_log(topics: Mapping[str, Topic], settings: Settings, store: StateStore) -> None:
     """Check that the topics are those whose offsets Redis holds: another log's records must not pass for duplicates.
 
     Raises:
         OtherLogError: a topic was deleted and made anew, or a broker in memory was restarted.
     """
-    other = store.other_logs(log_ids(settings.kafka))
+    other = store.other_logs(log_ids(topics, settings))
     if other:
         raise OtherLogError(
             f"topic {other[0]!r} is not the log that redis.prefix {settings.redis.prefix!r} was counted from: it was "
@@ -75,20 +107,15 @@ def ensure_same_log(settings: Settings, store: StateStore) -> None:
         )
 
 
-def ensure_topics(kafka: KafkaSettings) -> dict[str, int]:
-    """Make missing topics and check the input topics' partitions; returns partition counts.
+def ensure_topics(kafka: KafkaSettings) -> dict[str, Topic]:
+    """Make missing topics and check the input topics' partitions; returns what is there then.
 
     Raises:
         TopicMismatchError: an input topic has another number of partitions than `kafka.partitions`.
         BrokerUnavailableError: nothing answers at `kafka.url`.
     """
     found = describe_topics(kafka)
-    for topic in (kafka.impressions, kafka.feedback):
-        if found.get(topic, kafka.partitions) != kafka.partitions:
-            raise TopicMismatchError(
-                f"topic {topic!r} has {found[topic]} partitions, kafka.partitions is {kafka.partitions}; users are "
-                f"spread by that number, so set kafka.partitions={found[topic]} or use another topic"
-            )
+    check_input(found, kafka)
     wanted: dict[str, dict[str, object]] = {
         kafka.impressions: {"num_partitions": kafka.partitions},
         kafka.feedback: {"num_partitions": kafka.partitions},
@@ -106,4 +133,5 @@ def ensure_topics(kafka: KafkaSettings) -> dict[str, int]:
             client.create_topics(missing, wait_for_metadata=True)
         finally:
             client.close()
-    return describe_topics(kafka)
+        found = describe_topics(kafka)
+    return found

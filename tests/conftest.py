@@ -23,6 +23,23 @@ _numbers = count()
 TOPICS = ("impressions", "feedback")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--consumer", default="coalescing", help="worker.consumer of the tests that do not name one")
+    parser.addoption("--long", action="store_true", help="the long versions: more events, more rebalances")
+
+
+@pytest.fixture(scope="session")
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether the long versions are wanted."""
+    return bool(request.config.getoption("--long"))
+
+
+@pytest.fixture
+def consumer(request: pytest.FixtureRequest) -> str:
+    """How workers read; tests may parametrise it."""
+    return str(request.config.getoption("--consumer"))
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
     with EmbeddedRedis() as server:
@@ -93,7 +110,7 @@ def store(
 
 
 @pytest.fixture
-def settings(redis_settings: RedisSettings) -> Settings:
+def settings(redis_settings: RedisSettings, consumer: str) -> Settings:
     """Small and fast, on this test's own prefix and topics."""
     unique = redis_settings.prefix
     return load_settings(
@@ -107,6 +124,7 @@ def settings(redis_settings: RedisSettings) -> Settings:
             f"kafka.dead_letter={unique}-dead",
             f"kafka.weights={unique}-weights",
             "kafka.partitions=2",
+            f"worker.consumer={consumer}",
             "publish.interval_s=0.5",
             "publish.checkpoint_s=1.0",
         ],

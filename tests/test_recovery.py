@@ -188,7 +188,7 @@ def test_another_log_is_recognised_and_never_taken_for_duplicates(settings: Sett
                 assert live.kafka.impressions in said
                 assert "coldstream topics --new-log" in said
                 assert store.read_user(partition, "u").counts[0] == 50
-                store.open_log(log_ids(live.kafka), live.kafka.partitions)
+                store.open_log(log_ids(ensure_topics(live.kafka), live), live.kafka.partitions)
             with Role("worker", live, tmp_path / name) as worker:
                 done = lambda total=total: store.read_user(partition, "u").counts[0] == total  # noqa: E731
                 wait_until(done, "all impressions to be counted", [worker])

@@ -12,8 +12,9 @@ from typing import Any
 
 import faust
 
-from stream.coalesce import CODEC, coalescing_app, run_app
+from stream.coalesce import coalescing_app
 from stream.events import decode_event
+from stream.faust_app import CODEC, run_app
 
 _TAKE = 1024
 
