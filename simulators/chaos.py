@@ -42,8 +42,8 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kills: int = 20
     workers: int = 1
-    """With more than one, a death is that of one worker: it leaves, killed or by SIGTERM, the others take its partitions
-    over, and it comes back at the next death. Each makes two rebalances."""
+    """With more than one, one of them leaves each time, killed or by SIGTERM; the others take its partitions over, and
+    it comes back at the next death. Each makes two rebalances."""
     seed: int = 7
     failpoint_share: float = 0.5
     """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""

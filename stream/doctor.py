@@ -122,6 +122,11 @@ def _weights(status: LearnerStatus | None, *, nothing_joined: bool) -> Finding:
         return Finding("weights", nothing_joined, said)
     if status.held_back:
         return Finding("weights", False, f"held back: {status.held_back}")
+    if status.num_missed:
+        said = (
+            f"{status.num_missed} samples were trimmed before this learner saw them: it began with another run folder"
+        )
+        return Finding("weights", False, said)
     return Finding("weights", True, f"version {status.version}, {status.num_trained} samples learned")
 
 

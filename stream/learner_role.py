@@ -46,6 +46,7 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     freshness_p50_s: float | None
     freshness_p99_s: float | None
     rows: int
+    num_missed: int = 0
 
 
 class LearnerRole:
@@ -71,6 +72,7 @@ class LearnerRole:
         self._number = 0
         self._published_ms = 0
         self._trained_at_checkpoint = -1
+        self._missed_told = 0
         self._stop = False
         self.trainer = self._resume()
 
@@ -145,8 +147,17 @@ class LearnerRole:
             freshness_p50_s=trainer.freshness.quantile(0.5),
             freshness_p99_s=trainer.freshness.quantile(0.99),
             rows=len(trainer.learner.table),
+            num_missed=trainer.num_missed,
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
+        if trainer.num_missed > self._missed_told:
+            self._missed_told = trainer.num_missed
+            log.warning(
+                "%d samples under redis.prefix %r were learned and trimmed before this learner saw them; "
+                "to go on where an earlier learner was, give its folder with --run",
+                trainer.num_missed,
+                self._settings.redis.prefix,
+            )
 
     # The loop ---------------------------------------------------------------------------------------------------
 
@@ -181,9 +192,13 @@ class LearnerRole:
                 log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
                 failures += 1
                 time.sleep(pause)
-        self.checkpoint()
-        self.publish()
-        self.report()
+        try:
+            self.checkpoint()
+            self.publish()
+            self.report()
+        except TRANSIENT_ERRORS as exc:
+            # What was learned since the last checkpoint is still in the outbox, and will be learned again from there.
+            log.warning("redis does not answer (%s); stopping without a last checkpoint", exc)
 
     def _on_signal(self, *_: object) -> None:
         self._stop = True

@@ -151,6 +151,12 @@ class Role:
         """Whether the process is alive."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def status(self) -> int | None:
+        """Exit status; negative: the signal that ended it; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
     def kill(self) -> None:
         """SIGKILL, as a crash would; no matter if it has ended already."""
         assert self._process is not None

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 from kafka import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from state_store.errors import OperatorError
 from state_store.states import StateStore
@@ -131,7 +131,10 @@ def ensure_topics(kafka: KafkaSettings) -> dict[str, Topic]:
         client = admin(kafka)
         try:
             client.create_topics(missing, wait_for_metadata=True)
+        except TopicAlreadyExistsError:
+            pass  # another worker, or the broker by itself at someone's question, was first
         finally:
             client.close()
         found = describe_topics(kafka)
+        check_input(found, kafka)
     return found

@@ -55,6 +55,7 @@ class TrainerState(msgspec.Struct, frozen=True):
     freshness: list[int]
     skip: dict[int, list[tuple[str, bool]]] = {}
     """Partition -> samples learned already that a restored Redis will emit again."""
+    num_missed: int = 0
 
 
 class Trainer:
@@ -77,6 +78,8 @@ class Trainer:
         self.recent = RecentAuc()
         self.version = 0
         """Version of the last published weights."""
+        self.num_missed = state.num_missed if state else 0
+        """Samples that were trimmed from the outbox before this learner saw them: behind another one's checkpoint."""
         self.rolled_back = False
         """Set when Redis was found to be older than the training; whoever publishes clears it."""
         self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
@@ -95,7 +98,9 @@ class Trainer:
     def state(self) -> TrainerState:
         """For a checkpoint."""
         skip = {p: sorted(keys) for p, keys in self._skip.items() if keys}
-        return TrainerState(dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist(), skip)
+        return TrainerState(
+            dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist(), skip, self.num_missed
+        )
 
     def fill(self) -> int:
         """Read ahead if less than a micro-batch is at hand; returns the samples at hand."""
@@ -113,6 +118,8 @@ class Trainer:
         samples = decode_samples(entry.payload)
         first = entry.sequence - len(samples) + 1
         seen = self._read.get(entry.partition, 0)
+        if first > seen + 1:
+            self.num_missed += first - seen - 1
         skip = self._skip.get(entry.partition, set())
         for i, sample in enumerate(samples):
             if first + i <= seen:
