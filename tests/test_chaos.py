@@ -11,18 +11,33 @@ from simulators.replay import ReplaySettings
 from stream.settings import Settings
 from stream.topics import ensure_topics
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
+@pytest.mark.parametrize("consumer", ["coalescing", "plain"])
 def test_whatever_is_killed_the_totals_are_those_of_an_offline_pass(
     settings: Settings, broker: str, tmp_path: Path
 ) -> None:
-    live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker))
+    kill(settings, broker, ChaosSettings(kills=5, seed=11), tmp_path)
+
+
+def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
+    settings: Settings, broker: str, tmp_path: Path, long: bool
+) -> None:
+    """Each time one of three leaves, by SIGTERM or SIGKILL, and returns at the next; the learner dies now and then."""
+    kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12), tmp_path)
+
+
+def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path) -> None:
+    partitions = 2 * chaos.workers
+    live = msgspec.structs.replace(
+        settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=partitions)
+    )
     ensure_topics(live.kafka)
     try:
         data = movielens.load()
     except movielens.DataError:
         data = synthetic.generate(10_000, seed=1)
-    chaos = Chaos(live, data, ReplaySettings(num_ratings=10_000), ChaosSettings(kills=5, seed=11), tmp_path)
-    report = chaos.run()
+    report = Chaos(live, data, ReplaySettings(num_ratings=10_000), chaos, folder).run()
     assert report["equal"], (report["checks"], report["totals"], report["count_differences"])
-    assert report["kills"] >= 5
+    assert report["kills"] >= chaos.kills

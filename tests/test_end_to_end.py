@@ -30,6 +30,7 @@ from stream.topics import admin, ensure_topics
 NUM_RATINGS = 20_000
 AUC_MARGIN_OVER_ITEM_MEAN = 0.03
 pytestmark = pytest.mark.slow
+BOTH_WAYS = pytest.mark.parametrize("consumer", ["coalescing", "plain"])
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,7 @@ def on(settings: Settings, broker: str) -> Settings:
     return live
 
 
+@BOTH_WAYS
 def test_a_replay_through_kafka_counts_joins_and_learns(
     settings: Settings, broker: str, data: MovieLens, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def outbox_of(settings: Settings) -> list[Sample]:
     return [sample for entry in entries for sample in decode_samples(entry.payload)]
 
 
+@BOTH_WAYS
 def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     settings: Settings, broker: str, data: MovieLens, tmp_path: Path
 ) -> None:
@@ -126,6 +129,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     client.close()
 
 
+@BOTH_WAYS
 def test_bad_records_go_to_the_dead_letter_topic_and_nothing_else_is_lost(
     settings: Settings, broker: str, tmp_path: Path
 ) -> None:

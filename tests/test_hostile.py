@@ -5,6 +5,9 @@ import random
 from collections import Counter
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from learner.config import FieldSettings
 from state_store.config import ActionSettings
@@ -12,7 +15,7 @@ from state_store.states import StateStore
 from stream.ingest import DeadLetter, Ingest, LogRecord
 from stream.settings import EventSettings
 
-NUM_RECORDS = 20_000
+NUM_RECORDS, NUM_RECORDS_LONG = 20_000, 500_000
 NOW = 1_700_000_000_000
 TOPICS = ("impressions", "feedback")
 
@@ -67,14 +70,15 @@ def hostile(rng: random.Random, topic: int, n: int) -> bytes | None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_record_is_applied_a_duplicate_or_a_dead_letter(
-    store: StateStore, fields: tuple[FieldSettings, ...], actions: ActionSettings, seed: int
+    store: StateStore, fields: tuple[FieldSettings, ...], actions: ActionSettings, seed: int, long: bool
 ) -> None:
+    num_records = NUM_RECORDS_LONG if long else NUM_RECORDS
     rng = random.Random(seed)
     buried: list[DeadLetter] = []
     ingest = Ingest(store, fields, actions, EventSettings(), buried.extend)
     ingest.assign(0)
     offsets: Counter[str] = Counter()
-    for n in range(0, NUM_RECORDS, 200):
+    for n in range(0, num_records, 200):
         topic = rng.randrange(2)
         name = TOPICS[topic]
         first = offsets[name]
@@ -88,7 +92,7 @@ def test_every_record_is_applied_a_duplicate_or_a_dead_letter(
         ingest.process(name, 0, [LogRecord(offsets[name], end, 0)], NOW)
     counts = Counter(store.fence_counts([0]))
     assert counts["impressions"] + counts["feedback"] + counts["malformed"] == sum(offsets.values())
-    assert counts["malformed"] > NUM_RECORDS / 10
+    assert counts["malformed"] > num_records / 10
     assert len({(d.topic, d.offset) for d in buried}) == counts["malformed"]
     late_impressions = counts["impressions"] - counts["accepted"] - counts["duplicate_impression"]
     late_feedback = counts["feedback"] - counts["matched"] - counts["duplicate_feedback"] - counts["orphan"]
@@ -97,3 +101,50 @@ def test_every_record_is_applied_a_duplicate_or_a_dead_letter(
     assert late_impressions + late_feedback == counts["late"]
     assert counts["positive"] + counts["negative"] == counts["accepted"]
     assert store.client.xlen(store.keys.dead(0)) == counts["late"] + counts["orphan"]
+
+
+TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["u1", "i1", "like", "impression", "feedback"]))
+NUMBERS = st.one_of(st.integers(), st.floats(), st.integers(NOW - 10**6, NOW + 10**6))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+    max_leaves=8,
+)
+EVENTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.one_of(st.sampled_from(["impression", "feedback", "heartbeat"]), VALUES),
+        "imp_id": st.one_of(TEXTS, VALUES),
+        "user_id": st.one_of(TEXTS, VALUES),
+        "item_id": st.one_of(TEXTS, VALUES),
+        "ts": st.one_of(NUMBERS, VALUES),
+        "action": st.one_of(st.sampled_from(["like", "click"]), VALUES),
+        "features": st.one_of(st.dictionaries(st.sampled_from(["age", "genres", "price"]), VALUES), VALUES),
+    },
+)
+RECORDS = st.one_of(st.binary(max_size=80), EVENTS.map(json.dumps).map(str.encode), st.none())
+
+
+@given(records=st.lists(st.tuples(st.integers(0, 1), RECORDS), min_size=1, max_size=20))
+@hypothesis_settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+)
+def test_whatever_bytes_come_each_record_is_counted_once(
+    records: list[tuple[int, bytes | None]],
+    store: StateStore,
+    fields: tuple[FieldSettings, ...],
+    actions: ActionSettings,
+) -> None:
+    store.client.flushdb()
+    buried: list[DeadLetter] = []
+    ingest = Ingest(store, fields, actions, EventSettings(), buried.extend)
+    ingest.assign(0)
+    offsets: Counter[str] = Counter()
+    for topic, value in records:
+        name = TOPICS[topic]
+        ingest.process(name, 0, [LogRecord(offsets[name], value, 0)], NOW)
+        offsets[name] += 1
+    counts = Counter(store.fence_counts([0]))
+    counted = counts["impressions"] + counts["feedback"] + counts["heartbeat"] + counts["malformed"]
+    assert counted == len(records)
+    assert len(buried) == counts["malformed"]

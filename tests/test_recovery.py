@@ -1,6 +1,5 @@
 """Servers that die and come back under load."""
 
-import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,77 +8,20 @@ import msgspec
 import pytest
 import redis
 from kafka import KafkaProducer
+from support.load import Load
 
-from simulators import synthetic
 from simulators.apache_kafka import ApacheKafka
-from simulators.log_reader import read_log
-from simulators.oracle import expect
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
-from simulators.summary import differences
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
-from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.broker import EmbeddedBroker
 from stream.events import Impression, encode_event
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, read_predictions
 from stream.roles import Role, wait_until
 from stream.settings import Settings
 from stream.topics import ensure_topics, log_ids
 
 pytestmark = pytest.mark.slow
-
-
-class Load:
-    """A replay that is written in the background, and what it must lead to."""
-
-    def __init__(self, live: Settings, num_ratings: int, seed: int) -> None:
-        self.live = live
-        self.data = synthetic.generate(num_ratings, seed=seed)
-        plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
-        log = iter_whole_log(self.data, plan, self.partitions, live.join)
-        self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=3000))
-        self._writer = threading.Thread(target=self.producer.write, args=(log,))
-        self.client = connect(live.redis)
-        self.store = StateStore(self.client, live.redis, live.join, live.actions, live.topics)
-        self.outbox = Outbox(self.client, live.redis.prefix, self.partitions)
-
-    def start(self) -> None:
-        self._writer.start()
-
-    def applied(self) -> int:
-        return sum(o + 1 for p in range(self.partitions) for o in self.store.fence_offsets(p).values())
-
-    def learned(self) -> int:
-        return sum(int(self.client.get(self.store.keys.learned(p)) or 0) for p in range(self.partitions))
-
-    def finish(self, *roles: Role) -> dict[tuple[int, int], int]:
-        """Until everything is written, applied and learned."""
-        self._writer.join(120)
-        assert not self._writer.is_alive()
-        ends = self.producer.end_offsets()
-        total = sum(end + 1 for end in ends.values())
-        applied, learned = self.applied, self.learned
-        wait_until(lambda: applied() >= total, "every record to be applied", roles, progress=applied)
-        done = lambda: learned() == sum(self.outbox.sequences().values())  # noqa: E731 - a condition
-        wait_until(done, "every sample to be learned", roles, progress=learned)
-        self.producer.close()
-        return ends
-
-    def check(self, ends: dict[tuple[int, int], int], folder: Path) -> None:
-        """Counters and trained samples equal the oracle's."""
-        expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions)
-        assert differences(self.store, self.partitions, expected) == {}
-        assert expected.counts["positive"] + expected.counts["negative"] == len(self.data.ratings)
-        predictions = read_predictions(folder / "predictions")
-        kinds = predictions["kind"].value_counts()
-        trained = dict(zip(kinds["kind"].to_list(), kinds["count"].to_list(), strict=True))
-        assert trained == {n: expected.counts[k] for n, k in enumerate(("negative", "positive", "correction"))}
-        final = matured(predictions)
-        assert dict(zip(final["imp_id"], final["label"], strict=True)) == expected.labels
-        self.client.close()
 
 
 def answers(client: redis.Redis) -> bool:
@@ -143,6 +85,7 @@ def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
         load.check(ends, tmp_path)
 
 
+@pytest.mark.parametrize("consumer", ["coalescing", "plain"])
 def test_workers_that_come_and_go_lose_and_double_nothing(settings: Settings, broker: str, tmp_path: Path) -> None:
     live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=4))
     ensure_topics(live.kafka)
