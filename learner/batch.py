@@ -31,7 +31,10 @@ class Batch(msgspec.Struct, frozen=True):
     """User's counters, then the item's, as of the impression."""
     labels_B: Tensor
     row_labels_U2: Tensor
-    """Negatives and positives that the batch brings to each row; a correction takes its negative back."""
+    """Negatives and positives that the batch brings to each row; a correction takes its negative back. A negative that
+    stands for others, which were dropped, counts for them, too."""
+    negative_rates_B: Tensor | None = None
+    """Share of the negatives that are learned from; None: all."""
 
     def __len__(self) -> int:
         return len(self.labels_B)
@@ -104,6 +107,7 @@ class Collator:
         distinct, occurrence = np.unique(np.array(rows, np.int64), return_inverse=True)
         states = [s.state for s in samples]
         labels = np.array([s.label for s in samples], np.float32)
+        rates = np.array([s.negative_rate for s in states], np.float32)
         return Batch(
             torch.from_numpy(distinct),
             torch.from_numpy(occurrence),
@@ -112,14 +116,21 @@ class Collator:
             torch.tensor([(s.user_norm, s.item_norm) for s in states]),
             torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
             torch.from_numpy(labels),
-            torch.from_numpy(self._row_labels(samples, labels, offsets, occurrence, len(distinct))),
+            torch.from_numpy(self._row_labels(samples, labels, rates, offsets, occurrence, len(distinct))),
+            torch.from_numpy(rates) if (rates < 1.0).any() else None,
         )
 
     def _row_labels(
-        self, samples: Sequence[Sample], labels: np.ndarray, offsets: list[int], occurrence: np.ndarray, num_rows: int
+        self,
+        samples: Sequence[Sample],
+        labels: np.ndarray,
+        rates: np.ndarray,
+        offsets: list[int],
+        occurrence: np.ndarray,
+        num_rows: int,
     ) -> np.ndarray:
         corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
-        negatives = np.where(corrections, -1.0, 1.0 - labels)
+        negatives = np.where(corrections, -1.0, 1.0 - labels) / rates
         starts = np.array(offsets[:: len(self._fields)])
         sizes = np.diff(np.append(starts, len(occurrence)))
         counts = [np.bincount(occurrence, np.repeat(c, sizes), num_rows) for c in (negatives, labels)]

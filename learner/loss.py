@@ -1,5 +1,9 @@
 """L = L_main + alpha L_aux (AdaF2M2, eq. 3 and 6); batch means for both, a sum over the k masked copies.
 
+Where only a share r of the negatives is learned from, the odds of a positive are 1/r times as great among the samples
+as in the stream. The loss is taken on the logit less ln r, so the logit itself stays that of the stream (Monolith,
+section 2).
+
 With delayed feedback, impressions enter as negatives at once and positives once more when they are known. Two remedies
 of Ktena et al., "Addressing delayed feedback for continuous training" (RecSys 2019), with p the model's own prediction
 and no gradient through it:
@@ -40,14 +44,29 @@ def probabilities(logits_B: Tensor, learning: LearnerSettings) -> Tensor:
     return torch.exp(logits_B).clamp(max=_CALIBRATED_MAX)
 
 
-def total_loss(output: Output, labels_B: Tensor, model: ModelSettings, learning: LearnerSettings) -> Tensor:
-    """Loss of one micro-batch, a scalar."""
+def total_loss(
+    output: Output,
+    labels_B: Tensor,
+    model: ModelSettings,
+    learning: LearnerSettings,
+    negative_rates_B: Tensor | None = None,
+) -> Tensor:
+    """Loss of one micro-batch, a scalar.
+
+    Args:
+        output: the forwards.
+        labels_B: 0 or 1.
+        model: weights of the parts.
+        learning: how delayed feedback is treated.
+        negative_rates_B: share of the negatives that are learned from, where it is not 1 for all.
+    """
+    shift_B = 0.0 if negative_rates_B is None else -torch.log(negative_rates_B)
     weights_B = delay_weights(output.main_B, labels_B) if learning.delayed_feedback == "fnw" else None
-    main = nnf.binary_cross_entropy_with_logits(output.main_B, labels_B, weights_B)
+    main = nnf.binary_cross_entropy_with_logits(output.main_B + shift_B, labels_B, weights_B)
     masked_KB = output.masked_KB
     if masked_KB is None:
         return main
     # The mean over (k, B), times k, is the sum over copies of the batch means.
-    aux = nnf.binary_cross_entropy_with_logits(masked_KB, labels_B.expand_as(masked_KB), weights_B)
+    aux = nnf.binary_cross_entropy_with_logits(masked_KB + shift_B, labels_B.expand_as(masked_KB), weights_B)
     copies = len(masked_KB) if model.aux_reduction == "sum" else 1
     return main + model.aux_weight * copies * aux

@@ -42,6 +42,8 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     item_counts: list[int]
     item_norm: float
     item_norm_version: int
+    negative_rate: float = 1.0
+    """Share of the impressions like this one that may become negatives."""
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):

@@ -34,7 +34,16 @@ from stream.settings import Settings
 _POLL_S = 0.05
 _STALLED_S = 180.0
 _LEARNER_SHARE = 0.2
-_COMPARED = ("positive", "negative", "correction", "orphan", "late", "duplicate_impression", "duplicate_feedback")
+_COMPARED = (
+    "positive",
+    "negative",
+    "correction",
+    "dropped",
+    "orphan",
+    "late",
+    "duplicate_impression",
+    "duplicate_feedback",
+)
 
 
 class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

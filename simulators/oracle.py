@@ -4,6 +4,7 @@ The exact part of the pipeline is a function of the log alone: counters, one bas
 the user's impressions as of each impression. This module states that function as directly as it can be said.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -27,13 +28,14 @@ class Expected(msgspec.Struct):
     """Totals that the pipeline must reach."""
 
     counts: Counter[str]
-    """impressions, feedback, positive, negative, correction, orphan, late, duplicate_*, malformed, heartbeat."""
+    """impressions, feedback, positive, negative, correction, dropped, orphan, late, duplicate_*, malformed,
+    heartbeat."""
     users: dict[str, Counter[str]]
     items: dict[str, Counter[str]]
     labels: dict[str, int]
-    """Impression id -> final label."""
+    """Impression id -> final label, of those that are learned from."""
     user_impressions: dict[str, int]
-    """Impression id -> the user's impressions before it."""
+    """Impression id -> the user's impressions before it, of those that are learned from."""
 
 
 class _EventTime:
@@ -132,8 +134,21 @@ def _attribute(
     for imp_id, (shown_ts, _, _) in shown.items():
         positive_ts = first_positive.get(imp_id)
         out.labels[imp_id] = int(positive_ts is not None)
-        if join.mode == "window" and positive_ts is not None and positive_ts - shown_ts <= join.window_ms:
+        if not _may_be_negative(imp_id, out.user_impressions[imp_id], join):
+            if positive_ts is None:
+                del out.labels[imp_id], out.user_impressions[imp_id]
+                out.counts["dropped"] += 1
+            else:
+                out.counts["positive"] += 1
+        elif join.mode == "window" and positive_ts is not None and positive_ts - shown_ts <= join.window_ms:
             out.counts["positive"] += 1
         else:
             out.counts["negative"] += 1
             out.counts["correction"] += positive_ts is not None
+
+
+def _may_be_negative(imp_id: str, earlier: int, join: JoinSettings) -> bool:
+    """Whether an impression is among the share of those that negatives are taken from."""
+    if earlier < join.negative_rate_from:
+        return True
+    return int(hashlib.sha1(imp_id.encode()).hexdigest()[:8], 16) < join.negative_rate * 2**32

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from learner.metrics import auc, log_loss, summarise
+from learner.metrics import auc, log_loss, sampling_weights, summarise
 from simulators.oracle import Expected
 from state_store.states import StateStore
 from stream.doctor import versions
@@ -28,6 +28,7 @@ _COMPARED = (
     "positive",
     "negative",
     "correction",
+    "dropped",
     "orphan",
     "late",
     "duplicate_impression",
@@ -64,14 +65,17 @@ def quality(predictions: pl.DataFrame) -> dict[str, Any]:
     labels, scores = rows["label"].to_numpy(), rows["prediction"].to_numpy()
     users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
     seen, baseline = rows["user_impressions"].to_numpy(), rows["baseline"].to_numpy()
-    overall = _plain(summarise(labels, scores, users))
+    weights = sampling_weights(labels, rows["negative_rate"].to_numpy())
+    overall = _plain(summarise(labels, scores, users, weights))
     overall["impressions_evaluated"] = overall.pop("samples")
-    overall["baseline"] = _plain({"auc": auc(labels, baseline), "log_loss": log_loss(labels, baseline)})
+    overall["baseline"] = _plain(
+        {"auc": auc(labels, baseline, weights), "log_loss": log_loss(labels, baseline, weights)}
+    )
     overall["cohorts"] = {}
     for name, low, high in COHORTS:
         chosen = (seen >= low) & (seen < high)
-        figures = _plain(summarise(labels[chosen], scores[chosen], users[chosen]))
-        figures["baseline_auc"] = _plain({"x": auc(labels[chosen], baseline[chosen])})["x"]
+        figures = _plain(summarise(labels[chosen], scores[chosen], users[chosen], weights[chosen]))
+        figures["baseline_auc"] = _plain({"x": auc(labels[chosen], baseline[chosen], weights[chosen])})["x"]
         overall["cohorts"][name] = figures
     return overall
 
@@ -84,13 +88,14 @@ def _plain(figures: Mapping[str, float | int]) -> dict[str, Any]:
 def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """Samples by kind, and the events that became none.
 
-    `orphan`: feedback without an impression to belong to; `dead_letter`: malformed or late. Both are in the dead-letter
-    topic.
+    `dropped`: negatives left out by `join.negative_rate`. `orphan`: feedback without an impression to belong to;
+    `dead_letter`: malformed or late; both are in the dead-letter topic.
     """
     return {
         "positive": counts.get("positive", 0),
         "negative": counts.get("negative", 0),
         "correction": counts.get("correction", 0),
+        "dropped": counts.get("dropped", 0),
         "orphan": counts.get("orphan", 0),
         "dead_letter": counts.get("malformed", 0) + counts.get("late", 0),
     }

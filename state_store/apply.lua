@@ -20,6 +20,7 @@
 local IMPRESSION, FEEDBACK, HEARTBEAT = 1, 2, 3
 local NEGATIVE, POSITIVE, CORRECTION = 0, 1, 2
 local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
+local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed
 local HEADER = '>BBdd' -- label bits, phase, event time, time of the first positive (0: none)
 local HEADER_SIZE = 18
 
@@ -124,11 +125,22 @@ local function item_state(id)
   return state
 end
 
--- [user counts, norm, norm version, first event time, item counts, norm, norm version], before this impression
-local function snapshot(user, item)
+-- [user counts, norm, norm version, first event time, item counts, norm, norm version, negative rate if not 1], before
+-- this impression
+local function snapshot(user, item, rate)
   local item_counts = {}
   for i = 1, num_actions + 1 do item_counts[i] = item.own[i] + item.other[i] end
-  return pack({user.own, user.norm, user.version, user.first_ts, item_counts, item.norm, item.version})
+  local state = {user.own, user.norm, user.version, user.first_ts, item_counts, item.norm, item.version}
+  if rate < 1 then state[8] = rate end
+  return pack(state)
+end
+
+-- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that
+-- a batch that comes again chooses the same.
+local function sampling(imp, user)
+  local rate = options.negative_rate
+  if rate == 1 or user.own[1] < options.negative_rate_from then return 1, true end
+  return rate, tonumber(string.sub(redis.sha1hex(imp), 1, 8), 16) < rate * 4294967296
 end
 
 -- Outbox --------------------------------------------------------------------------------------------------------
@@ -175,7 +187,12 @@ local function match(fb, held)
     if phase == EMITTED_NEGATIVE then
       emit(CORRECTION, 1, delay, body)
       phase = CORRECTED
-    elseif phase == HELD and delay <= window and options.early_positives then
+    elseif phase == DROPPED then
+      -- There is no negative to correct.
+      count('dropped', -1)
+      emit(POSITIVE, 1, delay, body)
+      phase = EMITTED_POSITIVE
+    elseif (phase == HELD or phase == UNSAMPLED) and delay <= window and options.early_positives then
       emit(POSITIVE, 1, delay, body)
       phase = EMITTED_POSITIVE
     end
@@ -199,10 +216,17 @@ local function on_impression(r)
     return
   end
   local user, item = user_state(r[5]), item_state(r[6])
-  local body, phase, deadline = core .. snapshot(user, item), HELD, ts + window
+  local rate, chosen = sampling(imp, user)
+  local body, phase, deadline = core .. snapshot(user, item, rate), chosen and HELD or UNSAMPLED, ts + window
   if options.mode == 'immediate' then
-    emit(NEGATIVE, 0, -1, body)
-    phase, deadline = EMITTED_NEGATIVE, ts + attribution
+    deadline = ts + attribution
+    if chosen then
+      emit(NEGATIVE, 0, -1, body)
+      phase = EMITTED_NEGATIVE
+    else
+      count('dropped')
+      phase = DROPPED
+    end
   end
   local held = struct.pack(HEADER, 0, phase, ts, 0) .. body
   user.own[1], item.own[1] = user.own[1] + 1, item.own[1] + 1
@@ -244,11 +268,14 @@ end
 local function close_window(imp, score)
   local held = call('HGET', pending, imp)
   local bits, phase, ts, positive_ts = struct.unpack(HEADER, held)
-  if phase == HELD then
+  if phase == HELD or phase == UNSAMPLED then
     local body = string.sub(held, HEADER_SIZE + 1)
-    if positive_ts > 0 and positive_ts - ts <= window then
+    if positive_ts > 0 and (positive_ts - ts <= window or phase == UNSAMPLED) then
       emit(POSITIVE, 1, positive_ts - ts, body)
       phase = EMITTED_POSITIVE
+    elseif phase == UNSAMPLED then
+      count('dropped')
+      phase = DROPPED
     else
       emit(NEGATIVE, 0, -1, body)
       phase = EMITTED_NEGATIVE

@@ -43,6 +43,11 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A greater leap of event time needs `jump_confirmations` records in a row before the watermark follows."""
     jump_confirmations: PositiveInt = 3
     """Records in a row that must agree on a leap."""
+    negative_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    """Share of the negatives that are learned from; the others are counted and dropped. The learner corrects its
+    logits for it, so predictions stay those of the whole stream (Monolith, section 2)."""
+    negative_rate_from: NonNegativeInt = 0
+    """Users with fewer earlier impressions keep all their negatives: of cold users every label counts."""
     release_limit: PositiveInt = 4096
     """Most deadlines handled in one call; the caller asks again for the rest."""
 

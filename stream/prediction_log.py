@@ -26,6 +26,7 @@ _SCHEMA = {
     "user_impressions": pl.Int32,
     "item_impressions": pl.Int32,
     "version": pl.Int32,
+    "negative_rate": pl.Float32,
 }
 _PRIOR_WEIGHT = 5.0
 
@@ -77,6 +78,7 @@ class PredictionLog:
                 s.state.user_counts[0],
                 s.state.item_counts[0],
                 version,
+                s.state.negative_rate,
             )
             for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines, strict=True)
         )

@@ -130,6 +130,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"fields: {required!r} is missing; it must be declared with kind 'id'")
         if len(set(names)) != len(names):
             raise ValueError(f"fields: a name is declared twice: {names}")
+        if self.join.negative_rate < 1 and self.learner.delayed_feedback != "none":
+            raise ValueError(
+                f"join.negative_rate is {self.join.negative_rate}, learner.delayed_feedback is "
+                f"{self.learner.delayed_feedback!r}: that loss takes every impression for a negative first; set one of "
+                "them to its default (1.0, 'none')"
+            )
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
 

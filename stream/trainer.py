@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from learner.learner import Learner
-from learner.metrics import RecentAuc
+from learner.metrics import RecentAuc, sampling_weights
 from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
@@ -171,7 +171,9 @@ class Trainer:
         samples = [sample for _, _, sample in taken]
         predictions = self.learner.learn_many(samples)
         self._log.append(taken, predictions, self.version)
-        self.recent.update(np.array([s.label for s in samples], np.float32), predictions)
+        labels = np.array([s.label for s in samples], np.float32)
+        rates = np.array([s.state.negative_rate for s in samples], np.float32)
+        self.recent.update(labels, predictions, sampling_weights(labels, rates))
         for partition, sequence, sample in taken:
             self.cursor[partition] = sequence
             self._users[sample.core.user_id] = partition

@@ -21,6 +21,14 @@ def test_whatever_is_killed_the_totals_are_those_of_an_offline_pass(
     kill(settings, broker, ChaosSettings(kills=5, seed=11), tmp_path)
 
 
+def test_dropped_negatives_are_the_same_whatever_is_killed(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    join = msgspec.structs.replace(settings.join, negative_rate=0.3, negative_rate_from=20)
+    sampled = msgspec.structs.replace(settings, join=join)
+    kill(sampled, embedded_broker, ChaosSettings(kills=4, seed=13), tmp_path)
+
+
 def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     settings: Settings, broker: str, tmp_path: Path, long: bool
 ) -> None:

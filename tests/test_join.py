@@ -133,6 +133,34 @@ def test_immediate_mode_emits_a_negative_at_once_and_corrects_it(
     assert [(s.kind, s.core.imp_id) for s in pipeline.samples()][2:] == [(CORRECTION, "a")]
 
 
+@pytest.mark.parametrize("mode", ["window", "immediate"])
+def test_a_share_of_the_negatives_is_kept_of_users_that_are_known(
+    mode: str, client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
+) -> None:
+    join = JoinSettings(
+        mode=mode, window_ms=100, attribution_ms=1000, lateness_ms=50, negative_rate=0.25, negative_rate_from=10
+    )
+    pipeline = Pipeline(StateStore(client, redis_settings, join, ActionSettings(), TOPICS), fields, ActionSettings())
+    pipeline.feed(SHOWN, *(shown(n, f"imp{n}", f"u{n % 20}") for n in range(4000)))
+    liked_late = [f"imp{n}" for n in range(3000, 4000)]
+    pipeline.feed(LIKED, *(liked(3500 + n, imp) for n, imp in enumerate(liked_late)))
+    pipeline.feed(SHOWN, END)
+    pipeline.feed(LIKED, END)
+    samples, counts = pipeline.samples(), pipeline.store.fence_counts([0])
+    bases = [s for s in samples if s.kind is not CORRECTION]
+    negatives = [s for s in bases if s.kind is NEGATIVE]
+    cold = [s for s in negatives if s.state.user_counts[0] < 10]
+    assert len(cold) == 200
+    assert {s.state.negative_rate for s in cold} == {1.0}
+    assert {s.state.negative_rate for s in bases if s.state.user_counts[0] >= 10} == {0.25}
+    assert len(negatives) - len(cold) == pytest.approx(3800 * 0.25, abs=100)
+    # A late like of one that was dropped is a positive, of one that was kept a correction: each is learned once.
+    liked_kinds = Counter(s.core.imp_id for s in samples if s.label)
+    assert liked_kinds == Counter(liked_late)
+    assert counts["dropped"] + counts["negative"] + counts["positive"] == counts["accepted"] == 4000
+    assert pipeline.store.read_user(0, "u1").counts[0] == 200
+
+
 def test_one_topic_alone_does_not_move_the_watermark(pipeline: Pipeline) -> None:
     """A replay that reads impressions ahead of feedback must not turn positives into negatives."""
     pipeline.feed(SHOWN, *(shown(n * 10, f"imp{n}") for n in range(500)))
@@ -251,9 +279,10 @@ def run(
 
 
 MODES = st.sampled_from([("window", False), ("window", True), ("immediate", False)])
+RATES = st.sampled_from([(1.0, 0), (0.5, 0), (0.3, 2)])
 
 
-@given(queues=logs(), cuts=st.lists(st.integers(2, 9), max_size=20), mode=MODES)
+@given(queues=logs(), cuts=st.lists(st.integers(2, 9), max_size=20), mode=MODES, rate=RATES)
 @hypothesis_settings(
     max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
@@ -261,13 +290,21 @@ def test_batching_and_interleaving_decide_nothing(
     queues: list[list[Event]],
     cuts: list[int],
     mode: tuple[str, bool],
+    rate: tuple[float, int],
     client: redis.Redis,
     redis_settings: RedisSettings,
     fields: tuple[FieldSettings, ...],
 ) -> None:
     """Any split of a log into batches, and any interleaving of its topics, gives the same exact part: the oracle's."""
     join = JoinSettings(
-        mode=mode[0], window_ms=100, attribution_ms=1000, lateness_ms=50, max_jump_ms=10_000, early_positives=mode[1]
+        mode=mode[0],
+        window_ms=100,
+        attribution_ms=1000,
+        lateness_ms=50,
+        max_jump_ms=10_000,
+        early_positives=mode[1],
+        negative_rate=rate[0],
+        negative_rate_from=rate[1],
     )
     results = []
     # The audit scans all keys; what earlier examples left behind would make each one slower than the last.

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -8,6 +9,7 @@ from learner.checkpoint import read_latest, write_checkpoint
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.embedding import EmbeddingTable
 from learner.learner import Learner
+from learner.metrics import calibration
 from learner.sample import Core, Sample, SampleKind, State
 from learner.snapshot import ServingModel, encode_snapshot
 
@@ -43,6 +45,40 @@ def test_it_learns(learner: Learner) -> None:
     labels = np.array([s.label for s in samples])
     assert ((predictions[-1000:] > 0.5) == labels[-1000:]).mean() > 0.75
     assert ((predictions[:32] > 0.5) == labels[:32]).mean() < 0.65
+
+
+def test_predictions_are_those_of_the_whole_stream_though_most_negatives_are_dropped(
+    fields: tuple[FieldSettings, ...],
+) -> None:
+    rate, rng = 0.25, np.random.default_rng(1)
+    stream = make_samples(12_000)
+    kept = [
+        msgspec.structs.replace(s, state=msgspec.structs.replace(s.state, negative_rate=rate))
+        for s in stream[:10_000]
+        if s.label or rng.random() < rate
+    ]
+    uncorrected = [s for s in stream[:10_000] if s.label or rng.random() < rate]
+    rest = stream[10_000:]
+    labels = np.array([s.label for s in rest], np.float32)
+    calibrations = []
+    for samples in (kept, uncorrected):
+        learner = Learner(MODEL, LearnerSettings(), fields, 1)
+        learn(learner, samples)
+        calibrations.append(calibration(labels, learn(learner, rest, len(rest))))
+    assert calibrations[0] == pytest.approx(1.0, abs=0.06)
+    assert calibrations[1] > 1.1
+
+
+def test_a_kept_negative_counts_for_those_that_were_dropped(learner: Learner) -> None:
+    negative = next(s for s in make_samples(50) if not s.label)
+    negative = msgspec.structs.replace(negative, state=msgspec.structs.replace(negative.state, negative_rate=0.25))
+    learner.learn_many([negative])
+    row = learner.table.rows_of[0][negative.core.user_id]
+    before = learner.table.labels_R2[row].clone()
+    learner.learn_many([msgspec.structs.replace(negative, kind=SampleKind.CORRECTION, label=1)])
+    fresh = learner.table.labels_R2[0]
+    assert before.tolist() == [fresh[0] + 4.0, fresh[1]]
+    assert learner.table.labels_R2[row].tolist() == [fresh[0], fresh[1] + 1.0]
 
 
 def test_predictions_are_made_before_learning(fields: tuple[FieldSettings, ...]) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from river import metrics as river_metrics
 
-from learner.metrics import RecentAuc, auc, calibration, log_loss, normalised_entropy, uauc
+from learner.metrics import RecentAuc, auc, calibration, log_loss, normalised_entropy, summarise, uauc
 
 
 @pytest.fixture
@@ -50,6 +50,21 @@ def test_a_constant_has_ne_one_and_calibration_one(sample: tuple[np.ndarray, np.
     constant = np.full(len(labels), labels.mean())
     assert normalised_entropy(labels, constant) == pytest.approx(1.0)
     assert calibration(labels, constant) == pytest.approx(1.0)
+
+
+def test_a_weight_of_three_is_a_sample_thrice(sample: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    labels, predictions, users = sample
+    weights = np.random.default_rng(1).integers(1, 4, len(labels))
+    thrice = [np.repeat(values, weights) for values in sample]
+    weighted = summarise(labels, predictions, users, weights)
+    repeated = summarise(*thrice)
+    for name in ("auc", "uauc", "log_loss", "ne", "base_rate"):
+        assert weighted[name] == pytest.approx(repeated[name]), name
+    # Only negatives ever stand for others.
+    weights[labels > 0] = 1
+    assert calibration(labels, predictions, weights) == pytest.approx(
+        calibration(np.repeat(labels, weights), np.repeat(predictions, weights))
+    )
 
 
 def test_recent_auc_forgets() -> None:

@@ -168,6 +168,17 @@ def test_loss_is_main_plus_alpha_times_the_sum_over_copies() -> None:
     )
 
 
+def test_dropped_negatives_shift_the_logits_by_the_log_of_their_rate() -> None:
+    labels, main, masked = torch.tensor([1.0, 0.0]), torch.tensor([0.3, -1.0]), torch.randn(2, 2)
+    rates = torch.tensor([0.25, 1.0])
+    plain = [ModelSettings(num_masks=2), LearnerSettings()]
+    shifted = total_loss(Output(main, masked, None), labels, *plain, negative_rates_B=rates)
+    by_hand = torch.tensor([np.log(4.0), 0.0]).float()
+    assert shifted.item() == pytest.approx(
+        total_loss(Output(main + by_hand, masked + by_hand, None), labels, *plain).item()
+    )
+
+
 @pytest.mark.parametrize(("detach", "grad"), [("full", True), ("none", False)])
 def test_main_emb_grad_decides_whether_the_main_loss_trains_embeddings(detach: str, grad: bool) -> None:
     settings = ModelSettings(dim=4, wide=False, rates=False, main_emb_grad=detach)

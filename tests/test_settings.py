@@ -35,6 +35,7 @@ def test_fields_are_a_list_in_the_file(tmp_path: Path) -> None:
         ("model.mask_low=0.9", ["mask_low", "0.9", "mask_high"]),
         ("join.window_ms=1", ["lateness_ms <= window_ms", "1"]),
         ('actions.positive=["buy"]', ["buy", "like"]),
+        ("join.negative_rate=0", ["join.negative_rate", "0"]),
         ("learner", ["SECTION.NAME=VALUE"]),
     ],
 )
@@ -42,6 +43,11 @@ def test_a_bad_setting_is_named_with_what_is_allowed(override: str, said: list[s
     with pytest.raises(SettingsError) as caught:
         load_settings(environment={}, overrides=[override])
     assert all(part in str(caught.value) for part in said), str(caught.value)
+
+
+def test_a_loss_that_needs_all_negatives_is_refused_where_some_are_dropped() -> None:
+    with pytest.raises(SettingsError, match=r"negative_rate is 0.5.*'fnw'"):
+        load_settings(environment={}, overrides=["join.negative_rate=0.5", "learner.delayed_feedback=fnw"])
 
 
 def test_a_misspelt_environment_name_fails() -> None:
