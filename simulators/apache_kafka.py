@@ -17,7 +17,8 @@ listeners=CLIENT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=CLIENT://127.0.0.1:{port}
 inter.broker.listener.name=CLIENT
 listener.security.protocol.map=CLIENT:{protocol},CONTROLLER:PLAINTEXT
-{security}
+{login}
+{tls}
 log.dirs={folder}/logs
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -35,6 +36,15 @@ sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
   username="coldstream" password="{password}" user_coldstream="{password}";
+"""
+
+
+_TLS = """\
+ssl.keystore.type=PEM
+ssl.keystore.location={folder}/broker.pem
+ssl.truststore.type=PEM
+ssl.truststore.location={folder}/ca.pem
+listener.name.client.ssl.client.auth={client_auth}
 """
 
 
@@ -62,12 +72,15 @@ class ApacheKafka(ChildServer):
     Args:
         home: folder of the distribution.
         password: if given, clients must log in (SASL/PLAIN) as user `coldstream` with it.
+        tls: folder with `broker.pem` (PKCS 8 key and certificates) and `ca.pem`, if clients are to speak TLS.
+        client_auth: whether clients must show a certificate: none, requested or required.
     """
 
     name = "kafka"
 
-    def __init__(self, home: Path, password: str = "") -> None:
+    def __init__(self, home: Path, password: str = "", *, tls: Path | None = None, client_auth: str = "none") -> None:
         super().__init__()
+        self._tls = _TLS.format(folder=tls, client_auth=client_auth) if tls else ""
         self._password = password
         self._scripts = home / "bin"
         self._folder = tempfile.TemporaryDirectory(prefix="coldstream-kafka-")
@@ -86,8 +99,9 @@ class ApacheKafka(ChildServer):
                     port=self.port,
                     controller=free_port(),
                     folder=self._folder.name,
-                    protocol="SASL_PLAINTEXT" if self._password else "PLAINTEXT",
-                    security=_SASL.format(password=self._password) if self._password else "",
+                    protocol=("SASL_" if self._password else "") + ("SSL" if self._tls else "PLAINTEXT"),
+                    login=_SASL.format(password=self._password) if self._password else "",
+                    tls=self._tls,
                 )
             )
             cluster = self._script("kafka-storage.sh", "random-uuid").strip().splitlines()[-1]

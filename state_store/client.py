@@ -1,17 +1,30 @@
 """Connections to Redis, with errors for people."""
 
+import ssl
 from importlib.resources import files
+from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
 from redis.commands.core import Script
+from redis.exceptions import ClusterDownError, ClusterError, MasterDownError, RedisClusterException
 from redis.retry import Retry
 
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 
-TRANSIENT_ERRORS = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+TRANSIENT_ERRORS = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    # A cluster with a master away.
+    ClusterError,
+    ClusterDownError,
+    MasterDownError,
+    RedisClusterException,
+)
 """What passes when Redis comes back: worth another attempt."""
 
 
@@ -35,25 +48,55 @@ def masked_url(url: str) -> str:
 
 
 def connect(settings: RedisSettings) -> redis.Redis:
-    """Open a connection pool and check that the server answers.
+    """Open a connection pool and check that the server answers; for a node of a Redis Cluster, pools to all of them.
 
     Raises:
         RedisUnavailableError: nothing answers at `redis.url`, or it refuses.
     """
+    options: dict[str, Any] = {
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        **_tls_options(settings),
+    }
     try:
-        client = redis.Redis.from_url(
-            settings.url,
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
+        client = redis.Redis.from_url(settings.url, **options)
         client.ping()
+        if _is_cluster(client):
+            client.close()
+            # The same commands by another class: every call of ours keeps to one slot, or is split by node.
+            client = cast(redis.Redis, RedisCluster.from_url(settings.url, **options))
     except (redis.RedisError, ValueError, OSError) as exc:
         raise RedisUnavailableError(
-            f"redis.url {masked_url(settings.url)!r}: no usable Redis there ({exc}). "
-            "Start Redis (6.2 or newer) or correct the URL; an empty URL starts an embedded one."
+            f"redis.url {masked_url(settings.url)!r}: no usable Redis there ({exc}). {_advice(exc)}"
         ) from exc
     return client
+
+
+def _tls_options(settings: RedisSettings) -> dict[str, Any]:
+    named = {
+        "ssl_ca_certs": settings.ca_file,
+        "ssl_certfile": settings.cert_file,
+        "ssl_keyfile": settings.key_file,
+    }
+    return {name: value for name, value in named.items() if value}
+
+
+def _is_cluster(client: redis.Redis) -> bool:
+    try:
+        return bool(client.info("cluster").get("cluster_enabled"))
+    except redis.ResponseError:
+        # A user who may not ask; a cluster would then answer the first call with where to go instead.
+        return False
+
+
+def _advice(exc: Exception) -> str:
+    cause = exc.__cause__ or exc.__context__ or exc
+    if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(exc):
+        return "Set redis.ca_file to the PEM file of the authority that signed its certificate."
+    if isinstance(cause, FileNotFoundError | PermissionError):
+        return "Correct redis.ca_file, redis.cert_file or redis.key_file."
+    return "Start Redis (6.2 or newer) or correct the URL; an empty URL starts an embedded one."
 
 
 def script(client: redis.Redis, name: str) -> Script:

@@ -13,7 +13,12 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the state is kept and how it ages."""
 
     url: str = ""
-    """`redis://[user:password@]host:port/db`; empty: an embedded server."""
+    """`redis://[user:password@]host:port/db`, `rediss://` for TLS; any node of a cluster; empty: an embedded server."""
+    ca_file: str = ""
+    """PEM file of the authority that signed the server's certificate; empty: the system's."""
+    cert_file: str = ""
+    """PEM file of a client certificate, where the server asks for one."""
+    key_file: str = ""
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+$")] = "cs"
     """First part of every key, so that several pipelines can share one Redis."""
     user_ttl_s: PositiveInt = 180 * 86_400
@@ -22,6 +27,14 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An item unseen for this long (wall clock) is forgotten."""
     timeout_s: Annotated[float, Meta(gt=0)] = 5.0
     """Longest wait for one answer from Redis."""
+
+    def __post_init__(self) -> None:
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        given = [f"redis.{name}" for name, value in files.items() if value]
+        if given and not self.url.startswith("rediss://"):
+            raise ValueError(f"{' and '.join(given)} given, but redis.url does not begin with rediss://")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("redis.cert_file and redis.key_file belong together; give both or none")
 
 
 class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -38,6 +38,10 @@ class Publisher:
         self._num_partitions = num_partitions
         self._epoch = weights.open_epoch()
         self._last: Manifest | None = None
+        self._user_norms: dict[int, dict[str, float]] = {}
+        self._item_norms: dict[str, float] = {}
+        self._cut_off = False
+        """Whether the last attempt ended in an error, so that it is not known how far it came."""
         self._last_log_loss = math.inf
         latest = weights.latest()
         self.version = latest.version if latest is not None else 0
@@ -63,13 +67,20 @@ class Publisher:
 
         Raises:
             LostOwnershipError: another learner has taken over.
+
+        An attempt that ends in another error may have come to its end in Redis all the same; the next one finds out,
+        and publishes everything.
         """
         self.held_back = self._gate(learner, metrics)
         if self.held_back:
             return None
+        if self._cut_off:
+            self._find_own()
+        self._cut_off = True
         version = self.version + 1
         table = learner.table
         rows = table.take_touched()
+        self._collect_norms(learner, rows, users)
         evicted = table.take_evicted()
         last = self._last
         if last is None or version - last.base_version >= self._settings.full_every:
@@ -97,10 +108,19 @@ class Publisher:
             )
         if last is not None and last.base != base:
             self._weights.retire((last.base, *last.deltas))
-        self._write_norms(learner, rows, users, version)
         self._last, self.version = manifest, version
         self._last_log_loss = metrics.get("log_loss", math.inf)
+        self._store.write_norms(version, self._user_norms, self._item_norms, self._num_partitions)
+        self._user_norms, self._item_norms = {}, {}
+        self._cut_off = False
         return manifest
+
+    def _find_own(self) -> None:
+        """Go on behind the version that an attempt without an answer may have put in force."""
+        latest = self._weights.latest()
+        if latest is not None and latest.epoch == self._epoch:
+            self.version = max(self.version, latest.version)
+        self.start_over()
 
     def start_over(self) -> None:
         """Make the next version a full one: blobs of the last ones may be gone."""
@@ -113,16 +133,13 @@ class Publisher:
         limit = self._last_log_loss + self._settings.max_log_loss_rise
         return f"recent log-loss {loss:.4f} exceeds {limit:.4f}" if loss > limit else ""
 
-    def _write_norms(self, learner: Learner, rows: np.ndarray, users: Mapping[str, int], version: int) -> None:
+    def _collect_norms(self, learner: Learner, rows: np.ndarray, users: Mapping[str, int]) -> None:
         """Norms of the touched users and items; a user's go to its own partition, an item's to all."""
         names = [field.name for field in learner.fields]
         user_field, item_field = names.index("user_id"), names.index("item_id")
-        of_users: dict[int, dict[str, float]] = {}
-        of_items: dict[str, float] = {}
         for row, norm in zip(rows.tolist(), learner.table.norms(rows).tolist(), strict=True):
             field, key = learner.table.owner[row]
             if field == item_field:
-                of_items[key] = norm
+                self._item_norms[key] = norm
             elif field == user_field and key in users:
-                of_users.setdefault(users[key], {})[key] = norm
-        self._store.write_norms(version, of_users, of_items, self._num_partitions)
+                self._user_norms.setdefault(users[key], {})[key] = norm

@@ -1,16 +1,59 @@
 """Kafka's security settings in the words of each client."""
 
+import socket
 import ssl
 from typing import Any
 
 import faust
 
+from state_store.errors import OperatorError
 from stream.settings import KafkaSettings
+
+_PROBE_TIMEOUT_S = 4.0
+
+
+class CertificateError(OperatorError):
+    """A certificate file cannot be used."""
 
 
 def ssl_context(kafka: KafkaSettings) -> ssl.SSLContext | None:
-    """Verifies the brokers' certificates against `kafka.ca_file`, or the system's authorities."""
-    return ssl.create_default_context(cafile=kafka.ca_file or None) if kafka.security.endswith("SSL") else None
+    """Verifies the brokers' certificates against `kafka.ca_file`, or the system's authorities.
+
+    Raises:
+        CertificateError: a file is missing, or holds no certificate or key.
+    """
+    if not kafka.security.endswith("SSL"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=kafka.ca_file or None)
+        if kafka.cert_file:
+            context.load_cert_chain(kafka.cert_file, kafka.key_file)
+    except OSError as exc:
+        files = {"kafka.ca_file": kafka.ca_file, "kafka.cert_file": kafka.cert_file, "kafka.key_file": kafka.key_file}
+        named = ", ".join(f"{name} {value!r}" for name, value in files.items() if value)
+        raise CertificateError(f"{named}: cannot be used ({exc}); give PEM files that exist") from exc
+    return context
+
+
+def tls_problem(kafka: KafkaSettings) -> str:
+    """Why a broker that listens is not trusted; empty if it is, or if none listens. Clients do not say."""
+    context = ssl_context(kafka)
+    if context is None:
+        return ""
+    host, _, port = kafka.url.split(",")[0].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), _PROBE_TIMEOUT_S) as plain:
+            context.wrap_socket(plain, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as exc:
+        return (
+            f"its certificate is not trusted ({exc.verify_message}); set kafka.ca_file to the PEM file of the "
+            "authority that signed it"
+        )
+    except ssl.SSLError as exc:
+        return f"the TLS handshake fails ({exc.reason}); it may not speak TLS on that port, or ask for kafka.cert_file"
+    except (OSError, ValueError):
+        pass
+    return ""
 
 
 def client_options(kafka: KafkaSettings) -> dict[str, Any]:

@@ -48,8 +48,17 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Best given as `COLDSTREAM_KAFKA__PASSWORD`."""
     ca_file: str = ""
     """PEM file of the authority that signed the brokers' certificates; empty: the system's."""
+    cert_file: str = ""
+    """PEM file of a client certificate, where the brokers ask for one."""
+    key_file: str = ""
 
     def __post_init__(self) -> None:
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        given = [f"kafka.{name}" for name, value in files.items() if value]
+        if given and not self.security.endswith("SSL"):
+            raise ValueError(f"{' and '.join(given)} given, but kafka.security is {self.security}; set SSL or SASL_SSL")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("kafka.cert_file and kafka.key_file belong together; give both or none")
         if self.security.startswith("SASL") and not (self.username and self.password):
             raise ValueError(f"kafka.security is {self.security}, so kafka.username and kafka.password must be given")
 

@@ -9,7 +9,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from state_store.errors import OperatorError
 from state_store.states import StateStore
 from stream.events import MAX_RECORD_BYTES
-from stream.security import client_options
+from stream.security import client_options, tls_problem
 from stream.settings import KafkaSettings, Settings
 
 
@@ -34,6 +34,8 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
     try:
         return KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=4000)
     except (KafkaError, OSError, ValueError) as exc:
+        if problem := tls_problem(kafka):
+            raise BrokerUnavailableError(f"kafka.url {kafka.url!r}: {problem}") from exc
         raise BrokerUnavailableError(
             f"kafka.url {kafka.url!r}: no broker answers there ({exc or type(exc).__name__}). "
             "Start Kafka, or correct the address (HOST:PORT[,HOST:PORT]) or kafka.security; an empty address starts an "

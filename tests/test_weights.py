@@ -96,6 +96,27 @@ def test_norms_carry_the_version_of_their_weights(shop: Shop) -> None:
         assert item.norm == pytest.approx(float(table.values_RD[row, :16].norm()))
 
 
+def test_an_attempt_that_is_cut_off_behind_the_manifest_is_found_and_its_norms_follow(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise redis.ConnectionError("gone")
+
+    shop.publish(shop.learn(40, seed=1))
+    users = shop.learn(40, seed=2)
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.store, "write_norms", cut)
+        with pytest.raises(redis.ConnectionError):
+            shop.publish(users)
+    # Its version is in force all the same: the next one must not take it for another learner's.
+    assert shop.publish({})
+    manifest = shop.weights.latest()
+    assert manifest is not None
+    assert (manifest.version, manifest.base_version) == (3, 3)
+    user_id, partition = next(iter(users.items()))
+    assert shop.store.read_user(partition, user_id).norm_version == 3
+
+
 def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
     shop: Shop, settings: Settings, client: redis.Redis
 ) -> None:

@@ -1,0 +1,81 @@
+"""A Redis Cluster of three masters on loopback."""
+
+import random
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from state_store.embedded import EmbeddedRedis
+
+_NUM_SLOTS = 16_384
+_BUS_OFFSET = 10_000
+_OPTIONS = (
+    "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+    "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1500",
+)  # fmt: skip
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _port_with_bus() -> int:
+    """A free port whose cluster bus, 10,000 above, is free, too."""
+    while True:
+        port = random.randrange(15_000, 30_000)
+        if _is_free(port) and _is_free(port + _BUS_OFFSET):
+            return port
+
+
+class EmbeddedRedisCluster:
+    """Three masters that forget nothing when they are killed, each in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.nodes = []
+        for n in range(3):
+            (folder / str(n)).mkdir(parents=True)
+            node = EmbeddedRedis(folder / str(n), _OPTIONS)
+            node.port = _port_with_bus()
+            self.nodes.append(node)
+
+    @property
+    def url(self) -> str:
+        """Address of one node; clients learn the others from it."""
+        return self.nodes[0].url
+
+    def node_of(self, key: str) -> EmbeddedRedis:
+        """The master that holds a key."""
+        with redis.Redis(port=self.nodes[0].port) as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", key)
+        return self.nodes[slot * len(self.nodes) // _NUM_SLOTS]
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for node in self.nodes:
+                stack.enter_context(node)
+            self._stack = stack.pop_all()
+        bounds = [-(-n * _NUM_SLOTS // len(self.nodes)) for n in range(len(self.nodes) + 1)]
+        for node, low, high in zip(self.nodes, bounds[:-1], bounds[1:], strict=True):
+            with redis.Redis(port=node.port) as client:
+                client.execute_command("CLUSTER ADDSLOTS", *range(low, high))
+                client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
+        deadline = time.monotonic() + 20
+        while not all(self._is_ok(node) for node in self.nodes):
+            assert time.monotonic() < deadline, "the cluster does not form"
+            time.sleep(0.1)
+        return self
+
+    def _is_ok(self, node: EmbeddedRedis) -> bool:
+        with redis.Redis(port=node.port) as client:
+            info = client.execute_command("CLUSTER INFO")
+        text = info.decode() if isinstance(info, bytes) else str(info)
+        known = "cluster_known_nodes:3" in text or "'cluster_known_nodes': '3'" in text
+        return known and ("cluster_state:ok" in text or "'cluster_state': 'ok'" in text)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
