@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from learner.batch import Collator
+from learner.batch import Batch, Collator
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.embedding import EmbeddingTable
 from learner.loss import probabilities, total_loss
@@ -15,6 +16,20 @@ from learner.model import AdaF2M2
 from learner.sample import Sample
 
 _DAY_MS = 86_400_000
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What one micro-batch of B samples was like before it was learned from."""
+
+    predictions_B: np.ndarray
+    labels_B: np.ndarray
+    counts_BC: np.ndarray
+    """User's counters, then the item's, as of the impression."""
+    norms_B2: np.ndarray
+    weight_BF: np.ndarray | None
+    """The adapter's weight per field, if there is an adapter."""
+    unseen_B2: np.ndarray
+    """Whether user and item had never been trained."""
 
 
 class Learner:
@@ -33,6 +48,8 @@ class Learner:
         self, model: ModelSettings, learning: LearnerSettings, fields: Sequence[FieldSettings], num_actions: int
     ) -> None:
         self.fields = tuple(fields)
+        names = [field.name for field in fields]
+        self._id_fields = [names.index("user_id"), names.index("item_id")]
         self.settings = learning
         torch.manual_seed(learning.seed)
         self.dense = AdaF2M2(model, fields, 2 * (1 + num_actions))
@@ -52,6 +69,10 @@ class Learner:
         self.max_ts = 0
 
     def learn_many(self, samples: Sequence[Sample]) -> np.ndarray:
+        """`learn`, of which only the predictions matter."""
+        return self.learn(samples).predictions_B
+
+    def learn(self, samples: Sequence[Sample]) -> Learned:
         """Predict the samples, then train on them once; returns the predictions, made before learning.
 
         The prediction is the main forward that the loss needs anyway: progressive validation costs nothing.
@@ -65,10 +86,25 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         assert rows_UD.grad is not None
+        unseen_B2 = self._unseen(batch)
         self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
         self.num_samples += len(samples)
         self.max_ts = max(self.max_ts, *(s.core.ts for s in samples))
-        return probabilities(output.main_B.detach(), self.settings).numpy()
+        return Learned(
+            probabilities(output.main_B.detach(), self.settings).numpy(),
+            batch.labels_B.numpy(),
+            batch.counts_BC.numpy(),
+            batch.norms_B2.numpy(),
+            None if output.weight_BF is None else output.weight_BF.detach().numpy(),
+            unseen_B2,
+        )
+
+    def _unseen(self, batch: Batch) -> np.ndarray:
+        """Whether user and item row were never trained, shape (B, 2); before the step."""
+        untrained_U = (self.table.squares_RD[batch.rows_U, 0] == 0).numpy()
+        offsets_BF = batch.offsets_BF.view(-1, len(self.fields))[:, self._id_fields]
+        unseen_B2: np.ndarray = untrained_U[batch.occurrence_N[offsets_BF].numpy()]
+        return unseen_B2
 
     @property
     def is_finite(self) -> bool:

@@ -21,6 +21,8 @@ from state_store.outbox import Outbox
 from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.ingest import DeadLetter, Ingest, LogRecord
+from stream.monitor.meter import Meter
+from stream.monitor.recorder import Recorder
 from stream.prediction_log import PredictionLog
 from stream.publisher import Publisher
 from stream.settings import Settings
@@ -63,7 +65,9 @@ class Backtest:
         learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
         outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
         self._outbox = outbox
-        self.trainer = Trainer(learner, outbox, self._log)
+        meter = Meter(settings.monitor, len(settings.fields)) if settings.monitor.enabled else None
+        self.trainer = Trainer(learner, outbox, self._log, meter=meter)
+        self._recorder = None if meter is None else Recorder(meter, folder, keep=1)
         self._publisher = Publisher(
             WeightStore(client, settings.redis.prefix), self.store, settings.publish, settings.kafka.partitions
         )
@@ -76,13 +80,19 @@ class Backtest:
         """Ingest and learn from a whole log, then publish once more."""
         for chunk in _chunks(entries, self._rounds.round_events):
             self.ingest(chunk)
-            while self.trainer.step(partial=False):
+            while self._step(partial=False):
                 self._maybe_publish()
             self._outbox.trim(self.trainer.cursor)
-        while self.trainer.step(partial=True):
+        while self._step(partial=True):
             self._maybe_publish()
         self._publish()
         self._log.flush(1)
+        if self._recorder is not None:
+            self._recorder.write(1, self.trainer.num_trained)
+
+    def _step(self, *, partial: bool) -> int:
+        # A run that can be repeated has no clock: to the meter, a sample is a millisecond.
+        return self.trainer.step(partial=partial, now_ms=self.trainer.num_trained)
 
     def ingest(self, entries: Iterable[LogEntry]) -> None:
         """Append entries to the log and apply them: one batch after the other of each topic partition."""

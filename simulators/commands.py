@@ -27,6 +27,11 @@ Jitter = Annotated[float, typer.Option(help="Greatest lateness of an event writt
 Rate = Annotated[float, typer.Option(help="Events per second; 0: as fast as the pipeline takes them.")]
 InFlight = Annotated[int, typer.Option(help="Most events in the pipeline at once, if no rate is given; 0: no bound.")]
 
+Drift = Annotated[
+    str | None,
+    typer.Option("--drift", metavar="AT:SHARE", help="From event number AT on, invert the labels of a share of users."),
+]
+
 data = typer.Typer(help="Data sets: fetch and check.", no_args_is_help=True)
 
 
@@ -82,6 +87,19 @@ def _num_ratings(events: str) -> int:
     return number
 
 
+def _drift(text: str | None) -> tuple[int, float]:
+    if text is None:
+        return 0, 0.0
+    at, _, share = text.partition(":")
+    try:
+        number, part = int(at.replace("_", "")), float(share)
+    except ValueError:
+        number, part = 0, 0.0
+    if number < 1 or not 0 < part <= 1:
+        raise UsageError(f"--drift {text!r}: expected AT:SHARE, an event number and a share above 0, as in 400000:0.3")
+    return number, part
+
+
 def _show(summary: dict[str, Any], console: Console) -> None:
     from simulators.summary import cohort_rows
 
@@ -128,6 +146,7 @@ def demo(
     duplicates: Duplicates = 0.01,
     out_of_order: OutOfOrder = 0.02,
     jitter: Jitter = 30.0,
+    drift: Drift = None,
     as_json: AsJson = False,
 ) -> None:
     """Replay MovieLens-1M through the whole pipeline and show what it learned."""
@@ -139,7 +158,7 @@ def demo(
     folder = _run_folder(name)
     settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], kafka, redis)
     replay_settings = ReplaySettings(
-        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed, *_drift(drift)
     )
     log = _load(from_folder, replay_settings.num_ratings, seed, console)
     _empty(folder)
@@ -161,6 +180,7 @@ def backtest(
     duplicates: Duplicates = 0.01,
     out_of_order: OutOfOrder = 0.02,
     jitter: Jitter = 30.0,
+    drift: Drift = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the same stages without a broker, deterministic for a seed."""
@@ -171,7 +191,7 @@ def backtest(
     folder = _run_folder(name)
     settings = gather(config, [f"learner.seed={seed}", *(overrides or [])], None, redis)
     replay_settings = ReplaySettings(
-        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed, *_drift(drift)
     )
     log = _load(from_folder, replay_settings.num_ratings, seed, console)
     _empty(folder)
@@ -193,6 +213,7 @@ def replay(
     duplicates: Duplicates = 0.01,
     out_of_order: OutOfOrder = 0.02,
     jitter: Jitter = 30.0,
+    drift: Drift = None,
     close: Annotated[bool, typer.Option(help="End with heartbeats that close every window.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -204,7 +225,7 @@ def replay(
     console = Console(stderr=True)
     settings = gather(config, overrides, kafka)
     replay_settings = ReplaySettings(
-        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed
+        _num_ratings(events), delay_median, delay_sigma, duplicates, out_of_order, jitter, seed, *_drift(drift)
     )
     log = _load(from_folder, replay_settings.num_ratings, seed, console)
     ensure_topics(settings.kafka)

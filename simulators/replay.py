@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
+import polars as pl
 from msgspec import Meta
 
 from simulators.movielens import MovieLens
@@ -18,6 +19,8 @@ from stream.partitioning import partition_of
 
 _POSITIVE_RATING = 4
 _IMPRESSION, _FEEDBACK = 0, 1
+_DRIFT = 1
+"""Stream of random numbers that the drift has for itself."""
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -38,6 +41,16 @@ class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter_s: Annotated[float, Meta(ge=0)] = 30.0
     """Greatest delay of an event written late, or again; what exceeds join.lateness_ms becomes a dead letter."""
     seed: int = 7
+    drift_at: Annotated[int, Meta(ge=0)] = 0
+    """Number of the event from which on the labels of some users are inverted; 0: never."""
+    drift_share: Share = 0.0
+    """Share of users, drawn by the seed, whose labels are."""
+
+    def __post_init__(self) -> None:
+        if bool(self.drift_at) != bool(self.drift_share):
+            raise ValueError(
+                f"a drift needs an event and a share of users, both above 0, got {self.drift_at} and {self.drift_share}"
+            )
 
 
 class LogEntry(msgspec.Struct, frozen=True):
@@ -64,12 +77,29 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_replay(data: MovieLens, settings: ReplaySettings) -> Plan:
-    """Draw delays, duplicates and disorder."""
-    rng = np.random.default_rng(settings.seed)
+    """Draw delays, duplicates and disorder; if wished, invert some users' labels from some event on."""
     count = min(settings.num_ratings or len(data.ratings), len(data.ratings))
     ratings = data.ratings.head(count)
+    is_liked = ratings["rating"].to_numpy() >= _POSITIVE_RATING
+    plan = _plan(ratings, is_liked, settings)
+    if not settings.drift_at:
+        return plan
+    of_impression = plan.topic_N == _IMPRESSION
+    from_there = np.flatnonzero(of_impression & (np.arange(len(plan)) >= settings.drift_at))
+    if not len(from_there):
+        raise ValueError(f"the drift begins at event {settings.drift_at}, of {len(plan)}; begin it earlier")
+    users = sorted(set(ratings["user_id"]))
+    inverted = np.random.default_rng([settings.seed, _DRIFT]).random(len(users)) < settings.drift_share
+    chosen = ratings["user_id"].is_in([u for u, yes in zip(users, inverted, strict=True) if yes]).to_numpy()
+    begun = np.arange(count) >= plan.rating_N[from_there[0]]
+    return _plan(ratings, is_liked ^ (chosen & begun), settings)
+
+
+def _plan(ratings: pl.DataFrame, is_liked: np.ndarray, settings: ReplaySettings) -> Plan:
+    rng = np.random.default_rng(settings.seed)
+    count = len(ratings)
     shown_ts = ratings["ts"].to_numpy()
-    liked = np.flatnonzero(ratings["rating"].to_numpy() >= _POSITIVE_RATING)
+    liked = np.flatnonzero(is_liked)
     delay_ms = np.exp(rng.normal(np.log(settings.delay_median_s), settings.delay_sigma, len(liked))) * 1000
     topic = np.concatenate([np.full(count, _IMPRESSION, np.int8), np.full(len(liked), _FEEDBACK, np.int8)])
     rating = np.concatenate([np.arange(count), liked])

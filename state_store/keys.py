@@ -90,6 +90,15 @@ class Keys:
         return f"{self.prefix}:learner:status"
 
     @property
+    def monitor_runs(self) -> str:
+        """Sorted set: names of the learner runs that have a history, oldest first."""
+        return f"{self.prefix}:monitor:runs"
+
+    def monitor_history(self, run: str) -> str:
+        """Hash: checkpoint number -> cohort buckets of one learner run."""
+        return f"{self.prefix}:monitor:history:{run}"
+
+    @property
     def worker_status(self) -> str:
         """Hash: worker name -> its newest progress report (JSON)."""
         return f"{self.prefix}:worker:status"

@@ -18,7 +18,10 @@ from state_store.outbox import Outbox
 from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.failpoints import failpoint
-from stream.prediction_log import PredictionLog
+from stream.monitor.history import HistoryWriter
+from stream.monitor.meter import Meter
+from stream.monitor.recorder import Recorder, run_name
+from stream.prediction_log import PredictionLog, read_predictions
 from stream.publisher import Publisher
 from stream.settings import Settings
 from stream.trainer import Trainer, TrainerState
@@ -28,6 +31,8 @@ log = logging.getLogger("coldstream.learner")
 _IDLE_S = 0.01
 _PARTIAL_AFTER_S = 0.2
 _REPORT_EVERY_S = 0.25
+_REMEMBERED_FILES = 200
+"""Newest files of the prediction log, whose negatives a late label may still turn."""
 
 
 class LearnerStatus(msgspec.Struct, frozen=True):
@@ -69,11 +74,13 @@ class LearnerRole:
             WeightStore(self._client, settings.redis.prefix), store, settings.publish, settings.kafka.partitions
         )
         self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
+        self._folder = folder
         self._number = 0
         self._published_ms = 0
         self._trained_at_checkpoint = -1
         self._missed_told = 0
         self._stop = False
+        self._recorder: Recorder | None = None
         self.trainer = self._resume()
 
     def _resume(self) -> Trainer:
@@ -87,7 +94,28 @@ class LearnerRole:
             self._number = int(found.meta["number"])
             log.info("resumed from %s: %d samples", found.path, learner.num_samples)
         self._log.rewind(self._number)
-        return Trainer(learner, self._outbox, self._log, state)
+        meter = self._open_meter() if settings.monitor.enabled else None
+        return Trainer(learner, self._outbox, self._log, state, meter)
+
+    def _open_meter(self) -> Meter:
+        settings, meter = self._settings, Meter(self._settings.monitor, len(self._settings.fields))
+        meter.remember(read_predictions(self._folder / "predictions", newest=_REMEMBERED_FILES))
+        name = run_name(self._folder, time.time_ns() // 1_000_000)
+        self._recorder = Recorder(
+            meter,
+            self._folder,
+            keep=settings.publish.keep_prediction_files,
+            history=lambda: HistoryWriter(
+                self._client,
+                settings.redis.prefix,
+                name,
+                self._number,
+                max_buckets=settings.monitor.max_buckets,
+                max_runs=settings.monitor.max_runs,
+            ),
+        )
+        self._recorder.rewind(self._number)
+        return meter
 
     # One round --------------------------------------------------------------------------------------------------
 
@@ -102,6 +130,8 @@ class LearnerRole:
         trainer.learner.evict_stale()
         tensors, meta = trainer.learner.state()
         self._log.flush(number)
+        if self._recorder is not None:
+            self._recorder.write(number, time.time_ns() // 1_000_000)
         write_checkpoint(
             self._checkpoints,
             number,
@@ -150,6 +180,7 @@ class LearnerRole:
             num_missed=trainer.num_missed,
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
+        self._tell_alarms()
         if trainer.num_missed > self._missed_told:
             self._missed_told = trainer.num_missed
             log.warning(
@@ -158,6 +189,13 @@ class LearnerRole:
                 trainer.num_missed,
                 self._settings.redis.prefix,
             )
+
+    def _tell_alarms(self) -> None:
+        meter = self.trainer.meter
+        if meter is not None:
+            for alarm in meter.alarms:
+                log.warning("drift after %d samples: %s", self.trainer.num_trained, alarm)
+            meter.alarms.clear()
 
     # The loop ---------------------------------------------------------------------------------------------------
 
@@ -177,7 +215,7 @@ class LearnerRole:
         while not self._stop:
             try:
                 now = time.monotonic()
-                if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S):
+                if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
                     last_step = now
                     failpoint("learner.after_step")
                 else:

@@ -27,6 +27,7 @@ _SCHEMA = {
     "item_impressions": pl.Int32,
     "version": pl.Int32,
     "negative_rate": pl.Float32,
+    "user_first_ts": pl.Int64,
 }
 _PRIOR_WEIGHT = 5.0
 
@@ -79,6 +80,7 @@ class PredictionLog:
                 s.state.item_counts[0],
                 version,
                 s.state.negative_rate,
+                s.state.user_first_ts,
             )
             for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines, strict=True)
         )
@@ -110,9 +112,9 @@ class PredictionLog:
                 path.unlink()
 
 
-def read_predictions(folder: Path) -> pl.DataFrame:
-    """The whole log, in the order of training."""
-    files = sorted(folder.glob("*.parquet"))
+def read_predictions(folder: Path, *, newest: int | None = None) -> pl.DataFrame:
+    """The log in the order of training: the whole, or its newest files."""
+    files = sorted(folder.glob("*.parquet"))[-newest if newest else 0 :]
     return pl.concat([pl.read_parquet(path) for path in files]) if files else pl.DataFrame(schema=_SCHEMA)
 
 

@@ -15,6 +15,7 @@ from state_store.client import masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
 from stream.failpoints import VARIABLE as FAILPOINT
+from stream.monitor.config import MonitorSettings
 
 PositiveInt = Annotated[int, Meta(gt=0)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
@@ -131,6 +132,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: ModelSettings = ModelSettings()
     learner: LearnerSettings = LearnerSettings()
     publish: PublishSettings = PublishSettings()
+    monitor: MonitorSettings = MonitorSettings()
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]

@@ -11,6 +11,7 @@ from learner.metrics import RecentAuc, sampling_weights
 from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
+from stream.monitor.meter import Meter
 from stream.prediction_log import PredictionLog, sample_key
 
 _ENTRIES_PER_READ = 16
@@ -65,10 +66,18 @@ class Trainer:
         learner: what learns.
         outbox: where samples come from.
         log: where predictions go.
-        cursor: partition -> sequence number of the last sample trained on.
+        state: where an earlier trainer was.
+        meter: sums the predictions up by cohort.
     """
 
-    def __init__(self, learner: Learner, outbox: Outbox, log: PredictionLog, state: TrainerState | None = None) -> None:
+    def __init__(
+        self,
+        learner: Learner,
+        outbox: Outbox,
+        log: PredictionLog,
+        state: TrainerState | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self.learner = learner
         self._outbox = outbox
         self._log = log
@@ -76,6 +85,7 @@ class Trainer:
         self.num_by_kind = list(state.num_by_kind) if state else [0] * len(SampleKind)
         self.freshness = Freshness(state.freshness if state else None)
         self.recent = RecentAuc()
+        self.meter = meter
         self.version = 0
         """Version of the last published weights."""
         self.num_missed = state.num_missed if state else 0
@@ -149,11 +159,12 @@ class Trainer:
         self._outbox.expect({partition: known})
         self.rolled_back = True
 
-    def step(self, *, partial: bool) -> int:
+    def step(self, *, partial: bool, now_ms: int = 0) -> int:
         """Train on one micro-batch; returns its size, 0 if none is at hand.
 
         Args:
             partial: take a micro-batch that is not full, too.
+            now_ms: wall clock, for the meter.
         """
         settings = self.learner.settings
         at_hand = self.fill()
@@ -169,7 +180,10 @@ class Trainer:
                 taken.append((partition, sequence, sample))
         self._at_hand -= size
         samples = [sample for _, _, sample in taken]
-        predictions = self.learner.learn_many(samples)
+        learned = self.learner.learn(samples)
+        predictions = learned.predictions_B
+        if self.meter is not None:
+            self.meter.observe(samples, learned, self.version, now_ms)
         self._log.append(taken, predictions, self.version)
         labels = np.array([s.label for s in samples], np.float32)
         rates = np.array([s.state.negative_rate for s in samples], np.float32)

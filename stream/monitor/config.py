@@ -1,0 +1,46 @@
+"""Settings of the monitor."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+PositiveInt = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+Edges = Annotated[tuple[PositiveInt, ...], Meta(min_length=1, max_length=12)]
+
+
+class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cohorts, how finely and how long their figures are kept, when they raise an alarm, and where the page is."""
+
+    enabled: bool = True
+    """Whether the learner keeps cohort figures."""
+    user_impressions: Edges = (1, 5, 10, 50, 200)
+    """Lower bounds of the user cohorts but the first, by earlier impressions: 0, 1-4, 5-9, 10-49, 50-199, 200+."""
+    item_impressions: Edges = (1, 5, 10, 50, 200)
+    """The same for items."""
+    account_days: Edges = (1, 7, 30)
+    """Lower bounds of the account-age cohorts but the first, days since the user's first impression."""
+    nth_impressions: PositiveInt = 50
+    """Length of the curve by n-th impression."""
+    bucket_s: PositiveFloat = 2.0
+    """Wall-clock length of the finest bucket."""
+    max_buckets: Annotated[int, Meta(ge=40)] = 800
+    """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser."""
+    max_runs: PositiveInt = 20
+    """Learner runs whose history is kept."""
+    drift_block: PositiveInt = 2000
+    """Samples of a cohort that give the drift detectors one value."""
+    drift_threshold: PositiveFloat = 0.25
+    """Page-Hinkley's lambda: how much a cohort's NE, or the logarithm of its calibration, must have drifted in sum."""
+    drift_tolerance: PositiveFloat = 0.02
+    """Page-Hinkley's delta: a change of this size per block is none."""
+    host: str = "127.0.0.1"
+    """Address the page binds to; loopback unless told otherwise, as it has no login."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8900
+
+    def __post_init__(self) -> None:
+        for name in ("user_impressions", "item_impressions", "account_days"):
+            edges = getattr(self, name)
+            if list(edges) != sorted(set(edges)):
+                raise ValueError(f"monitor.{name} must ascend without repeats, got {list(edges)}")

@@ -1,0 +1,120 @@
+"""Figures of a bucket: metrics from histograms and sums, with 95 % intervals so that nobody reads noise as news."""
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from stream.monitor.bucket import (
+    ADAPTER,
+    BASELINE_LOSS,
+    COUNT,
+    ITEM_NORM,
+    LOSS,
+    LOSS_SQUARED,
+    POSITIVE,
+    PREDICTED,
+    UNSEEN_ITEM,
+    UNSEEN_USER,
+    USER_NORM,
+    WEIGHT,
+)
+
+_Z = 1.959964
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A figure and its 95 % interval; None where there is too little to say."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+_NONE = Estimate(None)
+
+
+def _around(value: float, error: float) -> Estimate:
+    return Estimate(value, value - _Z * error, value + _Z * error)
+
+
+def histogram_auc(negative_K: np.ndarray, positive_K: np.ndarray) -> Estimate:
+    """AUC of binned predictions; what shares a bin is a tie. Interval by Hanley and McNeil (1982).
+
+    >>> histogram_auc(np.array([3., 1.]), np.array([1., 3.])).value
+    0.75
+    """
+    # A late label takes its negative back, perhaps in a later bucket than the one that counted it.
+    negative_K, positive_K = np.maximum(negative_K, 0.0), np.maximum(positive_K, 0.0)
+    n, p = float(negative_K.sum()), float(positive_K.sum())
+    if not n or not p:
+        return _NONE
+    below_K = np.cumsum(negative_K) - negative_K
+    auc = float((positive_K * (below_K + negative_K / 2)).sum() / (n * p))
+    q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
+    variance = (auc * (1 - auc) + (p - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (n * p)
+    return _around(auc, math.sqrt(max(variance, 0.0)))
+
+
+def wilson(positives: float, total: float) -> Estimate:
+    """A share with Wilson's interval.
+
+    >>> wilson(0, 0).value is None, round(wilson(5, 10).low, 3)
+    (True, 0.237)
+    """
+    if total <= 0:
+        return _NONE
+    share = min(max(positives / total, 0.0), 1.0)
+    middle = (share + _Z * _Z / (2 * total)) / (1 + _Z * _Z / total)
+    half = _Z / (1 + _Z * _Z / total) * math.sqrt(share * (1 - share) / total + _Z * _Z / (4 * total * total))
+    return Estimate(share, middle - half, middle + half)
+
+
+def entropy(share: float) -> float:
+    """Of a coin, in nats."""
+    return -sum(x * math.log(x) for x in (share, 1 - share) if x > 0)
+
+
+def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray) -> dict[str, Any]:
+    """Every figure of one cohort, or of several added up.
+
+    Args:
+        histogram_2_2K: [model or baseline, label, bin], shape (2, 2, K).
+        sums_M: columns of `Bucket.sums_CM`.
+    """
+    weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
+    rate = wilson(positives, weight)
+    found: dict[str, Any] = {
+        "samples": round(count),
+        "positives": round(positives),
+        "rate": rate,
+        "auc": histogram_auc(*histogram_2_2K[0]),
+        "baseline_auc": histogram_auc(*histogram_2_2K[1]),
+        "log_loss": _NONE,
+        "ne": _NONE,
+        "calibration": _NONE,
+        "benefit": None,
+    }
+    if weight > 0 and rate.value is not None:
+        loss = float(sums_M[LOSS]) / weight
+        variance = max(float(sums_M[LOSS_SQUARED]) / weight - loss * loss, 0.0)
+        error = math.sqrt(variance / max(count, 1.0))
+        found["log_loss"] = _around(loss, error)
+        found["benefit"] = float(sums_M[BASELINE_LOSS]) / weight - loss
+        constant = entropy(rate.value)
+        if constant > 0:
+            found["ne"] = _around(loss / constant, error / constant)
+    if positives > 0:
+        value = float(sums_M[PREDICTED]) / positives
+        found["calibration"] = Estimate(value, *(value * math.exp(s * _Z / math.sqrt(positives)) for s in (-1, 1)))
+    if count > 0:
+        for name, column in (
+            ("unseen_users", UNSEEN_USER),
+            ("unseen_items", UNSEEN_ITEM),
+            ("user_norm", USER_NORM),
+            ("item_norm", ITEM_NORM),
+        ):
+            found[name] = float(sums_M[column]) / count
+        found["adapter"] = (sums_M[ADAPTER:] / count).tolist()
+    return found

@@ -1,0 +1,119 @@
+"""The history in Redis: cohort buckets of each learner run, bounded, coarser where older; it survives restarts.
+
+One hash per run, one field per checkpoint: what a learner writes before a checkpoint is overwritten when it dies before
+the checkpoint is durable and learns the same samples again. So each sample is in the history exactly once.
+"""
+
+from typing import Any
+
+import msgspec
+import redis
+
+from state_store.client import script
+from state_store.keys import Keys
+from stream.monitor.bucket import Bucket, merge
+
+
+def _encode(buckets: list[Bucket]) -> bytes:
+    return msgspec.msgpack.encode([bucket.encode() for bucket in buckets])
+
+
+def _decode(data: bytes) -> list[Bucket]:
+    return [Bucket.decode(blob) for blob in msgspec.msgpack.decode(data, type=list[bytes])]
+
+
+def pairwise_merged(buckets: list[Bucket]) -> list[Bucket]:
+    """Each two neighbours as one."""
+    return [merge(buckets[at : at + 2]) for at in range(0, len(buckets), 2)]
+
+
+class HistoryWriter:
+    """Writes one run's history.
+
+    Args:
+        client: Redis.
+        prefix: of its keys.
+        run: name of the run.
+        number: the checkpoint that the learner resumed from; what lies behind it is forgotten.
+        max_buckets: buckets kept.
+        max_runs: runs kept.
+    """
+
+    def __init__(
+        self, client: redis.Redis, prefix: str, run: str, number: int, *, max_buckets: int, max_runs: int
+    ) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._run = run
+        self._max_buckets = max_buckets
+        self._replace = script(client, "replace_fields")
+        self._sizes: dict[int, int] = {}
+        found: Any = client.hgetall(self._key)
+        behind = []
+        for field, data in found.items():
+            if int(field) > number:
+                behind.append(field)
+            else:
+                self._sizes[int(field)] = len(msgspec.msgpack.decode(data, type=list[bytes]))
+        if behind:
+            client.hdel(self._key, *behind)
+        client.zadd(self._keys.monitor_runs, {run: client.zcard(self._keys.monitor_runs)}, nx=True)
+        surplus: Any = client.zrange(self._keys.monitor_runs, 0, -max_runs - 1)
+        for old in surplus:
+            client.delete(self._keys.monitor_history(old.decode()))
+            client.zrem(self._keys.monitor_runs, old)
+
+    @property
+    def _key(self) -> str:
+        return self._keys.monitor_history(self._run)
+
+    def write(self, number: int, buckets: list[Bucket]) -> None:
+        """Write the buckets that belong to checkpoint `number`, before it is made durable; then thin out the old."""
+        if not buckets:
+            return
+        self._client.hset(self._key, str(number), _encode(buckets))
+        self._sizes[number] = len(buckets)
+        if sum(self._sizes.values()) > self._max_buckets:
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        """Merge neighbours in the older half, field by field, and fields that have become short."""
+        numbers = sorted(self._sizes)
+        old = numbers[: max(2, len(numbers) // 2)]
+        # The newest two belong to checkpoints that may not be durable yet.
+        old = [number for number in old if number < numbers[-1] - 1]
+        for first, second in zip(old[::2], old[1::2], strict=False):
+            values: Any = self._client.hmget(self._key, [str(first), str(second)])
+            buckets = pairwise_merged([bucket for data in values if data for bucket in _decode(data)])
+            self._replace(keys=[self._key], args=[str(first), str(second), _encode(buckets)])
+            del self._sizes[first]
+            self._sizes[second] = len(buckets)
+
+
+class HistoryReader:
+    """Reads the histories of every run; what has been read is kept, so that a page asks Redis for what is new only."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client = client
+        self._keys = Keys(prefix)
+        self._known: dict[tuple[str, bytes], tuple[int, list[Bucket]]] = {}
+
+    def runs(self) -> list[str]:
+        """Names of the runs, oldest first."""
+        found: Any = self._client.zrange(self._keys.monitor_runs, 0, -1)
+        return [name.decode() for name in found]
+
+    def read(self, run: str) -> list[Bucket]:
+        """A run's buckets, oldest first."""
+        found: Any = self._client.hgetall(self._keys.monitor_history(run))
+        buckets = []
+        for field in sorted(found, key=int):
+            data = found[field]
+            size, known = self._known.get((run, field), (-1, []))
+            if size != len(data):
+                known = _decode(data)
+                self._known[run, field] = (len(data), known)
+            buckets += known
+        for run_field in [k for k in self._known if k[0] == run and k[1] not in found]:
+            del self._known[run_field]
+        return buckets
