@@ -72,3 +72,11 @@ class ServingModel:
         with torch.inference_mode():
             rows_UD = self._table.values_RD.index_select(0, batch.rows_U)
             return probabilities(self._dense(rows_UD, batch).main_B, self._learning).numpy()
+
+    def adapter_weights(self, samples: Sequence[Sample]) -> np.ndarray | None:
+        """The adapter's weight per field, shape (B, F); None without an adapter."""
+        batch = self._collate(samples)
+        with torch.inference_mode():
+            rows_UD = self._table.values_RD.index_select(0, batch.rows_U)
+            weight_BF = self._dense(rows_UD, batch).weight_BF
+        return None if weight_BF is None else weight_BF.numpy()

@@ -48,6 +48,36 @@ def learner(
     LearnerRole(settings, run).run()
 
 
+def monitor(
+    config: Config = None,
+    overrides: Overrides = None,
+    redis: RedisUrl = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The learner's run folder, for a user's recent predictions.")
+    ] = None,
+) -> None:
+    """Serve the page: how users fare in their first impressions, the pipeline's health, Prometheus metrics."""
+    from stream.monitor.server import run_monitor
+    from stream.settings import SettingsError
+
+    _log_to_stderr()
+    settings = gather(config, overrides, None, redis)
+    if not settings.redis.url:
+        raise SettingsError("redis.url is empty; `coldstream monitor` attaches to a running Redis: give --redis")
+    run_monitor(settings, run)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, as in runs/demo.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write a finished run's figures as one self-contained HTML file, report.html in its folder."""
+    from stream.monitor.report import write_report
+
+    print(write_report(gather(config, overrides), folder))
+
+
 def up(
     config: Config = None,
     overrides: Overrides = None,
@@ -68,12 +98,18 @@ def up(
             "give another --run folder, or --redis with the Redis of that run"
         )
     console = Console(stderr=True)
-    with servers(settings) as live, Role("worker", live, run) as work, Role("learner", live, run) as learn:
+    with (
+        servers(settings) as live,
+        Role("worker", live, run) as work,
+        Role("learner", live, run) as learn,
+        Role("monitor", live, run) as watch,
+    ):
         console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
+        console.print(f"monitor http://{live.monitor.host}:{live.monitor.port}/")
         with Display(live, connect(live.redis), console) as display:
             try:
                 while True:
-                    for role in (work, learn):
+                    for role in (work, learn, watch):
                         if not role.is_running:
                             console.print(f"the {role.name} ended; starting it again (its log: {role.log})")
                             time.sleep(_RESTART_PAUSE_S)

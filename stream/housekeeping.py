@@ -10,6 +10,7 @@ import msgspec
 from faust.types import TP
 
 from state_store.keys import Keys
+from state_store.resident import resident_bytes
 from state_store.weights import WeightStore
 from stream.ingest import RollbackError
 from stream.relay import relay_dead, unrelayed
@@ -115,6 +116,7 @@ class Housekeeping:
             "partitions": self._partitions,
             "records": worker.num_records,
             "waits": worker.waits,
+            "resident_bytes": resident_bytes(),
             "lag": {f"{tp.topic}/{tp.partition}": worker.lag(tp) for tp in tps},
         }
         await worker.in_stage(worker.client.hset, self._keys.worker_status, worker.name, msgspec.json.encode(report))

@@ -15,6 +15,7 @@ from state_store.backoff import backoff_s
 from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.keys import Keys
 from state_store.outbox import Outbox
+from state_store.resident import resident_bytes
 from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.failpoints import failpoint
@@ -52,6 +53,9 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     freshness_p99_s: float | None
     rows: int
     num_missed: int = 0
+    resident_bytes: int = 0
+    step_s: float = 0.0
+    """Mean duration of the steps since the last report."""
 
 
 class LearnerRole:
@@ -79,6 +83,7 @@ class LearnerRole:
         self._published_ms = 0
         self._trained_at_checkpoint = -1
         self._missed_told = 0
+        self._num_steps, self._step_time = 0, 0.0
         self._stop = False
         self._recorder: Recorder | None = None
         self.trainer = self._resume()
@@ -178,8 +183,11 @@ class LearnerRole:
             freshness_p99_s=trainer.freshness.quantile(0.99),
             rows=len(trainer.learner.table),
             num_missed=trainer.num_missed,
+            resident_bytes=resident_bytes(),
+            step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
+        self._num_steps, self._step_time = 0, 0.0
         self._tell_alarms()
         if trainer.num_missed > self._missed_told:
             self._missed_told = trainer.num_missed
@@ -217,6 +225,8 @@ class LearnerRole:
                 now = time.monotonic()
                 if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
                     last_step = now
+                    self._num_steps += 1
+                    self._step_time += time.monotonic() - now
                     failpoint("learner.after_step")
                 else:
                     time.sleep(_IDLE_S)

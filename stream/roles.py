@@ -94,7 +94,7 @@ class Role:
     """One role in a process of its own, which ends with this process.
 
     Args:
-        name: `worker` or `learner`.
+        name: `worker`, `learner` or `monitor`.
         settings: effective settings, with URLs.
         folder: run folder; the role's log is `<name>.log` in it.
     """
@@ -126,7 +126,7 @@ class Role:
         with os.fdopen(handle, "wb") as f:
             f.write(msgspec.json.encode(self._settings))
         self._config = Path(config)
-        arguments = ["--run", str(self._folder)] if self.name == "learner" else []
+        arguments = ["--run", str(self._folder)] if self.name in ("learner", "monitor") else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)} | dict(variables or {})
         with self.log.open("ab") as log:
             self._process = spawn(

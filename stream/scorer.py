@@ -79,12 +79,37 @@ class Scorer:
         Raises:
             NoWeightsError: `refresh` has found no weights so far.
         """
+        self._need_weights()
+        samples = self._samples(user_id, user_features, candidates)
+        with self._lock:
+            assert self._model is not None
+            return self._model.predict_many(samples)
+
+    def adapter_weights(self, user_id: str, item_id: str) -> np.ndarray | None:
+        """The adapter's weight per field for a user and an item as they stand now; None without an adapter.
+
+        Raises:
+            NoWeightsError: nothing has been published yet.
+        """
+        self._need_weights()
+        samples = self._samples(user_id, {}, [Candidate(item_id)])
+        with self._lock:
+            assert self._model is not None
+            weight_BF = self._model.adapter_weights(samples)
+        return None if weight_BF is None else weight_BF[0]
+
+    def _need_weights(self) -> None:
         if self._model is None and not self.refresh():
             raise NoWeightsError("no weights are published yet; start a learner and wait for its first publish")
+
+    def _samples(
+        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+    ) -> list[Sample]:
+        """One sample per candidate, with the state of user and item as of now."""
         partition = partition_of(user_id, self._settings.kafka.partitions)
         user = self._store.read_user(partition, user_id)
         items = self._store.read_items(partition, [c.item_id for c in candidates])
-        samples = [
+        return [
             Sample(
                 SampleKind.NEGATIVE,
                 0,
@@ -102,6 +127,3 @@ class Scorer:
             )
             for c, item in zip(candidates, items, strict=True)
         ]
-        with self._lock:
-            assert self._model is not None
-            return self._model.predict_many(samples)

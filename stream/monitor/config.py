@@ -29,6 +29,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser."""
     max_runs: PositiveInt = 20
     """Learner runs whose history is kept."""
+    window_s: PositiveFloat = 300.0
+    """Length of the window that "now" means, wall clock."""
     drift_block: PositiveInt = 2000
     """Samples of a cohort that give the drift detectors one value."""
     drift_threshold: PositiveFloat = 0.25

@@ -1,0 +1,70 @@
+"""The pipeline's health, from what workers, learner and join leave in Redis."""
+
+import time
+from typing import Any
+
+import msgspec
+import redis
+
+from state_store.states import StateStore
+from stream.learner_role import read_status
+from stream.settings import Settings
+
+_SILENT_MS = 30_000
+"""A role that has not reported for this long counts as gone."""
+
+
+class Health:
+    """Reads the reports.
+
+    Args:
+        settings: effective settings.
+        client: Redis.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._settings = settings
+        self._client = client
+        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._partitions = range(settings.kafka.partitions)
+
+    def read(self) -> dict[str, Any]:
+        """Everything, as plain data; blocks."""
+        now_ms = time.time_ns() // 1_000_000
+        reports: Any = self._client.hgetall(self._store.keys.worker_status)
+        workers = {}
+        for name, report in reports.items():
+            found = msgspec.json.decode(report)
+            if now_ms - found["time_ms"] < _SILENT_MS:
+                workers[name.decode()] = found
+        learner = read_status(self._client, self._settings.redis.prefix)
+        return {
+            "time_ms": now_ms,
+            "workers": workers,
+            "learner": None if learner is None else msgspec.to_builtins(learner),
+            "counts": self._store.fence_counts(self._partitions),
+            "watermark_delay_s": self._watermark_delays(),
+            "missing": self._missing(now_ms, workers, None if learner is None else learner.time_ms),
+        }
+
+    def _watermark_delays(self) -> dict[str, float]:
+        """Partition -> by how much event time the watermark lies behind the newest event."""
+        delays = {}
+        for p in self._partitions:
+            names = ["watermark", *(f"max_ts:{topic}" for topic in self._settings.topics)]
+            watermark, *tops = self._client.hmget(self._store.keys.fence(p), names)
+            newest = [float(top) for top in tops if top is not None]
+            if watermark is not None and newest:
+                delays[str(p)] = (max(newest) - float(watermark)) / 1000
+        return delays
+
+    def _missing(self, now_ms: int, workers: dict[str, Any], learner_ms: int | None) -> list[str]:
+        """Why the pipeline is not ready; empty if it is."""
+        missing = []
+        owned = {p for report in workers.values() for p in report["partitions"]}
+        unowned = sorted(set(self._partitions) - owned)
+        if unowned:
+            missing.append(f"no worker has partitions {unowned}; start one with `coldstream worker`")
+        if learner_ms is None or now_ms - learner_ms > _SILENT_MS:
+            missing.append("no learner has reported for 30 s; start one with `coldstream learner`")
+        return missing
