@@ -27,6 +27,9 @@ from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.failpoints import LEARNER_POINTS, VARIABLE, WORKER_POINTS
 from stream.learner_role import read_status
+from stream.monitor.bucket import COUNT
+from stream.monitor.cohorts import CohortScheme
+from stream.monitor.recorder import read_buckets
 from stream.prediction_log import matured, read_predictions
 from stream.roles import Role, wait_until
 from stream.settings import Settings
@@ -184,6 +187,11 @@ class Chaos:
         sequences = self._outbox.sequences()
         return status is not None and all(status.cursor.get(str(p), 0) == sequences[p] for p in self._partitions)
 
+    def _num_monitored(self) -> int:
+        """Samples in the cohort figures, each of which is in one user cohort."""
+        users = CohortScheme(self._settings.monitor).num_users
+        return round(sum(float(b.sums_CM[:users, COUNT].sum()) for b in read_buckets(self._folder)))
+
     def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
         wrong = differences(self._store, len(self._partitions), expected)
         predictions = read_predictions(self._folder / "predictions")
@@ -200,6 +208,7 @@ class Chaos:
             "one_base_sample_per_impression": len(final) == len(labels) == len(expected.labels),
             "final_labels": labels == expected.labels,
             "user_impressions_as_of": as_of == expected.user_impressions,
+            "monitored_samples": self._num_monitored() == len(final),
             "trained_samples": all(have == want for have, want in totals.values()),
         }
         return {

@@ -33,10 +33,11 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Length of the window that "now" means, wall clock."""
     drift_block: PositiveInt = 2000
     """Samples of a cohort that give the drift detectors one value."""
-    drift_threshold: PositiveFloat = 0.25
-    """Page-Hinkley's lambda: how much a cohort's NE, or the logarithm of its calibration, must have drifted in sum."""
-    drift_tolerance: PositiveFloat = 0.02
-    """Page-Hinkley's delta: a change of this size per block is none."""
+    drift_threshold: PositiveFloat = 0.3
+    """Page-Hinkley's lambda: by how much a cohort's NE against popularity, or the logarithm of its calibration, must have
+    moved, summed over blocks."""
+    drift_tolerance: PositiveFloat = 0.03
+    """Page-Hinkley's delta: a change of this size in a block is none."""
     host: str = "127.0.0.1"
     """Address the page binds to; loopback unless told otherwise, as it has no login."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8900

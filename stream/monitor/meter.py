@@ -27,7 +27,7 @@ from stream.monitor.bucket import (
     WEIGHT,
     Bucket,
 )
-from stream.monitor.cohorts import CohortScheme
+from stream.monitor.cohorts import Cohort, CohortScheme
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
 
@@ -57,7 +57,8 @@ class Meter:
         self._settings = settings
         self._num_fields = num_fields
         self.scheme = CohortScheme(settings)
-        self._watches = [DriftWatch(cohort, settings) for cohort in self.scheme.cohorts]
+        watched = [Cohort("all", "samples"), *self.scheme.cohorts]
+        self._watches = [DriftWatch(cohort, settings) for cohort in watched]
         self._open: OrderedDict[str, bytes] = OrderedDict()
         self._rows: list[np.ndarray] = []
         self._extras: list[np.ndarray] = []
@@ -215,9 +216,10 @@ class Meter:
                 counted = np.bincount(index, weight, num_cohorts * 2 * NUM_BINS)
                 bucket.histogram_2C2K[which] += counted.reshape(num_cohorts, 2, NUM_BINS)
         self._fold_passage(rows, columns, cohorts[0])
-        new = bucket.sums_CM - before
-        for cohort, watch in enumerate(self._watches):
-            for alarm in watch.update(*(float(new[cohort, c]) for c in (WEIGHT, POSITIVE, PREDICTED, LOSS))):
+        new_CM = (bucket.sums_CM - before)[:, [WEIGHT, POSITIVE, PREDICTED, LOSS, BASELINE_LOSS]]
+        overall_M = new_CM[: self.scheme.num_users].sum(0)
+        for watch, sums_M in zip(self._watches, [overall_M, *new_CM], strict=True):
+            for alarm in watch.update(*sums_M.tolist()):
                 bucket.alarms.append(alarm)
                 self.alarms.append(alarm)
 
