@@ -34,8 +34,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift_block: PositiveInt = 2000
     """Samples of a cohort that give the drift detectors one value."""
     drift_threshold: PositiveFloat = 0.3
-    """Page-Hinkley's lambda: by how much a cohort's NE against popularity, or the logarithm of its calibration, must have
-    moved, summed over blocks."""
+    """Page-Hinkley's lambda: by how much a cohort's NE against popularity, or the logarithm of its calibration, must
+    have moved, summed over blocks."""
     drift_tolerance: PositiveFloat = 0.03
     """Page-Hinkley's delta: a change of this size in a block is none."""
     host: str = "127.0.0.1"

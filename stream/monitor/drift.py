@@ -1,8 +1,8 @@
 """Drift of a cohort's quality: Page-Hinkley (River) on its calibration and its NE, one value per block of samples.
 
-NE alone moves with who happens to come: on MovieLens by .05 from one block of 4,000 samples to the next. So the detector is
-given NE less the popularity baseline's on the same samples, which most of that leaves. It tells a change, either way: where
-labels change, the baseline may suffer more than a model that goes on learning.
+NE alone moves with who happens to come: on MovieLens by .05 from one block of 4,000 samples to the next. So the
+detector is given NE less the popularity baseline's on the same samples, which takes most of that out. It tells of a
+change, either way: where labels change, the baseline may suffer more than a model that goes on learning.
 """
 
 import math
@@ -38,9 +38,12 @@ class DriftWatch:
             min_instances=_MIN_BLOCKS, delta=settings.drift_tolerance, threshold=settings.drift_threshold, mode="both"
         )
 
-    def update(self, weight: float, positives: float, predicted: float, loss: float, baseline_loss: float) -> list[str]:
-        """Take sums over a few samples in; returns what has drifted, with the figure of the newest block, if anything."""
-        new = (weight, positives, predicted, loss, baseline_loss)
+    def update(self, *new: float) -> list[str]:
+        """Take sums over a few samples in; returns what has drifted, with the figure of the newest block.
+
+        Args:
+            new: weight, positives, predictions, loss, and the popularity baseline's loss.
+        """
         self._sums = [a + b for a, b in zip(self._sums, new, strict=True)]
         weight, positives, predicted, loss, baseline_loss = self._sums
         if weight < self._settings.drift_block:

@@ -1,0 +1,210 @@
+"""Cohort figures: what the learner sums up as it goes equals what an exact pass over its prediction log gives."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import redis
+
+from learner.metrics import summarise
+from simulators import movielens, synthetic
+from simulators.backtest import BacktestSettings
+from simulators.replay import ReplaySettings, plan_replay
+from simulators.run_backtest import run_backtest
+from stream.monitor.bucket import COUNT, Bucket, merge
+from stream.monitor.cohorts import Cohort, CohortScheme
+from stream.monitor.config import MonitorSettings
+from stream.monitor.drift import DriftWatch
+from stream.monitor.figures import entropy
+from stream.monitor.history import HistoryReader, HistoryWriter
+from stream.monitor.recorder import read_buckets, run_name
+from stream.monitor.report import NoHistoryError, write_report
+from stream.monitor.view import View, thinned
+from stream.prediction_log import matured, read_predictions
+from stream.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backtest with late labels and dropped negatives."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = load_settings(
+        environment={}, overrides=["join.negative_rate=0.5", "join.negative_rate_from=20", "monitor.bucket_s=0.5"]
+    )
+    replay = ReplaySettings(seed=2, delay_median_s=120.0)
+    run_backtest(settings, synthetic.generate(6000, seed=2), replay, folder, BacktestSettings())
+    return folder
+
+
+def test_figures_equal_an_exact_pass_over_the_prediction_log(run: Path) -> None:
+    rows = matured(read_predictions(run / "predictions"))
+    view = View(load_settings(environment={}))
+    whole = merge(read_buckets(run))
+    assert whole.late_labels == 0
+    labels = rows["label"].to_numpy()
+    weights = np.where(labels > 0, 1.0, 1.0 / rows["negative_rate"].to_numpy())
+    users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
+    cohorts = view.scheme.assign(
+        rows["user_impressions"].to_numpy(),
+        rows["item_impressions"].to_numpy(),
+        rows["ts"].to_numpy(),
+        rows["user_first_ts"].to_numpy(),
+    )
+    checked = 0
+    for number in range(len(view.scheme)):
+        chosen = (cohorts == number).any(axis=0)
+        if not 0 < labels[chosen].sum() < chosen.sum():
+            continue
+        exact = summarise(labels[chosen], rows["prediction"].to_numpy()[chosen], users[chosen], weights[chosen])
+        found = view.cohort(whole, number)
+        assert found["samples"] == exact["samples"]
+        assert found["positives"] == labels[chosen].sum()
+        for name in ("log_loss", "ne", "calibration"):
+            assert found[name].value == pytest.approx(exact[name], rel=1e-4), (number, name)
+        # Predictions that share a bin of the histogram are ties.
+        assert found["auc"].value == pytest.approx(exact["auc"], abs=0.01)
+        assert found["auc"].low < exact["auc"] < found["auc"].high
+        checked += 1
+    assert checked >= 8
+    overall = view.overall(whole)
+    assert overall["samples"] == len(rows)
+
+
+def test_buckets_survive_storage_and_add_up(run: Path) -> None:
+    buckets = read_buckets(run)
+    assert len(buckets) > 5
+    again = merge([Bucket.decode(bucket.encode()) for bucket in buckets])
+    whole = merge(buckets)
+    np.testing.assert_allclose(again.sums_CM, whole.sums_CM, rtol=1e-6)
+    np.testing.assert_array_equal(again.histogram_2C2K, whole.histogram_2C2K)
+    assert again.arrivals.keys() == whole.arrivals.keys()
+    points = thinned(buckets, 3)
+    assert len(points) == 3
+    np.testing.assert_allclose(merge(points).sums_CM, whole.sums_CM)
+    half = merge(buckets).fade(0.5)
+    np.testing.assert_allclose(half.sums_CM * 2, whole.sums_CM)
+
+
+def test_history_is_bounded_and_loses_nothing(run: Path, client: redis.Redis, settings: Settings) -> None:
+    buckets, prefix = read_buckets(run), settings.redis.prefix
+    writer = HistoryWriter(client, prefix, "a", 0, max_buckets=40, max_runs=2)
+    for number in range(1, 101):
+        writer.write(number, buckets[:3])
+    kept = HistoryReader(client, prefix).read("a")
+    assert len(kept) <= 43
+    expected = merge(buckets[:3]).sums_CM * 100
+    np.testing.assert_allclose(merge(kept).sums_CM, expected, rtol=1e-5)
+    newest = kept[-1].sums_CM.sum()
+    assert newest < kept[0].sums_CM.sum()
+
+
+def test_what_is_learned_again_after_a_crash_is_in_the_history_once(
+    run: Path, client: redis.Redis, settings: Settings
+) -> None:
+    buckets, prefix = read_buckets(run), settings.redis.prefix
+    first = HistoryWriter(client, prefix, "a", 0, max_buckets=100, max_runs=2)
+    first.write(1, buckets[:1])
+    first.write(2, buckets[1:2])  # and then it dies, before checkpoint 2 is durable
+    reader = HistoryReader(client, prefix)
+    assert len(reader.read("a")) == 2
+    second = HistoryWriter(client, prefix, "a", 1, max_buckets=100, max_runs=2)
+    assert len(reader.read("a")) == 1
+    second.write(2, buckets[1:3])
+    np.testing.assert_allclose(merge(reader.read("a")).sums_CM, merge(buckets[:3]).sums_CM, rtol=1e-6)
+    for name in ("b", "c"):
+        HistoryWriter(client, prefix, name, 0, max_buckets=100, max_runs=2).write(1, buckets[:1])
+    assert reader.runs() == ["b", "c"]
+    assert reader.read("a") == []
+
+
+def test_a_run_keeps_its_name(tmp_path: Path) -> None:
+    name = run_name(tmp_path / "shop", 1_700_000_000_000)
+    assert name == "shop-20231114T221320Z"
+    assert run_name(tmp_path / "shop", 1_800_000_000_000) == name
+
+
+def test_a_report_is_one_file_with_everything_in_it(run: Path, tmp_path: Path) -> None:
+    html = write_report(load_settings(environment={}), run).read_text()
+    assert "window.REPORT" in html
+    for outside in ('src="', 'href="page', "http://", "@import"):
+        assert outside not in html.split("<body>")[0], outside
+    with pytest.raises(NoHistoryError, match="no cohort figures"):
+        write_report(load_settings(environment={}), tmp_path)
+    other = load_settings(environment={}, overrides=["monitor.user_impressions=[3]"])
+    with pytest.raises(NoHistoryError, match="cohorts or fields"):
+        write_report(other, run)
+
+
+def test_cohorts_ascend() -> None:
+    with pytest.raises(SettingsError, match=r"monitor\.account_days.*\[7, 1\]"):
+        load_settings(environment={}, overrides=["monitor.account_days=[7, 1]"])
+    scheme = CohortScheme(MonitorSettings())
+    numbers = scheme.assign(np.array([0, 4, 5, 1000]), np.array([1, 1, 1, 1]), np.array([10] * 4), np.array([0] * 4))
+    names = [scheme.cohorts[n].name for n in numbers[0]]
+    assert names == ["0", "1-4", "5-9", "200+"]
+
+
+def test_drift_is_told_either_way_and_noise_is_not() -> None:
+    rng, settings = np.random.default_rng(0), MonitorSettings()
+
+    def alarms(shift_at: int, ne_shift: float, calibration: float) -> list[tuple[int, str]]:
+        watch = DriftWatch(Cohort("user", "0"), settings)
+        told = []
+        for block in range(300):
+            shifted = block >= shift_at
+            loss = (0.85 + 0.01 * rng.normal() + ne_shift * shifted) * entropy(0.5)
+            ratio = (calibration if shifted else 1.0) * np.exp(0.02 * rng.normal())
+            size = float(settings.drift_block)
+            for alarm in watch.update(size, size / 2, size / 2 * ratio, size * loss, size * 0.9 * entropy(0.5)):
+                told.append((block, alarm))
+        return told
+
+    assert alarms(1000, 0.0, 1.0) == []
+    for ne_shift in (0.1, -0.1):
+        (first, said), *_ = alarms(150, ne_shift, 1.0)
+        assert 150 <= first < 160
+        assert "user 0: NE against popularity drifted" in said
+    (first, said), *_ = alarms(150, 0.0, 1.2)
+    assert 150 <= first < 160
+    assert "calibration drifted, now 1." in said
+
+
+def test_a_replay_inverts_the_labels_of_a_share_of_users_from_an_event_on() -> None:
+    data = synthetic.generate(5000, seed=3)
+    plain = plan_replay(data, ReplaySettings(seed=3))
+    drifted = plan_replay(data, ReplaySettings(seed=3, drift_at=4000, drift_share=0.4))
+    first = plain.rating_N[np.flatnonzero((plain.topic_N == 0) & (np.arange(len(plain)) >= 4000))[0]]
+
+    def liked(plan) -> set[int]:
+        return set(plan.rating_N[plan.topic_N == 1].tolist())
+
+    changed = liked(plain) ^ liked(drifted)
+    assert min(changed) >= first
+    users = data.ratings["user_id"].to_list()
+    of_changed = {users[n] for n in changed}
+    later = [n for n in range(first, 5000) if users[n] in of_changed]
+    assert set(later) == changed, "all their labels are inverted"
+    share = len(of_changed) / len({users[n] for n in range(first, 5000)})
+    assert share == pytest.approx(0.4, abs=0.08)
+
+
+@pytest.mark.slow
+def test_an_injected_drift_is_told_and_a_run_without_it_is_quiet(tmp_path: Path) -> None:
+    try:
+        data = movielens.load()
+    except movielens.DataError as exc:
+        pytest.skip(f"MovieLens-1M is out of reach: {exc}")
+    told = {}
+    for name, at in (("plain", 0), ("drifted", 160_000)):
+        settings = load_settings(environment={})
+        replay = ReplaySettings(num_ratings=150_000, seed=5, drift_at=at, drift_share=0.4 if at else 0.0)
+        (tmp_path / name).mkdir()
+        run_backtest(settings, data, replay, tmp_path / name)
+        samples, told[name] = 0, []
+        for bucket in read_buckets(tmp_path / name):
+            samples += round(bucket.sums_CM[: CohortScheme(settings.monitor).num_users, COUNT].sum())
+            told[name] += [samples for _ in bucket.alarms]
+    assert told["plain"] == []
+    begun = 160_000 * 150_000 / len(plan_replay(data, ReplaySettings(num_ratings=150_000, seed=5)))
+    assert begun < told["drifted"][0] < begun + 30_000
