@@ -101,9 +101,10 @@ class Learner:
 
     def _unseen(self, batch: Batch) -> np.ndarray:
         """Whether user and item row were never trained, shape (B, 2); before the step."""
-        untrained_U = (self.table.squares_RD[batch.rows_U, 0] == 0).numpy()
-        offsets_BF = batch.offsets_BF.view(-1, len(self.fields))[:, self._id_fields]
-        unseen_B2: np.ndarray = untrained_U[batch.occurrence_N[offsets_BF].numpy()]
+        # In NumPy: indexing small tensors is five times as dear in torch.
+        untrained_U = self.table.squares_RD.numpy()[batch.rows_U.numpy(), 0] == 0
+        offsets_BF = batch.offsets_BF.numpy().reshape(-1, len(self.fields))
+        unseen_B2: np.ndarray = untrained_U[batch.occurrence_N.numpy()[offsets_BF[:, self._id_fields]]]
         return unseen_B2
 
     @property

@@ -324,6 +324,12 @@ def bench_ingest(context: typer.Context) -> None:
     _run_benchmark("ingest", context.args)
 
 
+@bench.command("monitor")
+def bench_monitor() -> None:
+    """What the cohort figures cost the learner."""
+    _run_benchmark("monitor", [])
+
+
 @bench.command("pipeline", context_settings=_PASS_ON)
 def bench_pipeline(context: typer.Context) -> None:
     """End to end, beside ingest only and learner only (--events, --kafka, --json)."""

@@ -42,6 +42,7 @@ _MAX_OPEN = 200_000
 
 
 # Columns of what is collected per sample until it is folded.
+_ROW_BYTES = 40
 (_USER_N, _ITEM_N, _TS, _FIRST_TS, _P, _BASE, _LABEL, _RATE, _SIGN, _ONCE) = range(10)
 
 
@@ -135,9 +136,10 @@ class Meter:
             ],
             axis=1,
         ).T
+        packed = rows.T.astype(np.float32).tobytes()
         for b, sample in enumerate(samples):
             if sample.kind is SampleKind.NEGATIVE:
-                self._open[sample.core.imp_id] = rows[:, b].astype(np.float32).tobytes()
+                self._open[sample.core.imp_id] = packed[b * _ROW_BYTES : (b + 1) * _ROW_BYTES]
             elif sample.kind is SampleKind.CORRECTION:
                 rows[:, b] = self._turn(sample.core.imp_id)
                 extras[:, b] = 0.0
