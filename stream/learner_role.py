@@ -115,6 +115,7 @@ class LearnerRole:
                 settings.redis.prefix,
                 name,
                 self._number,
+                time.time_ns() // 1_000_000,
                 max_buckets=settings.monitor.max_buckets,
                 max_runs=settings.monitor.max_runs,
             ),
@@ -134,9 +135,10 @@ class LearnerRole:
         self._outbox.report_learned(trainer.cursor)
         trainer.learner.evict_stale()
         tensors, meta = trainer.learner.state()
-        self._log.flush(number)
+        # Before the log's flush: Redis may be away, and then all of this comes again under the same number.
         if self._recorder is not None:
             self._recorder.write(number, time.time_ns() // 1_000_000)
+        self._log.flush(number)
         write_checkpoint(
             self._checkpoints,
             number,

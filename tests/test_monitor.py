@@ -88,7 +88,7 @@ def test_buckets_survive_storage_and_add_up(run: Path) -> None:
 
 def test_history_is_bounded_and_loses_nothing(run: Path, client: redis.Redis, settings: Settings) -> None:
     buckets, prefix = read_buckets(run), settings.redis.prefix
-    writer = HistoryWriter(client, prefix, "a", 0, max_buckets=40, max_runs=2)
+    writer = HistoryWriter(client, prefix, "a", 0, 10, max_buckets=40, max_runs=2)
     for number in range(1, 101):
         writer.write(number, buckets[:3])
     kept = HistoryReader(client, prefix).read("a")
@@ -103,18 +103,18 @@ def test_what_is_learned_again_after_a_crash_is_in_the_history_once(
     run: Path, client: redis.Redis, settings: Settings
 ) -> None:
     buckets, prefix = read_buckets(run), settings.redis.prefix
-    first = HistoryWriter(client, prefix, "a", 0, max_buckets=100, max_runs=2)
+    first = HistoryWriter(client, prefix, "a", 0, 10, max_buckets=100, max_runs=2)
     first.write(1, buckets[:1])
     first.write(2, buckets[1:2])  # and then it dies, before checkpoint 2 is durable
     reader = HistoryReader(client, prefix)
     assert len(reader.read("a")) == 2
-    second = HistoryWriter(client, prefix, "a", 1, max_buckets=100, max_runs=2)
+    second = HistoryWriter(client, prefix, "a", 1, 20, max_buckets=100, max_runs=2)
     assert len(reader.read("a")) == 1
     second.write(2, buckets[1:3])
     np.testing.assert_allclose(merge(reader.read("a")).sums_CM, merge(buckets[:3]).sums_CM, rtol=1e-6)
-    for name in ("b", "c"):
-        HistoryWriter(client, prefix, name, 0, max_buckets=100, max_runs=2).write(1, buckets[:1])
-    assert reader.runs() == ["b", "c"]
+    for at, name in enumerate(("y", "c", "b")):
+        HistoryWriter(client, prefix, name, 0, 30 + at, max_buckets=100, max_runs=2).write(1, buckets[:1])
+    assert reader.runs() == ["c", "b"]
     assert reader.read("a") == []
 
 

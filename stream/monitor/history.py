@@ -4,7 +4,9 @@ One hash per run, one field per checkpoint: what a learner writes before a check
 the checkpoint is durable and learns the same samples again. So each sample is in the history exactly once.
 """
 
+from collections import OrderedDict
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import redis
@@ -12,6 +14,8 @@ import redis
 from state_store.client import script
 from state_store.keys import Keys
 from stream.monitor.bucket import Bucket, merge
+
+_RUNS_KEPT = 3
 
 
 def _encode(buckets: list[Bucket]) -> bytes:
@@ -35,12 +39,21 @@ class HistoryWriter:
         prefix: of its keys.
         run: name of the run.
         number: the checkpoint that the learner resumed from; what lies behind it is forgotten.
+        now_ms: wall clock; a run's first start gives it its place among the runs.
         max_buckets: buckets kept.
         max_runs: runs kept.
     """
 
     def __init__(
-        self, client: redis.Redis, prefix: str, run: str, number: int, *, max_buckets: int, max_runs: int
+        self,
+        client: redis.Redis,
+        prefix: str,
+        run: str,
+        number: int,
+        now_ms: int,
+        *,
+        max_buckets: int,
+        max_runs: int,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -57,7 +70,7 @@ class HistoryWriter:
                 self._sizes[int(field)] = len(msgspec.msgpack.decode(data, type=list[bytes]))
         if behind:
             client.hdel(self._key, *behind)
-        client.zadd(self._keys.monitor_runs, {run: client.zcard(self._keys.monitor_runs)}, nx=True)
+        client.zadd(self._keys.monitor_runs, {run: now_ms}, nx=True)
         surplus: Any = client.zrange(self._keys.monitor_runs, 0, -max_runs - 1)
         for old in surplus:
             client.delete(self._keys.monitor_history(old.decode()))
@@ -91,12 +104,12 @@ class HistoryWriter:
 
 
 class HistoryReader:
-    """Reads the histories of every run; what has been read is kept, so that a page asks Redis for what is new only."""
+    """Reads runs' histories; what was decoded of the runs read last is kept."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._keys = Keys(prefix)
-        self._known: dict[tuple[str, bytes], tuple[int, list[Bucket]]] = {}
+        self._known: OrderedDict[str, dict[tuple[bytes, int], list[Bucket]]] = OrderedDict()
 
     def runs(self) -> list[str]:
         """Names of the runs, oldest first."""
@@ -106,14 +119,12 @@ class HistoryReader:
     def read(self, run: str) -> list[Bucket]:
         """A run's buckets, oldest first."""
         found: Any = self._client.hgetall(self._keys.monitor_history(run))
-        buckets = []
+        known = self._known.pop(run, {})
+        decoded = {}
         for field in sorted(found, key=int):
-            data = found[field]
-            size, known = self._known.get((run, field), (-1, []))
-            if size != len(data):
-                known = _decode(data)
-                self._known[run, field] = (len(data), known)
-            buckets += known
-        for run_field in [k for k in self._known if k[0] == run and k[1] not in found]:
-            del self._known[run_field]
-        return buckets
+            as_it_is = field, crc32(found[field])
+            decoded[as_it_is] = known.get(as_it_is) or _decode(found[field])
+        self._known[run] = decoded
+        if len(self._known) > _RUNS_KEPT:
+            self._known.popitem(last=False)
+        return [bucket for buckets in decoded.values() for bucket in buckets]
