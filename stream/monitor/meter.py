@@ -41,8 +41,9 @@ _MAX_OPEN = 200_000
 """Negatives whose prediction is remembered, in case a late label turns them."""
 
 
-# Columns of what is collected per sample until it is folded.
 _ROW_BYTES = 40
+"""Ten float32."""
+# Columns of what is collected per sample until it is folded.
 (_USER_N, _ITEM_N, _TS, _FIRST_TS, _P, _BASE, _LABEL, _RATE, _SIGN, _ONCE) = range(10)
 
 
@@ -104,6 +105,8 @@ class Meter:
             version: weights last published.
             now_ms: wall clock.
         """
+        if not self._bucket.start_ms:
+            self._bucket.start_ms = now_ms
         rows, extras = self._collect(samples, learned)
         self._rows.append(rows)
         self._extras.append(extras)
