@@ -84,7 +84,8 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray) -> dict[str, Any]:
         sums_M: columns of `Bucket.sums_CM`.
     """
     weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
-    rate = wilson(positives, weight)
+    # A kept negative may stand for others, but is one observation.
+    rate = wilson(positives / weight * count, count) if weight > 0 else _NONE
     found: dict[str, Any] = {
         "samples": round(count),
         "positives": round(positives),
