@@ -82,8 +82,6 @@ def test_buckets_survive_storage_and_add_up(run: Path) -> None:
     points = thinned(buckets, 3)
     assert len(points) == 3
     np.testing.assert_allclose(merge(points).sums_CM, whole.sums_CM)
-    half = merge(buckets).fade(0.5)
-    np.testing.assert_allclose(half.sums_CM * 2, whole.sums_CM)
 
 
 def test_history_is_bounded_and_loses_nothing(run: Path, client: redis.Redis, settings: Settings) -> None:

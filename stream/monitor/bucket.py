@@ -79,14 +79,6 @@ class Bucket:
         self.alarms += other.alarms
         return self
 
-    def fade(self, factor: float) -> Self:
-        """Weigh what was by a factor (Gama et al. 2013)."""
-        arrays: list[np.ndarray] = [self.histogram_2C2K, self.sums_CM, self.nth_NM, *self.arrivals.values()]
-        for sums in arrays:
-            np.multiply(sums, factor, out=sums)
-        self.uauc = [value * factor for value in self.uauc]
-        return self
-
     def empty_like(self) -> "Bucket":
         """A bucket of the same shape without anything in it."""
         num_cohorts, columns = self.sums_CM.shape
