@@ -37,13 +37,15 @@ def sample_key(sample: Sample) -> tuple[str, bool]:
     return sample.core.imp_id, sample.kind is SampleKind.CORRECTION
 
 
-def item_mean_baseline(samples: Sequence[Sample], prior: float = 0.5) -> np.ndarray:
+def item_mean_baseline(item_counts_BC: np.ndarray, prior: float = 0.5) -> np.ndarray:
     """Popularity baseline: the item's mean label as of the impression, shrunk to `prior` by five pseudo-impressions.
 
-    It uses the item's counts that the sample carries: impressions, and the first action's count.
+    Args:
+        item_counts_BC: the item's counts that the samples carry: impressions, then one count per action, of which the
+            first is used.
+        prior: what an item without impressions gets.
     """
-    counts = np.array([s.state.item_counts[:2] for s in samples], np.float32)
-    means: np.ndarray = (counts[:, 1] + _PRIOR_WEIGHT * prior) / (counts[:, 0] + _PRIOR_WEIGHT)
+    means: np.ndarray = (item_counts_BC[:, 1] + _PRIOR_WEIGHT * prior) / (item_counts_BC[:, 0] + _PRIOR_WEIGHT)
     clipped: np.ndarray = np.minimum(means, 1.0)
     return clipped
 
@@ -63,7 +65,8 @@ class PredictionLog:
 
     def append(self, taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, version: int) -> None:
         """Take the predictions of one micro-batch in: (partition, sequence, sample) each."""
-        baselines = item_mean_baseline([sample for _, _, sample in taken]).tolist()
+        counts_BC = np.array([sample.state.item_counts[:2] for _, _, sample in taken], np.float32)
+        baselines = item_mean_baseline(counts_BC).tolist()
         self._rows.extend(
             (
                 partition,

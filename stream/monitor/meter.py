@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from learner.learner import Learned
-from learner.metrics import uauc
+from learner.metrics import sampling_weights, uauc
 from learner.sample import Sample, SampleKind
 from stream.monitor.bucket import (
     ADAPTER,
@@ -30,13 +30,13 @@ from stream.monitor.bucket import (
 from stream.monitor.cohorts import Cohort, CohortScheme
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
+from stream.prediction_log import item_mean_baseline
 
 _DAY_MS = 86_400_000
 _EPS = 1e-6
 _FOLD_AT = 2000
 _UAUC_SHARE = 8
 """One user of so many is in the UAUC, which is the dearest of the metrics."""
-_PRIOR, _PRIOR_WEIGHT = 0.5, 5.0
 _MAX_OPEN = 200_000
 """Negatives whose prediction is remembered, in case a late label turns them."""
 
@@ -121,12 +121,11 @@ class Meter:
 
     def _collect(self, samples: Sequence[Sample], learned: Learned) -> tuple[np.ndarray, np.ndarray]:
         counts_BC, half = learned.counts_BC, learned.counts_BC.shape[1] // 2
-        base_B = (counts_BC[:, half + 1] + _PRIOR_WEIGHT * _PRIOR) / (counts_BC[:, half] + _PRIOR_WEIGHT)
         rows = np.empty((10, len(samples)))
         rows[_USER_N], rows[_ITEM_N] = counts_BC[:, 0], counts_BC[:, half]
         rows[_TS] = [s.core.ts for s in samples]
         rows[_FIRST_TS] = [s.state.user_first_ts for s in samples]
-        rows[_P], rows[_BASE] = learned.predictions_B, np.minimum(base_B, 1.0)
+        rows[_P], rows[_BASE] = learned.predictions_B, item_mean_baseline(counts_BC[:, half:])
         rows[_LABEL] = learned.labels_B
         rows[_RATE] = [s.state.negative_rate for s in samples]
         rows[_SIGN] = rows[_ONCE] = 1.0
@@ -197,7 +196,7 @@ class Meter:
     def _fold_sums(self, rows: np.ndarray, extras: np.ndarray) -> None:
         bucket = self._bucket
         label, once = rows[_LABEL], rows[_ONCE]
-        weight = rows[_SIGN] * np.where(label > 0, 1.0, 1.0 / rows[_RATE])
+        weight = rows[_SIGN] * sampling_weights(label, rows[_RATE])
         losses = []
         for column in (_P, _BASE):
             p = np.clip(rows[column], _EPS, 1 - _EPS)
@@ -211,13 +210,13 @@ class Meter:
         columns[ADAPTER:] = extras[4:]
         cohorts = self.scheme.assign(rows[_USER_N], rows[_ITEM_N], rows[_TS], rows[_FIRST_TS])
         num_cohorts, before = len(self.scheme), bucket.sums_CM.copy()
+        bins = [np.minimum((rows[c] * NUM_BINS).astype(np.int64), NUM_BINS - 1) for c in (_P, _BASE)]
         for of_dimension in cohorts:
             one_hot = np.zeros((num_cohorts, rows.shape[1]))
             one_hot[of_dimension, np.arange(rows.shape[1])] = 1.0
             bucket.sums_CM += one_hot @ columns.T
-            for which, column in enumerate((_P, _BASE)):
-                bins = np.minimum((rows[column] * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-                index = (of_dimension * 2 + (label > 0)) * NUM_BINS + bins
+            for which in range(2):
+                index = (of_dimension * 2 + (label > 0)) * NUM_BINS + bins[which]
                 counted = np.bincount(index, weight, num_cohorts * 2 * NUM_BINS)
                 bucket.histogram_2C2K[which] += counted.reshape(num_cohorts, 2, NUM_BINS)
         self._fold_passage(rows, columns, cohorts[0])
@@ -234,15 +233,14 @@ class Meter:
         nth = rows[_USER_N].astype(np.int64)
         early = nth < len(bucket.nth_NM)
         days = np.where(rows[_FIRST_TS] > 0, rows[_FIRST_TS], rows[_TS]).astype(np.int64) // _DAY_MS
-        for at, column in enumerate((COUNT, WEIGHT, POSITIVE, PREDICTED, LOSS)):
-            bucket.nth_NM[:, at] += np.bincount(nth[early], columns[column][early], len(bucket.nth_NM))
+        for column in range(NTH_COLUMNS):
+            bucket.nth_NM[:, column] += np.bincount(nth[early], columns[column][early], len(bucket.nth_NM))
         for day in np.unique(days):
             of_day = days == day
-            for at, column in enumerate((COUNT, WEIGHT, POSITIVE, PREDICTED, LOSS)):
-                bucket.arrival(int(day))[:, at] += np.bincount(
+            for column in range(NTH_COLUMNS):
+                bucket.arrival(int(day))[:, column] += np.bincount(
                     user_cohorts[of_day], columns[column][of_day], self.scheme.num_users
                 )
-        assert NTH_COLUMNS == 5
 
     def _close(self, now_ms: int) -> None:
         self._bucket.end_ms = now_ms

@@ -103,12 +103,15 @@ class Monitor:
     async def _runs(self, _: web.Request) -> web.Response:
         return web.json_response(await self._held_for("runs", self._history.runs))
 
+    async def _view_of(self, run: str) -> Any:
+        return await self._held_for(f"view:{run}", lambda: {"run": run, **self._view.show(self._history.read(run))})
+
     async def _show(self, request: web.Request) -> web.Response:
         runs = await self._held_for("runs", self._history.runs)
         run = request.query.get("run") or (runs[-1] if runs else "")
         if run and run not in runs:
             return web.json_response({"error": f"run {run!r} is unknown; known: {runs}"}, status=404)
-        shown = await self._held_for(f"view:{run}", lambda: {"run": run, **self._view.show(self._history.read(run))})
+        shown = await self._view_of(run)
         return web.Response(body=to_json(shown), content_type="application/json")
 
     async def _pipeline(self, _: web.Request) -> web.Response:
@@ -124,7 +127,7 @@ class Monitor:
     async def _metrics(self, _: web.Request) -> web.Response:
         runs = await self._held_for("runs", self._history.runs)
         run = runs[-1] if runs else ""
-        shown = await self._held_for(f"view:{run}", lambda: {"run": run, **self._view.show(self._history.read(run))})
+        shown = await self._view_of(run)
         health = await self._held_for("health", self._health.read)
         alarms = len(shown["series"]["alarms"]) if shown["series"] else 0
         return web.Response(body=exposition(shown["now"], health, shown["fields"], alarms), content_type="text/plain")
