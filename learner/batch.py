@@ -35,6 +35,10 @@ class Batch(msgspec.Struct, frozen=True):
     stands for others, which were dropped, counts for them, too."""
     negative_rates_B: Tensor | None = None
     """Share of the negatives that are learned from; None: all."""
+    sizes_BF: np.ndarray | None = None
+    """Occurrences per sample and field; 0 where a sample lacks the field."""
+    ages_N: np.ndarray | None = None
+    """Event time since each occurrence's row was last learned from, ms; -1 for a new row. Only when learning."""
 
     def __len__(self) -> int:
         return len(self.labels_B)
@@ -64,9 +68,9 @@ class Collator:
         self._table = table
         self._learning = learning
 
-    def _find(self, field: int, key: str, ts: int) -> int:
+    def _find(self, field: int, key: str) -> int:
         if self._learning:
-            return self._table.row(field, key, ts)
+            return self._table.row(field, key)
         return self._table.rows_of[field].get(key, NO_ROW)
 
     def collate(self, samples: Sequence[Sample]) -> Batch:
@@ -77,7 +81,6 @@ class Collator:
         find = self._find
         for sample in samples:
             core = sample.core
-            ts = core.ts
             values = iter(core.features)
             for f, field in enumerate(self._fields):
                 offsets.append(len(rows))
@@ -94,17 +97,20 @@ class Collator:
                 if kind == "multi":
                     assert isinstance(value, list)
                     if value:
-                        rows.extend([find(f, v, ts) for v in value])
+                        rows.extend([find(f, v) for v in value])
                         weights.extend([1.0 / len(value)] * len(value))
                 elif kind == "numeric":
                     assert not isinstance(value, str | list)
-                    rows.append(find(f, "", ts))
+                    rows.append(find(f, ""))
                     weights.append(symmetric_log(value))
                 else:
                     assert isinstance(value, str)
-                    rows.append(find(f, value, ts))
+                    rows.append(find(f, value))
                     weights.append(1.0)
-        distinct, occurrence = np.unique(np.array(rows, np.int64), return_inverse=True)
+        rows_N = np.array(rows, np.int64)
+        distinct, occurrence = np.unique(rows_N, return_inverse=True)
+        sizes_BF = np.diff(np.array(offsets), append=len(rows)).reshape(len(samples), -1)
+        sizes_B = sizes_BF.sum(1)
         states = [s.state for s in samples]
         labels = np.array([s.label for s in samples], np.float32)
         rates = np.array([s.negative_rate for s in states], np.float32)
@@ -116,8 +122,10 @@ class Collator:
             torch.tensor([(s.user_norm, s.item_norm) for s in states]),
             torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
             torch.from_numpy(labels),
-            torch.from_numpy(self._row_labels(samples, labels, rates, offsets, occurrence, len(distinct))),
+            torch.from_numpy(self._row_labels(samples, labels, rates, sizes_B, occurrence, len(distinct))),
             torch.from_numpy(rates) if (rates < 1.0).any() else None,
+            sizes_BF,
+            self._table.touch(rows_N, np.repeat([s.core.ts for s in samples], sizes_B)) if self._learning else None,
         )
 
     def _row_labels(
@@ -125,13 +133,11 @@ class Collator:
         samples: Sequence[Sample],
         labels: np.ndarray,
         rates: np.ndarray,
-        offsets: list[int],
+        sizes_B: np.ndarray,
         occurrence: np.ndarray,
         num_rows: int,
     ) -> np.ndarray:
         corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
         negatives = np.where(corrections, -1.0, 1.0 - labels) / rates
-        starts = np.array(offsets[:: len(self._fields)])
-        sizes = np.diff(np.append(starts, len(occurrence)))
-        counts = [np.bincount(occurrence, np.repeat(c, sizes), num_rows) for c in (negatives, labels)]
+        counts = [np.bincount(occurrence, np.repeat(c, sizes_B), num_rows) for c in (negatives, labels)]
         return np.stack(counts, axis=1).astype(np.float32)

@@ -32,9 +32,9 @@ class EmbeddingTable:
         generator: source of the initial values.
 
     >>> table = EmbeddingTable([1, 2], 4, 0.1, 0.1, torch.Generator().manual_seed(0))
-    >>> table.row(0, "u1", ts=0), table.row(0, "u2", ts=0), table.row(0, "u1", ts=0)
+    >>> table.row(0, "u1"), table.row(0, "u2"), table.row(0, "u1")
     (1, 2, 1)
-    >>> table.row(1, "i1", ts=0), table.row(1, "i1", ts=0)   # admitted at the second occurrence
+    >>> table.row(1, "i1"), table.row(1, "i1")   # admitted at the second occurrence
     (0, 3)
     """
 
@@ -61,15 +61,21 @@ class EmbeddingTable:
     def __len__(self) -> int:
         return len(self.owner) - 1 - len(self._free)
 
-    def row(self, field: int, key: str, ts: int) -> int:
+    def row(self, field: int, key: str) -> int:
         """The row of an id for learning: made if the id is new and admitted, else `NO_ROW`."""
         row = self.rows_of[field].get(key)
-        if row is None:
-            row = self._admit(field, key)
-            if row == NO_ROW:
-                return row
-        self.last_ts_R[row] = max(self.last_ts_R[row], ts)
-        return row
+        return self._admit(field, key) if row is None else row
+
+    def touch(self, rows_N: np.ndarray, ts_N: np.ndarray) -> np.ndarray:
+        """Note that rows are seen at event times `ts_N` (ms); returns how long they had not been, ms, shape (N,).
+
+        -1 for a row that is new, and for `NO_ROW`. Rows that occur twice have the same age both times.
+        """
+        last_N = self.last_ts_R[rows_N]
+        np.maximum.at(self.last_ts_R, rows_N, ts_N)
+        self.last_ts_R[NO_ROW] = 0
+        ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
+        return ages_N
 
     def _admit(self, field: int, key: str) -> int:
         threshold = self._min_counts[field]

@@ -30,6 +30,10 @@ class Learned(msgspec.Struct, frozen=True):
     """The adapter's weight per field, if there is an adapter."""
     unseen_B2: np.ndarray
     """Whether user and item had never been trained."""
+    sizes_BF: np.ndarray | None = None
+    """Occurrences of each field; 0 where a sample lacks it."""
+    ages_N: np.ndarray | None = None
+    """Event time since each occurrence's embedding was last learned from, ms; -1 for a new one."""
 
 
 class Learner:
@@ -67,6 +71,7 @@ class Learner:
         self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
         self.num_samples = 0
         self.max_ts = 0
+        self._last_ts: list[int] = []
 
     def learn_many(self, samples: Sequence[Sample]) -> np.ndarray:
         """`learn`, of which only the predictions matter."""
@@ -89,7 +94,8 @@ class Learner:
         unseen_B2 = self._unseen(batch)
         self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
         self.num_samples += len(samples)
-        self.max_ts = max(self.max_ts, *(s.core.ts for s in samples))
+        self._last_ts = [s.core.ts for s in samples]
+        self.max_ts = max(self.max_ts, *self._last_ts)
         return Learned(
             probabilities(output.main_B.detach(), self.settings).numpy(),
             batch.labels_B.numpy(),
@@ -97,6 +103,8 @@ class Learner:
             batch.norms_B2.numpy(),
             None if output.weight_BF is None else output.weight_BF.detach().numpy(),
             unseen_B2,
+            batch.sizes_BF,
+            batch.ages_N,
         )
 
     def _unseen(self, batch: Batch) -> np.ndarray:
@@ -106,6 +114,11 @@ class Learner:
         offsets_BF = batch.offsets_BF.numpy().reshape(-1, len(self.fields))
         unseen_B2: np.ndarray = untrained_U[batch.occurrence_N.numpy()[offsets_BF[:, self._id_fields]]]
         return unseen_B2
+
+    @property
+    def learned_ts(self) -> int:
+        """Event time of what was learned last, ms: the median of the last micro-batch; 0 before the first."""
+        return sorted(self._last_ts)[len(self._last_ts) // 2] if self._last_ts else 0
 
     @property
     def is_finite(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import redis
 import torch
 from msgspec import Meta
 
@@ -22,7 +23,9 @@ from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.ingest import DeadLetter, Ingest, LogRecord
 from stream.monitor.meter import Meter
-from stream.monitor.recorder import Recorder
+from stream.monitor.recorder import Recorder, run_name
+from stream.monitor.twin import Twin
+from stream.monitor.twin_feed import TwinFeed
 from stream.prediction_log import PredictionLog
 from stream.publisher import Publisher
 from stream.settings import Settings
@@ -65,9 +68,13 @@ class Backtest:
         learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
         outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
         self._outbox = outbox
-        meter = Meter(settings.monitor, len(settings.fields)) if settings.monitor.enabled else None
+        self._name = run_name(folder, now_ms)
+        self._number = 0
+        self._feed, self._twin = self._open_twin(client, folder)
+        monitor = settings.monitor
+        meter = Meter(monitor, len(settings.fields), feed=self._feed) if monitor.enabled else None
         self.trainer = Trainer(learner, outbox, self._log, meter=meter)
-        self._recorder = None if meter is None else Recorder(meter, folder, keep=1)
+        self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
         self._publisher = Publisher(
             WeightStore(client, settings.redis.prefix), self.store, settings.publish, settings.kafka.partitions
         )
@@ -75,6 +82,12 @@ class Backtest:
         self._next_offset: dict[tuple[int, int], int] = {}
         self.records: list[Record] = []
         self.manifest: Manifest | None = None
+
+    def _open_twin(self, client: redis.Redis, folder: Path) -> tuple[TwinFeed | None, Twin | None]:
+        monitor, prefix = self._settings.monitor, self._settings.redis.prefix
+        if not monitor.enabled or not monitor.twin_share:
+            return None, None
+        return TwinFeed(client, prefix, self._name, monitor.twin_share), Twin(self._settings, client, folder)
 
     def run(self, entries: Iterable[LogEntry]) -> None:
         """Ingest and learn from a whole log, then publish once more."""
@@ -122,6 +135,11 @@ class Backtest:
             self.manifest = manifest
             trainer.version = manifest.version
         self._published_at = trainer.num_trained
+        if self._feed is not None and self._twin is not None:
+            self._number += 1
+            self._feed.write(self._number)
+            self._feed.durable(self._number)
+            self._twin.poll(self._name, trainer.num_trained)
 
 
 def _chunks(entries: Iterable[LogEntry], size: int) -> Iterator[list[LogEntry]]:

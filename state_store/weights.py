@@ -1,5 +1,6 @@
 """Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
 
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
@@ -38,6 +39,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     learned: dict[str, int] = {}
     """Partition -> sequence number of the last sample these weights learned from."""
     num_samples: int = 0
+    learned_ts: int = 0
+    """Event time of the samples that were learned last, ms; 0 if not known."""
     metrics: dict[str, float] = {}
 
 
@@ -77,6 +80,30 @@ class WeightStore:
         if sha256(blob).hexdigest() != ref.sha256:
             raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
         return bytes(blob)
+
+    def pin(self, manifest: Manifest) -> Manifest:
+        """Keep a manifest's blobs beyond their use, as copies made by Redis itself; returns the manifest of the copies.
+
+        Raises:
+            WeightsError: a blob is gone already.
+        """
+        base, *deltas = (self._copy(ref) for ref in (manifest.base, *manifest.deltas))
+        return msgspec.structs.replace(manifest, base=base, deltas=tuple(deltas))
+
+    def _copy(self, ref: BlobRef) -> BlobRef:
+        name = f"pinned-{ref.name}"
+        copied = self._client.copy(self._keys.blob(ref.name), self._keys.blob(name), replace=True)
+        if not copied:
+            raise WeightsError(f"weights blob {ref.name!r} is gone from Redis; load the newest manifest")
+        self._client.persist(self._keys.blob(name))
+        return msgspec.structs.replace(ref, name=name)
+
+    def unpin(self, manifests: Iterable[Manifest], kept: Iterable[Manifest]) -> None:
+        """Delete the copies of manifests, but for blobs that other pinned ones share."""
+        names = {ref.name for manifest in manifests for ref in (manifest.base, *manifest.deltas)}
+        names -= {ref.name for manifest in kept for ref in (manifest.base, *manifest.deltas)}
+        for name in names:
+            self._client.delete(self._keys.blob(name))
 
     def retire(self, refs: tuple[BlobRef, ...]) -> None:
         """Let blobs that no new manifest names expire; a scorer that is still loading them has time to finish."""

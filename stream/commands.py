@@ -72,10 +72,11 @@ def report(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Write a finished run's figures as one self-contained HTML file, report.html in its folder."""
+    """Write a finished run's figures: report.html, one self-contained file, and PNG pictures in report/."""
     from stream.monitor.report import write_report
 
-    print(write_report(gather(config, overrides), folder))
+    for path in write_report(gather(config, overrides), folder):
+        print(path)
 
 
 def up(

@@ -116,6 +116,7 @@ class Housekeeping:
             "partitions": self._partitions,
             "records": worker.num_records,
             "waits": worker.waits,
+            "outcomes": dict(worker.ingest.outcomes),
             "resident_bytes": resident_bytes(),
             "lag": {f"{tp.topic}/{tp.partition}": worker.lag(tp) for tp in tps},
         }

@@ -3,6 +3,7 @@
 No Faust, no event loop, no clock: time is an argument. The same stage runs behind Kafka, in a backtest and in tests.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -74,6 +75,8 @@ class Ingest:
         self._newest_ts: dict[int, int] = {}
         self.applied: dict[tuple[str, int], int] = {}
         """(topic, partition) -> last offset applied."""
+        self.outcomes: Counter[str] = Counter()
+        """What the fence said to this worker's batches."""
 
     def assign(self, partition: int, earliest: Mapping[str, int] | None = None) -> dict[str, int]:
         """Take a partition over; returns the last offset applied per topic (-1: none).
@@ -120,6 +123,7 @@ class Ingest:
             b"".join(cores),
             known_offset=self.applied[topic, partition],
         )
+        self.outcomes[applied.outcome.name] += 1
         if applied.outcome is Outcome.OVERLAP:
             return self.process(topic, partition, [r for r in records if r.offset > applied.offset], now_ms)
         self._check_owner(partition, applied)

@@ -21,7 +21,8 @@ from state_store.weights import WeightStore
 from stream.failpoints import failpoint
 from stream.monitor.history import HistoryWriter
 from stream.monitor.meter import Meter
-from stream.monitor.recorder import Recorder, run_name
+from stream.monitor.recorder import Recorder, read_buckets, run_name
+from stream.monitor.twin_feed import TwinFeed
 from stream.prediction_log import PredictionLog, read_predictions
 from stream.publisher import Publisher
 from stream.settings import Settings
@@ -56,6 +57,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     resident_bytes: int = 0
     step_s: float = 0.0
     """Mean duration of the steps since the last report."""
+    step_max_s: float = 0.0
+    """The longest of them."""
 
 
 class LearnerRole:
@@ -83,9 +86,10 @@ class LearnerRole:
         self._published_ms = 0
         self._trained_at_checkpoint = -1
         self._missed_told = 0
-        self._num_steps, self._step_time = 0, 0.0
+        self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
         self._stop = False
         self._recorder: Recorder | None = None
+        self._feed: TwinFeed | None = None
         self.trainer = self._resume()
 
     def _resume(self) -> Trainer:
@@ -103,9 +107,13 @@ class LearnerRole:
         return Trainer(learner, self._outbox, self._log, state, meter)
 
     def _open_meter(self) -> Meter:
-        settings, meter = self._settings, Meter(self._settings.monitor, len(self._settings.fields))
-        meter.remember(read_predictions(self._folder / "predictions", newest=_REMEMBERED_FILES))
+        settings = self._settings
         name = run_name(self._folder, time.time_ns() // 1_000_000)
+        if settings.monitor.twin_share:
+            self._feed = TwinFeed(self._client, settings.redis.prefix, name, settings.monitor.twin_share)
+            self._feed.rewind(self._number)
+            self._feed.durable(self._number)
+        meter = Meter(settings.monitor, len(settings.fields), feed=self._feed)
         self._recorder = Recorder(
             meter,
             self._folder,
@@ -119,8 +127,12 @@ class LearnerRole:
                 max_buckets=settings.monitor.max_buckets,
                 max_runs=settings.monitor.max_runs,
             ),
+            number=self._number,
         )
-        self._recorder.rewind(self._number)
+        meter.remember(
+            read_predictions(self._folder / "predictions", newest=_REMEMBERED_FILES),
+            read_buckets(self._folder, newest=_REMEMBERED_FILES),
+        )
         return meter
 
     # One round --------------------------------------------------------------------------------------------------
@@ -138,6 +150,8 @@ class LearnerRole:
         # Before the log's flush: Redis may be away, and then all of this comes again under the same number.
         if self._recorder is not None:
             self._recorder.write(number, time.time_ns() // 1_000_000)
+        if self._feed is not None:
+            self._feed.write(number)
         self._log.flush(number)
         write_checkpoint(
             self._checkpoints,
@@ -149,6 +163,8 @@ class LearnerRole:
         failpoint("checkpoint.before_trim")
         self._number, self._trained_at_checkpoint = number, trainer.num_trained
         self._outbox.trim(trainer.cursor)
+        if self._feed is not None:
+            self._feed.durable(number)
 
     def publish(self) -> None:
         """Publish the weights, if the gate lets them through."""
@@ -157,6 +173,8 @@ class LearnerRole:
         if trainer.rolled_back:
             log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
             self._publisher.start_over()
+            if self._recorder is not None:
+                self._recorder.open_history()
             trainer.rolled_back = False
         manifest = self._publisher.publish(
             trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), now_ms
@@ -187,9 +205,10 @@ class LearnerRole:
             num_missed=trainer.num_missed,
             resident_bytes=resident_bytes(),
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
+            step_max_s=self._step_max,
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
-        self._num_steps, self._step_time = 0, 0.0
+        self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
         self._tell_alarms()
         if trainer.num_missed > self._missed_told:
             self._missed_told = trainer.num_missed
@@ -228,7 +247,9 @@ class LearnerRole:
                 if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
                     last_step = now
                     self._num_steps += 1
-                    self._step_time += time.monotonic() - now
+                    step_time = time.monotonic() - now
+                    self._step_time += step_time
+                    self._step_max = max(self._step_max, step_time)
                     failpoint("learner.after_step")
                 else:
                     time.sleep(_IDLE_S)

@@ -63,10 +63,10 @@ class PredictionLog:
         self._keep = keep
         self._rows: list[tuple[object, ...]] = []
 
-    def append(self, taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, version: int) -> None:
+    def append(
+        self, taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, baselines: np.ndarray, version: int
+    ) -> None:
         """Take the predictions of one micro-batch in: (partition, sequence, sample) each."""
-        counts_BC = np.array([sample.state.item_counts[:2] for _, _, sample in taken], np.float32)
-        baselines = item_mean_baseline(counts_BC).tolist()
         self._rows.extend(
             (
                 partition,
@@ -85,7 +85,7 @@ class PredictionLog:
                 s.state.negative_rate,
                 s.state.user_first_ts,
             )
-            for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines, strict=True)
+            for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines.tolist(), strict=True)
         )
 
     def learned_behind(self, partition: int, sequence: int) -> set[tuple[str, bool]]:

@@ -99,6 +99,7 @@ class Publisher:
             deltas=deltas,
             learned={str(p): seq for p, seq in cursor.items()},
             num_samples=learner.num_samples,
+            learned_ts=learner.learned_ts,
             metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
         )
         if not self._weights.publish(manifest):

@@ -12,7 +12,7 @@ from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.meter import Meter
-from stream.prediction_log import PredictionLog, sample_key
+from stream.prediction_log import PredictionLog, item_mean_baseline, sample_key
 
 _ENTRIES_PER_READ = 16
 _LOADED_AT = 100
@@ -181,10 +181,11 @@ class Trainer:
         self._at_hand -= size
         samples = [sample for _, _, sample in taken]
         learned = self.learner.learn(samples)
-        predictions = learned.predictions_B
+        predictions, half = learned.predictions_B, learned.counts_BC.shape[1] // 2
+        popularity_B = item_mean_baseline(learned.counts_BC[:, half:])
         if self.meter is not None:
-            self.meter.observe(samples, learned, self.version, now_ms)
-        self._log.append(taken, predictions, self.version)
+            self.meter.observe(samples, learned, popularity_B, self.version, now_ms)
+        self._log.append(taken, predictions, popularity_B, self.version)
         labels = np.array([s.label for s in samples], np.float32)
         rates = np.array([s.state.negative_rate for s in samples], np.float32)
         self.recent.update(labels, predictions, sampling_weights(labels, rates))
@@ -204,6 +205,8 @@ class Trainer:
     def published(self, version: int, now_ms: int) -> None:
         """Weights that learned from everything so far are out."""
         self.version = version
+        if self.meter is not None:
+            self.meter.published(version, now_ms)
         if self._unpublished_ms:
             self.freshness.update(now_ms - np.array(self._unpublished_ms, np.float64))
             self._unpublished_ms = []

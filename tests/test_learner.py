@@ -156,28 +156,29 @@ def test_unknown_ids_are_scored_without_rows(learner: Learner, fields: tuple[Fie
 
 def test_an_id_is_admitted_at_its_threshold() -> None:
     table = EmbeddingTable([3], 2, 0.1, 0.1, torch.Generator().manual_seed(0))
-    assert [table.row(0, "a", 0) for _ in range(4)] == [0, 0, 1, 1]
+    assert [table.row(0, "a") for _ in range(4)] == [0, 0, 1, 1]
     assert len(table) == 1
 
 
 def test_eviction_frees_rows_by_event_time_and_reuses_them() -> None:
     table = EmbeddingTable([1], 2, 0.1, 0.1, torch.Generator().manual_seed(0))
-    for n in range(5):
-        table.row(0, f"k{n}", ts=n * 10)
+    rows = np.array([table.row(0, f"k{n}") for n in range(5)])
+    assert table.touch(rows, np.arange(5) * 10).tolist() == [-1] * 5
+    assert table.touch(rows[3:], np.array([35, 35])).tolist() == [5, 0], "an age is never negative"
     assert table.evict(before_ts=25) == 3
     assert set(table.rows_of[0]) == {"k3", "k4"}
     assert table.take_evicted() == [(0, "k0"), (0, "k1"), (0, "k2")]
-    row = table.row(0, "new", ts=50)
+    row = table.row(0, "new")
     assert row <= 5
     assert table.owner[row] == (0, "new")
 
 
 def test_a_table_grows_without_moving_ids() -> None:
     table = EmbeddingTable([1], 2, 0.1, 0.1, torch.Generator().manual_seed(0))
-    rows = [table.row(0, f"k{n}", ts=0) for n in range(3000)]
+    rows = [table.row(0, f"k{n}") for n in range(3000)]
     before = table.values_RD[rows[0]].clone()
     assert len(set(rows)) == 3000
-    assert [table.row(0, f"k{n}", ts=0) for n in range(3000)] == rows
+    assert [table.row(0, f"k{n}") for n in range(3000)] == rows
     assert torch.equal(table.values_RD[rows[0]], before)
 
 
@@ -196,7 +197,7 @@ def test_only_touched_rows_change(learner: Learner) -> None:
 def test_adagrad_is_torchs() -> None:
     torch.manual_seed(0)
     table = EmbeddingTable([1], 3, 0.1, 0.2, torch.Generator().manual_seed(0))
-    rows = torch.tensor([table.row(0, k, 0) for k in "ab"])
+    rows = torch.tensor([table.row(0, k) for k in "ab"])
     reference = torch.nn.Parameter(table.values_RD[rows].clone())
     optimiser = torch.optim.Adagrad([reference], lr=0.2)
     for _ in range(3):

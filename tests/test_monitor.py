@@ -20,7 +20,7 @@ from stream.monitor.figures import entropy
 from stream.monitor.history import HistoryReader, HistoryWriter
 from stream.monitor.recorder import read_buckets, run_name
 from stream.monitor.report import NoHistoryError, write_report
-from stream.monitor.view import View, thinned
+from stream.monitor.view import View, groups
 from stream.prediction_log import matured, read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
@@ -79,7 +79,7 @@ def test_buckets_survive_storage_and_add_up(run: Path) -> None:
     np.testing.assert_allclose(again.sums_CM, whole.sums_CM, rtol=1e-6)
     np.testing.assert_array_equal(again.histogram_2C2K, whole.histogram_2C2K)
     assert again.arrivals.keys() == whole.arrivals.keys()
-    points = thinned(buckets, 3)
+    points = [merge(group) for group in groups(buckets, 3)]
     assert len(points) == 3
     np.testing.assert_allclose(merge(points).sums_CM, whole.sums_CM)
 
@@ -123,7 +123,7 @@ def test_a_run_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_a_report_is_one_file_with_everything_in_it(run: Path, tmp_path: Path) -> None:
-    html = write_report(load_settings(environment={}), run).read_text()
+    html = write_report(load_settings(environment={}), run)[0].read_text()
     assert "window.REPORT" in html
     for outside in ('src="', 'href="page', "http://", "@import"):
         assert outside not in html.split("<body>")[0], outside

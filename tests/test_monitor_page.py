@@ -133,7 +133,7 @@ def check_metrics(url: str) -> None:
 def test_a_report_opens_without_a_server(browser: Browser, tmp_path: Path) -> None:
     settings = load_settings(environment={})
     run_backtest(settings, synthetic.generate(5000, seed=4), ReplaySettings(), tmp_path)
-    page, complaints = open_page(browser, write_report(settings, tmp_path).as_uri())
+    page, complaints = open_page(browser, write_report(settings, tmp_path)[0].as_uri())
     expect(page.locator("#user")).to_be_hidden()
     assert complaints == []
     keep(page, "report")

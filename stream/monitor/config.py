@@ -38,6 +38,12 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     have moved, summed over blocks."""
     drift_tolerance: PositiveFloat = 0.03
     """Page-Hinkley's delta: a change of this size in a block is none."""
+    half_life: PositiveInt = 20_000
+    """Samples of a cohort after which a sample counts half in its fading figures."""
+    twin_share: Annotated[float, Meta(ge=0, le=1)] = 0.05
+    """Share of the users whose impressions the frozen twin scores, too; 0: there is no twin."""
+    twin_age_h: PositiveFloat = 24.0
+    """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old."""
     host: str = "127.0.0.1"
     """Address the page binds to; loopback unless told otherwise, as it has no login."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8900

@@ -8,13 +8,18 @@ import numpy as np
 
 from stream.monitor.bucket import (
     ADAPTER,
-    BASELINE_LOSS,
+    BENEFIT,
+    BENEFIT_SQUARED,
+    BENEFIT_WEIGHT,
     COUNT,
     ITEM_NORM,
     LOSS,
     LOSS_SQUARED,
     POSITIVE,
     PREDICTED,
+    REFERENCE_LOSS,
+    UAUC,
+    UAUC_WEIGHT,
     UNSEEN_ITEM,
     UNSEEN_USER,
     USER_NORM,
@@ -54,7 +59,8 @@ def histogram_auc(negative_K: np.ndarray, positive_K: np.ndarray) -> Estimate:
     auc = float((positive_K * (below_K + negative_K / 2)).sum() / (n * p))
     q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     variance = (auc * (1 - auc) + (p - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (n * p)
-    return _around(auc, math.sqrt(max(variance, 0.0)))
+    found = _around(auc, math.sqrt(max(variance, 0.0)))
+    return Estimate(auc, max(found.low or 0.0, 0.0), min(found.high or 1.0, 1.0))
 
 
 def wilson(positives: float, total: float) -> Estimate:
@@ -68,7 +74,7 @@ def wilson(positives: float, total: float) -> Estimate:
     share = min(max(positives / total, 0.0), 1.0)
     middle = (share + _Z * _Z / (2 * total)) / (1 + _Z * _Z / total)
     half = _Z / (1 + _Z * _Z / total) * math.sqrt(share * (1 - share) / total + _Z * _Z / (4 * total * total))
-    return Estimate(share, middle - half, middle + half)
+    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0))
 
 
 def entropy(share: float) -> float:
@@ -76,12 +82,46 @@ def entropy(share: float) -> float:
     return -sum(x * math.log(x) for x in (share, 1 - share) if x > 0)
 
 
-def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray) -> dict[str, Any]:
+def bootstrapped(sums_R: np.ndarray, weights_R: np.ndarray) -> Estimate:
+    """A mean over users' impressions, with the standard error of its replicates over users.
+
+    Args:
+        sums_R: the sum itself, then one per replicate.
+        weights_R: the same of the weights.
+
+    >>> estimate = bootstrapped(np.array([6., 5., 7., 6.]), np.array([10., 10., 10., 10.]))
+    >>> estimate.value, round(estimate.high - estimate.value, 3)
+    (0.6, 0.196)
+    """
+    if weights_R[0] <= 0:
+        return _NONE
+    value = float(sums_R[0] / weights_R[0])
+    drawn = weights_R[1:] > 0
+    if drawn.sum() < 2:
+        return Estimate(value)
+    return _around(value, float(np.std(sums_R[1:][drawn] / weights_R[1:][drawn], ddof=1)))
+
+
+def _benefit(sums_M: np.ndarray, replicates_R4: np.ndarray) -> Estimate:
+    """By how much the model's log-loss is lower than the reference's, on the same impressions, nats.
+
+    The wider of two intervals: over users, and over impressions, which few users in a cohort make the safer one.
+    """
+    weight, count = float(sums_M[WEIGHT]), float(sums_M[COUNT])
+    found = bootstrapped(replicates_R4[:, BENEFIT], replicates_R4[:, BENEFIT_WEIGHT])
+    if found.value is None or found.high is None:
+        return found
+    variance = max(float(sums_M[BENEFIT_SQUARED]) / weight - found.value**2, 0.0)
+    return _around(found.value, max((found.high - found.value) / _Z, math.sqrt(variance / max(count, 1.0))))
+
+
+def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.ndarray) -> dict[str, Any]:
     """Every figure of one cohort, or of several added up.
 
     Args:
-        histogram_2_2K: [model or baseline, label, bin], shape (2, 2, K).
+        histogram_2_2K: [model or reference, label, bin], shape (2, 2, K).
         sums_M: columns of `Bucket.sums_CM`.
+        replicates_R4: columns of `Bucket.replicates_CR4`.
     """
     weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
     # A kept negative may stand for others, but is one observation.
@@ -91,18 +131,20 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray) -> dict[str, Any]:
         "positives": round(positives),
         "rate": rate,
         "auc": histogram_auc(*histogram_2_2K[0]),
-        "baseline_auc": histogram_auc(*histogram_2_2K[1]),
+        "uauc": bootstrapped(replicates_R4[:, UAUC], replicates_R4[:, UAUC_WEIGHT]),
+        "reference_auc": histogram_auc(*histogram_2_2K[1]),
         "log_loss": _NONE,
         "ne": _NONE,
         "calibration": _NONE,
-        "benefit": None,
+        "benefit": _NONE,
     }
     if weight > 0 and rate.value is not None:
         loss = float(sums_M[LOSS]) / weight
         variance = max(float(sums_M[LOSS_SQUARED]) / weight - loss * loss, 0.0)
         error = math.sqrt(variance / max(count, 1.0))
         found["log_loss"] = _around(loss, error)
-        found["benefit"] = float(sums_M[BASELINE_LOSS]) / weight - loss
+        found["benefit"] = _benefit(sums_M, replicates_R4)
+        found["reference_log_loss"] = float(sums_M[REFERENCE_LOSS]) / weight
         constant = entropy(rate.value)
         if constant > 0:
             found["ne"] = _around(loss / constant, error / constant)

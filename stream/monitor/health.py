@@ -1,17 +1,36 @@
 """The pipeline's health, from what workers, learner and join leave in Redis."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import redis
 
+from state_store.resident import resident_bytes
 from state_store.states import StateStore
 from stream.learner_role import read_status
 from stream.settings import Settings
 
 _SILENT_MS = 30_000
 """A role that has not reported for this long counts as gone."""
+
+
+def rates(counts: Mapping[str, int]) -> dict[str, float]:
+    """Shares of the join: feedback that met its impression, events too late, feedback without one, dead letters.
+
+    >>> rates({"impressions": 8, "feedback": 2, "matched": 1, "orphan": 1, "late": 1, "malformed": 1})["dead_letter"]
+    0.3
+    """
+    feedback, events = counts.get("feedback", 0), counts.get("impressions", 0) + counts.get("feedback", 0)
+    dead = counts.get("malformed", 0) + counts.get("orphan", 0) + counts.get("late", 0)
+    return {
+        "hit": counts.get("matched", 0) / max(feedback, 1),
+        "late": counts.get("late", 0) / max(events, 1),
+        "orphan": counts.get("orphan", 0) / max(feedback, 1),
+        "dead_letter": dead / max(events, 1),
+    }
 
 
 class Health:
@@ -37,15 +56,36 @@ class Health:
             found = msgspec.json.decode(report)
             if now_ms - found["time_ms"] < _SILENT_MS:
                 workers[name.decode()] = found
+        counts = self._store.fence_counts(self._partitions)
         learner = read_status(self._client, self._settings.redis.prefix)
         return {
             "time_ms": now_ms,
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),
-            "counts": self._store.fence_counts(self._partitions),
+            "counts": counts,
+            "rates": rates(counts),
+            "outcomes": self._outcomes(workers),
+            "redis_bytes": self._redis_bytes(),
+            "monitor_bytes": resident_bytes(),
             "watermark_delay_s": self._watermark_delays(),
             "missing": self._missing(now_ms, workers, None if learner is None else learner.time_ms),
         }
+
+    def _outcomes(self, workers: dict[str, Any]) -> dict[str, int]:
+        """What the fence said to batches, summed over the workers that run."""
+        total: Counter[str] = Counter()
+        for report in workers.values():
+            total.update(report.get("outcomes", {}))
+        return dict(total)
+
+    def _redis_bytes(self) -> int | None:
+        """Memory of Redis, summed over a cluster's nodes; None if this user may not ask."""
+        try:
+            found: Any = self._client.info("memory")
+        except redis.ResponseError:
+            return None
+        nodes = [found] if "used_memory" in found else list(found.values())
+        return sum(int(node["used_memory"]) for node in nodes)
 
     def _watermark_delays(self) -> dict[str, float]:
         """Partition -> by how much event time the watermark lies behind the newest event."""

@@ -15,7 +15,12 @@ from state_store.client import script
 from state_store.keys import Keys
 from stream.monitor.bucket import Bucket, merge
 
-_RUNS_KEPT = 3
+COHORTS = "cohorts"
+"""The series of the learner: the model beside popularity."""
+TWIN = "twin"
+"""The series of the frozen twin: the model beside weights of an age."""
+_SERIES_KEPT = 6
+_REVISION = b"revision"
 
 
 def _encode(buckets: list[Bucket]) -> bytes:
@@ -42,6 +47,7 @@ class HistoryWriter:
         now_ms: wall clock; a run's first start gives it its place among the runs.
         max_buckets: buckets kept.
         max_runs: runs kept.
+        series: what kind of figures.
     """
 
     def __init__(
@@ -54,14 +60,17 @@ class HistoryWriter:
         *,
         max_buckets: int,
         max_runs: int,
+        series: str = COHORTS,
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
         self._run = run
+        self._series = series
         self._max_buckets = max_buckets
         self._replace = script(client, "replace_fields")
         self._sizes: dict[int, int] = {}
         found: Any = client.hgetall(self._key)
+        self._revision = int(found.pop(_REVISION, 0))
         behind = []
         for field, data in found.items():
             if int(field) > number:
@@ -70,15 +79,23 @@ class HistoryWriter:
                 self._sizes[int(field)] = len(msgspec.msgpack.decode(data, type=list[bytes]))
         if behind:
             client.hdel(self._key, *behind)
+            self._revise()
         client.zadd(self._keys.monitor_runs, {run: now_ms}, nx=True)
         surplus: Any = client.zrange(self._keys.monitor_runs, 0, -max_runs - 1)
         for old in surplus:
-            client.delete(self._keys.monitor_history(old.decode()))
+            for name in (COHORTS, TWIN):
+                client.delete(self._keys.monitor_history(old.decode(), name))
+            client.delete(self._keys.monitor_feed(old.decode()))
             client.zrem(self._keys.monitor_runs, old)
 
     @property
     def _key(self) -> str:
-        return self._keys.monitor_history(self._run)
+        return self._keys.monitor_history(self._run, self._series)
+
+    @property
+    def newest(self) -> int:
+        """Number of the newest checkpoint in the history; 0 if there is none."""
+        return max(self._sizes, default=0)
 
     def write(self, number: int, buckets: list[Bucket]) -> None:
         """Write the buckets that belong to checkpoint `number`, before it is made durable; then thin out the old."""
@@ -88,6 +105,12 @@ class HistoryWriter:
         self._sizes[number] = len(buckets)
         if sum(self._sizes.values()) > self._max_buckets:
             self._thin_out()
+        self._revise()
+
+    def _revise(self) -> None:
+        """Let readers know that there is something new."""
+        self._revision += 1
+        self._client.hset(self._key, _REVISION, self._revision)
 
     def _thin_out(self) -> None:
         """Merge neighbours in the older half, field by field, and fields that have become short."""
@@ -103,28 +126,45 @@ class HistoryWriter:
             self._sizes[second] = len(buckets)
 
 
+class _Known(msgspec.Struct, frozen=True):
+    revision: Any
+    decoded: dict[tuple[bytes, int], list[Bucket]]
+    """By field and checksum."""
+    buckets: list[Bucket]
+
+
 class HistoryReader:
     """Reads runs' histories; what was decoded of the runs read last is kept."""
 
     def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._keys = Keys(prefix)
-        self._known: OrderedDict[str, dict[tuple[bytes, int], list[Bucket]]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
 
     def runs(self) -> list[str]:
         """Names of the runs, oldest first."""
         found: Any = self._client.zrange(self._keys.monitor_runs, 0, -1)
         return [name.decode() for name in found]
 
-    def read(self, run: str) -> list[Bucket]:
-        """A run's buckets, oldest first."""
-        found: Any = self._client.hgetall(self._keys.monitor_history(run))
-        known = self._known.pop(run, {})
+    def read(self, run: str, series: str = COHORTS) -> list[Bucket]:
+        """A run's buckets of one series, oldest first; the same list as last time if nothing has changed since."""
+        key = self._keys.monitor_history(run, series)
+        revision = self._client.hget(key, _REVISION)
+        known = self._known.pop((run, series), None)
+        if known is None or known.revision != revision:
+            known = self._fetch(key, known)
+        self._known[run, series] = known
+        if len(self._known) > _SERIES_KEPT:
+            self._known.popitem(last=False)
+        return known.buckets
+
+    def _fetch(self, key: str, known: _Known | None) -> _Known:
+        """Everything anew, of which only what has changed is decoded."""
+        found: Any = self._client.hgetall(key)
+        revision = found.pop(_REVISION, None)
         decoded = {}
         for field in sorted(found, key=int):
             as_it_is = field, crc32(found[field])
-            decoded[as_it_is] = known.get(as_it_is) or _decode(found[field])
-        self._known[run] = decoded
-        if len(self._known) > _RUNS_KEPT:
-            self._known.popitem(last=False)
-        return [bucket for buckets in decoded.values() for bucket in buckets]
+            before = known.decoded.get(as_it_is) if known else None
+            decoded[as_it_is] = before or _decode(found[field])
+        return _Known(revision, decoded, [bucket for buckets in decoded.values() for bucket in buckets])

@@ -2,17 +2,19 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from zlib import crc32
 
 import numpy as np
 import polars as pl
 
 from learner.learner import Learned
-from learner.metrics import sampling_weights, uauc
+from learner.metrics import sampling_weights
 from learner.sample import Sample, SampleKind
+from stream.monitor.bootstrap import replicate_weights, user_hashes
 from stream.monitor.bucket import (
     ADAPTER,
-    BASELINE_LOSS,
+    ARRIVAL_DAYS,
+    BENEFIT,
+    BENEFIT_SQUARED,
     COUNT,
     ITEM_NORM,
     LOSS,
@@ -21,6 +23,8 @@ from stream.monitor.bucket import (
     NUM_BINS,
     POSITIVE,
     PREDICTED,
+    REFERENCE_LOSS,
+    UAUC,
     UNSEEN_ITEM,
     UNSEEN_USER,
     USER_NORM,
@@ -30,21 +34,41 @@ from stream.monitor.bucket import (
 from stream.monitor.cohorts import Cohort, CohortScheme
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
-from stream.prediction_log import item_mean_baseline
+from stream.monitor.freshness import FeatureMeter
+from stream.monitor.twin_feed import TwinFeed
+from stream.monitor.user_auc import UserAuc
 
 _DAY_MS = 86_400_000
 _EPS = 1e-6
 _FOLD_AT = 2000
 _UAUC_SHARE = 8
-"""One user of so many is in the UAUC, which is the dearest of the metrics."""
+"""One user of so many is in the UAUC and in the ages of norms, which are dear."""
 _MAX_OPEN = 200_000
 """Negatives whose prediction is remembered, in case a late label turns them."""
+_WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
 
-
+# What is collected per sample until it is folded.
+(_USER_N, _ITEM_N, _TS, _FIRST_TS, _P, _REFERENCE, _LABEL, _RATE, _SIGN, _ONCE) = range(10)
 _ROW_BYTES = 40
 """Ten float32."""
-# Columns of what is collected per sample until it is folded.
-(_USER_N, _ITEM_N, _TS, _FIRST_TS, _P, _BASE, _LABEL, _RATE, _SIGN, _ONCE) = range(10)
+
+
+def sum_by_cohort(values_XN: np.ndarray, cohorts_3N: np.ndarray, num_cohorts: int) -> np.ndarray:
+    """Sums over the samples of each cohort, shape (C, X).
+
+    By sorting: a product with a one-hot matrix would be as short, but wakes the threads of the linear algebra library,
+    which then get in the way of everything else on the machine.
+
+    >>> sum_by_cohort(np.array([[1., 2., 4.]]), np.array([[0, 0, 1], [2, 3, 2]]), 4).ravel().tolist()
+    [3.0, 4.0, 5.0, 2.0]
+    """
+    sums_CX = np.zeros((num_cohorts, len(values_XN)))
+    for cohorts_N in cohorts_3N if len(values_XN.T) else ():
+        order_N = np.argsort(cohorts_N, kind="stable")
+        sorted_N = cohorts_N[order_N]
+        starts = np.flatnonzero(np.diff(sorted_N, prepend=-1))
+        sums_CX[sorted_N[starts]] = np.add.reduceat(values_XN[:, order_N], starts, axis=1).T
+    return sums_CX
 
 
 class Meter:
@@ -53,29 +77,39 @@ class Meter:
     Args:
         settings: the monitor section.
         num_fields: F.
+        feed: gets the samples that the frozen twin scores, too.
+        watch: whether to look for drift.
     """
 
-    def __init__(self, settings: MonitorSettings, num_fields: int) -> None:
+    def __init__(
+        self, settings: MonitorSettings, num_fields: int, *, feed: TwinFeed | None = None, watch: bool = True
+    ) -> None:
         self._settings = settings
         self._num_fields = num_fields
+        self._feed = feed
         self.scheme = CohortScheme(settings)
-        watched = [Cohort("all", "samples"), *self.scheme.cohorts]
+        watched = [Cohort("all", "samples"), *self.scheme.cohorts] if watch else []
         self._watches = [DriftWatch(cohort, settings) for cohort in watched]
+        self._user_auc = UserAuc()
+        self._features = FeatureMeter(num_fields)
         self._open: OrderedDict[str, bytes] = OrderedDict()
         self._rows: list[np.ndarray] = []
         self._extras: list[np.ndarray] = []
-        self._users: list[str] = []
+        self._hashes: list[np.ndarray] = []
         self._num_rows = 0
         self._bucket = self._new_bucket(0)
         self._done: list[Bucket] = []
         self._late_labels = 0
         self.alarms: list[str] = []
 
-    def remember(self, predictions: pl.DataFrame) -> None:
-        """Know the negatives of a prediction log again, so that their late labels find them.
+    # What an earlier process knew ---------------------------------------------------------------------------------
+
+    def remember(self, predictions: pl.DataFrame, buckets: Sequence[Bucket] = ()) -> None:
+        """Go on where an earlier meter was: late labels find their negatives, and the drift detectors their past.
 
         Args:
-            predictions: rows of the log, oldest first.
+            predictions: rows of the prediction log, oldest first.
+            buckets: the newest ones, oldest first.
         """
         turned = predictions.filter(pl.col("kind") == int(SampleKind.CORRECTION))["imp_id"]
         negatives = predictions.filter(
@@ -90,66 +124,91 @@ class Meter:
         rows[:, _SIGN] = rows[:, _ONCE] = 1.0
         for imp_id, row in zip(negatives["imp_id"], rows, strict=True):
             self._open[imp_id] = row.tobytes()
+        for bucket in buckets:
+            if bucket.sums_CM.shape == self._bucket.sums_CM.shape:
+                self._watch(bucket.sums_CM)
+        # They were told then.
+        self.alarms.clear()
+        self._bucket.alarms.clear()
 
-    def _new_bucket(self, now_ms: int) -> Bucket:
-        bucket = Bucket(len(self.scheme), self._num_fields, self._settings.nth_impressions, self.scheme.num_users)
-        bucket.start_ms = bucket.end_ms = now_ms
-        return bucket
+    def published(self, version: int, now_ms: int) -> None:
+        """Weights were published, and with them norms, whose age at use can be told from now on."""
+        self._features.published(version, now_ms)
 
-    def observe(self, samples: Sequence[Sample], learned: Learned, version: int, now_ms: int) -> None:
+    # Collecting -----------------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        samples: Sequence[Sample],
+        learned: Learned,
+        reference_B: np.ndarray,
+        version: int,
+        now_ms: int,
+        *,
+        age_ms: float = 0.0,
+    ) -> None:
         """Take a micro-batch in.
 
         Args:
             samples: B of them.
             learned: what the learner predicted before learning from them.
+            reference_B: what the model is compared with predicted for them.
             version: weights last published.
             now_ms: wall clock.
+            age_ms: age of the reference's weights, event time.
         """
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
-        rows, extras = self._collect(samples, learned)
+        hashes_B = user_hashes([s.core.user_id for s in samples])
+        rows, extras = self._collect(samples, learned, reference_B, hashes_B)
         self._rows.append(rows)
         self._extras.append(extras)
-        self._users += [s.core.user_id for s in samples]
+        self._hashes.append(hashes_B)
         self._num_rows += len(samples)
         self._bucket.version = version
+        self._bucket.age_ms += age_ms * float(rows[_ONCE].sum())
+        self._features.observe(samples, learned, np.flatnonzero(hashes_B % _UAUC_SHARE == 0).tolist())
+        if self._feed is not None:
+            self._feed.observe(samples, learned.predictions_B, hashes_B)
         ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
         if self._num_rows >= _FOLD_AT or ends:
             self.fold()
         if ends:
             self._close(now_ms)
 
-    def _collect(self, samples: Sequence[Sample], learned: Learned) -> tuple[np.ndarray, np.ndarray]:
+    def _new_bucket(self, now_ms: int) -> Bucket:
+        bucket = Bucket(len(self.scheme), self._num_fields, self._settings.nth_impressions, self.scheme.num_users)
+        bucket.start_ms = bucket.end_ms = now_ms
+        return bucket
+
+    def _collect(
+        self, samples: Sequence[Sample], learned: Learned, reference_B: np.ndarray, hashes_B: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         counts_BC, half = learned.counts_BC, learned.counts_BC.shape[1] // 2
         rows = np.empty((10, len(samples)))
         rows[_USER_N], rows[_ITEM_N] = counts_BC[:, 0], counts_BC[:, half]
         rows[_TS] = [s.core.ts for s in samples]
         rows[_FIRST_TS] = [s.state.user_first_ts for s in samples]
-        rows[_P], rows[_BASE] = learned.predictions_B, item_mean_baseline(counts_BC[:, half:])
+        rows[_P], rows[_REFERENCE] = learned.predictions_B, reference_B
         rows[_LABEL] = learned.labels_B
         rows[_RATE] = [s.state.negative_rate for s in samples]
         rows[_SIGN] = rows[_ONCE] = 1.0
-        weight_BF = learned.weight_BF
-        extras = np.concatenate(
-            [
-                learned.unseen_B2,
-                learned.norms_B2,
-                np.zeros((len(samples), self._num_fields)) if weight_BF is None else weight_BF,
-            ],
-            axis=1,
-        ).T
+        extras = np.zeros((4 + self._num_fields, len(samples)))
+        extras[:2], extras[2:4] = learned.unseen_B2.T, learned.norms_B2.T
+        if learned.weight_BF is not None:
+            extras[4:] = learned.weight_BF.T
         packed = rows.T.astype(np.float32).tobytes()
-        for b, sample in enumerate(samples):
-            if sample.kind is SampleKind.NEGATIVE:
-                self._open[sample.core.imp_id] = packed[b * _ROW_BYTES : (b + 1) * _ROW_BYTES]
-            elif sample.kind is SampleKind.CORRECTION:
-                rows[:, b] = self._turn(sample.core.imp_id)
-                extras[:, b] = 0.0
+        kinds_B, still_open = np.array([s.kind for s in samples]), self._open
+        for b in np.flatnonzero(kinds_B == SampleKind.NEGATIVE).tolist():
+            still_open[samples[b].core.imp_id] = packed[b * _ROW_BYTES : (b + 1) * _ROW_BYTES]
+        for b in np.flatnonzero(kinds_B == SampleKind.CORRECTION).tolist():
+            rows[:, b] = self._turn(samples[b].core.imp_id, int(hashes_B[b]))
+            extras[:, b] = 0.0
         while len(self._open) > _MAX_OPEN:
             self._open.popitem(last=False)
         return rows, extras
 
-    def _turn(self, imp_id: str) -> np.ndarray:
+    def _turn(self, imp_id: str, user: int) -> np.ndarray:
         """The row of a negative whose label came late, to be counted as a positive; `fold` takes the negative back."""
         known = self._open.pop(imp_id, None)
         if known is None:
@@ -158,15 +217,19 @@ class Meter:
         row = np.frombuffer(known, np.float32).astype(np.float64)
         row[_SIGN] = -1.0
         row[_ONCE] = 0.0
+        if user % _UAUC_SHARE == 0:
+            self._user_auc.turn(user, float(row[_P]))
         return row
+
+    # Folding --------------------------------------------------------------------------------------------------------
 
     def fold(self) -> None:
         """Sum up what was collected."""
         if not self._num_rows:
             return
         rows, extras = np.concatenate(self._rows, axis=1), np.concatenate(self._extras, axis=1)
-        users = np.array([crc32(u.encode()) for u in self._users])
-        self._rows, self._extras, self._users, self._num_rows = [], [], [], 0
+        hashes = np.concatenate(self._hashes)
+        self._rows, self._extras, self._hashes, self._num_rows = [], [], [], 0
         bucket = self._bucket
         bucket.late_labels += self._late_labels
         self._late_labels = 0
@@ -174,57 +237,77 @@ class Meter:
         if len(event_times):
             bucket.first_ts = int(min(bucket.first_ts or event_times[0], event_times.min()))
             bucket.last_ts = int(max(bucket.last_ts, event_times.max()))
-        self._fold_uauc(rows, users)
+        self._features.fold(bucket)
+        self._fold_uauc(rows, hashes)
         # A turned label is two entries: its negative with a negative weight, and a positive.
         turned = np.flatnonzero(rows[_SIGN] < 0)
         positive = rows[:, turned].copy()
         positive[_SIGN], positive[_LABEL] = 1.0, 1.0
         rows = np.concatenate([rows, positive], axis=1)
         extras = np.concatenate([extras, np.zeros((len(extras), len(turned)))], axis=1)
+        hashes = np.concatenate([hashes, hashes[turned]])
         used = rows[_RATE] > 0
-        self._fold_sums(rows[:, used], extras[:, used])
+        self._fold_sums(rows[:, used], extras[:, used], hashes[used])
 
-    def _fold_uauc(self, rows: np.ndarray, users: np.ndarray) -> None:
-        chosen = (users % _UAUC_SHARE == 0) & (rows[_ONCE] > 0)
-        labels = rows[_LABEL][chosen]
-        if 0 < labels.sum() < len(labels):
-            value = uauc(labels, rows[_P][chosen], users[chosen])
-            if not np.isnan(value):
-                self._bucket.uauc[0] += value * len(labels)
-                self._bucket.uauc[1] += len(labels)
+    def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray) -> None:
+        chosen = np.flatnonzero((hashes % _UAUC_SHARE == 0) & (rows[_ONCE] > 0))
+        if not len(chosen):
+            return
+        # As they are kept in the rows of open negatives, so that a late label finds its own.
+        predictions = rows[_P][chosen].astype(np.float32)
+        weights = sampling_weights(rows[_LABEL][chosen], rows[_RATE][chosen])
+        shares = self._user_auc.update(hashes[chosen], predictions, rows[_LABEL][chosen], weights)
+        counted = shares >= 0
+        chosen, shares, weights = chosen[counted], shares[counted], weights[counted]
+        self._add_replicates(UAUC, shares, weights, hashes[chosen], self._cohorts(rows[:, chosen]))
 
-    def _fold_sums(self, rows: np.ndarray, extras: np.ndarray) -> None:
+    def _cohorts(self, rows: np.ndarray) -> np.ndarray:
+        return self.scheme.assign(rows[_USER_N], rows[_ITEM_N], rows[_TS], rows[_FIRST_TS])
+
+    def _add_replicates(
+        self, column: int, values: np.ndarray, weights: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
+    ) -> None:
+        """Add values and their weights, times each replicate's weight of the user, to two columns of the replicates."""
+        weights_RN = replicate_weights(hashes).T * weights
+        both = np.concatenate([weights_RN * values, weights_RN])
+        summed_C2R = sum_by_cohort(both, cohorts_3N, len(self.scheme)).reshape(len(self.scheme), 2, -1)
+        self._bucket.replicates_CR4[:, :, column : column + 2] += summed_C2R.transpose(0, 2, 1)
+
+    def _fold_sums(self, rows: np.ndarray, extras: np.ndarray, hashes: np.ndarray) -> None:
         bucket = self._bucket
         label, once = rows[_LABEL], rows[_ONCE]
         weight = rows[_SIGN] * sampling_weights(label, rows[_RATE])
         losses = []
-        for column in (_P, _BASE):
+        for column in (_P, _REFERENCE):
             p = np.clip(rows[column], _EPS, 1 - _EPS)
-            losses.append(-np.where(label > 0, np.log(p), np.log1p(-p)))
+            losses.append(-np.log(np.where(label > 0, p, 1 - p)))
+        benefit = losses[1] - losses[0]
         columns = np.empty((ADAPTER + self._num_fields, rows.shape[1]))
         columns[COUNT], columns[WEIGHT], columns[POSITIVE] = once, weight, weight * label
         columns[PREDICTED], columns[LOSS] = weight * rows[_P], weight * losses[0]
-        columns[LOSS_SQUARED], columns[BASELINE_LOSS] = weight * losses[0] ** 2, weight * losses[1]
+        columns[LOSS_SQUARED], columns[REFERENCE_LOSS] = weight * losses[0] ** 2, weight * losses[1]
+        columns[BENEFIT_SQUARED] = weight * benefit**2
         for at, column in enumerate((UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM)):
             columns[column] = extras[at]
         columns[ADAPTER:] = extras[4:]
-        cohorts = self.scheme.assign(rows[_USER_N], rows[_ITEM_N], rows[_TS], rows[_FIRST_TS])
-        num_cohorts, before = len(self.scheme), bucket.sums_CM.copy()
-        bins = [np.minimum((rows[c] * NUM_BINS).astype(np.int64), NUM_BINS - 1) for c in (_P, _BASE)]
-        for of_dimension in cohorts:
-            one_hot = np.zeros((num_cohorts, rows.shape[1]))
-            one_hot[of_dimension, np.arange(rows.shape[1])] = 1.0
-            bucket.sums_CM += one_hot @ columns.T
-            for which in range(2):
-                index = (of_dimension * 2 + (label > 0)) * NUM_BINS + bins[which]
-                counted = np.bincount(index, weight, num_cohorts * 2 * NUM_BINS)
-                bucket.histogram_2C2K[which] += counted.reshape(num_cohorts, 2, NUM_BINS)
-        self._fold_passage(rows, columns, cohorts[0])
-        new_CM = (bucket.sums_CM - before)[:, [WEIGHT, POSITIVE, PREDICTED, LOSS, BASELINE_LOSS]]
+        cohorts_3N = self._cohorts(rows)
+        new_CM = sum_by_cohort(columns, cohorts_3N, len(self.scheme))
+        bucket.sums_CM += new_CM
+        self._add_replicates(BENEFIT, benefit, weight, hashes, cohorts_3N)
+        num_cohorts = len(self.scheme)
+        for which, column in enumerate((_P, _REFERENCE)):
+            bins = np.minimum((rows[column] * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+            index = ((cohorts_3N * 2 + (label > 0)) * NUM_BINS + bins).ravel()
+            counted = np.bincount(index, np.tile(weight, 3), num_cohorts * 2 * NUM_BINS)
+            bucket.histogram_2C2K[which] += counted.reshape(num_cohorts, 2, NUM_BINS)
+        self._fold_passage(rows, columns, cohorts_3N[0])
+        self._watch(new_CM)
+
+    def _watch(self, new_CM: np.ndarray) -> None:
         overall_M = new_CM[: self.scheme.num_users].sum(0)
-        for watch, sums_M in zip(self._watches, [overall_M, *new_CM], strict=True):
-            for alarm in watch.update(*sums_M.tolist()):
-                bucket.alarms.append(alarm)
+        for watch, sums_M in zip(self._watches, [overall_M, *new_CM], strict=False):
+            for alarm in watch.update(*sums_M[_WATCHED].tolist()):
+                self._bucket.alarms.append(alarm)
                 self.alarms.append(alarm)
 
     def _fold_passage(self, rows: np.ndarray, columns: np.ndarray, user_cohorts: np.ndarray) -> None:
@@ -233,9 +316,10 @@ class Meter:
         nth = rows[_USER_N].astype(np.int64)
         early = nth < len(bucket.nth_NM)
         days = np.where(rows[_FIRST_TS] > 0, rows[_FIRST_TS], rows[_TS]).astype(np.int64) // _DAY_MS
+        oldest = days.max(initial=0) - ARRIVAL_DAYS
         for column in range(NTH_COLUMNS):
             bucket.nth_NM[:, column] += np.bincount(nth[early], columns[column][early], len(bucket.nth_NM))
-        for day in np.unique(days):
+        for day in np.unique(days[days > oldest]):
             of_day = days == day
             for column in range(NTH_COLUMNS):
                 bucket.arrival(int(day))[:, column] += np.bincount(
@@ -252,5 +336,9 @@ class Meter:
         """Buckets since the last call, the open one with them."""
         self.fold()
         self._close(now_ms)
+        if len(self._done) > 1 and self._done[-1].end_ms - self._done[-1].start_ms < self._settings.bucket_s * 500:
+            # Less than half a bucket is left over: its figures would be noise.
+            fragment = self._done.pop()
+            self._done[-1].add(fragment)
         done, self._done = self._done, []
         return done

@@ -1,6 +1,6 @@
 """The monitor's figures in Prometheus' text format."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -9,78 +9,148 @@ from prometheus_client.registry import Collector
 
 from stream.monitor.figures import Estimate
 
-_COHORT_GAUGES = ("auc", "baseline_auc", "ne", "calibration", "log_loss", "rate", "benefit", "uauc")
-_COHORT_MEANS = ("unseen_users", "unseen_items", "user_norm", "item_norm")
+_FIGURES = {
+    "auc": "area under the ROC curve",
+    "uauc": "AUC within users",
+    "ne": "normalised entropy",
+    "calibration": "sum of predictions over sum of labels",
+    "log_loss": "mean log-loss, nats",
+    "rate": "share of positives",
+    "benefit": "log-loss by which the model is better than popularity, nats",
+}
+_MEANS = {
+    "reference_auc": "AUC of popularity",
+    "unseen_users": "share of samples whose user had never been trained",
+    "unseen_items": "share of samples whose item had never been trained",
+    "user_norm": "mean norm of the user's embedding",
+    "item_norm": "mean norm of the item's embedding",
+    "samples": "impressions",
+    "positives": "impressions with a positive label",
+}
+_TWIN = {
+    "auc": "AUC of the live weights on the twin's users",
+    "reference_auc": "AUC of the frozen weights on the same impressions",
+    "benefit": "log-loss by which the live weights are better than the frozen ones, nats",
+    "samples": "impressions scored by both",
+}
+_COHORT = ["dimension", "cohort"]
 
 
 def _value(figure: Any) -> float | None:
     return figure.value if isinstance(figure, Estimate) else figure
 
 
+def _gauge(
+    name: str, said: str, labels: list[str], rows: Iterable[tuple[list[str], float | None]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"coldstream_{name}", said, labels=labels)
+    for label_values, value in rows:
+        if value is not None:
+            family.add_metric(label_values, value)
+    return family
+
+
+def _of_cohorts(prefix: str, said: Mapping[str, str], rows: list[dict[str, Any]], where: str) -> Iterator[Metric]:
+    for name, meaning in said.items():
+        found = (([row["dimension"], row["cohort"]], _value(row.get(name))) for row in rows)
+        yield _gauge(f"{prefix}_{name}", f"{meaning}; {where}", _COHORT, found)
+
+
 class _Figures(Collector):
-    def __init__(self, rows: list[dict[str, Any]], health: dict[str, Any], fields: list[str], num_alarms: int) -> None:
-        self._rows, self._health, self._fields, self._num_alarms = rows, health, fields, num_alarms
+    def __init__(self, view: dict[str, Any], health: dict[str, Any]) -> None:
+        self._view, self._health = view, health
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_cohorts()
-        yield from self._of_pipeline()
-
-    def _of_cohorts(self) -> Iterable[Metric]:
-        labels = ["dimension", "cohort"]
-        for name in (*_COHORT_GAUGES, *_COHORT_MEANS, "samples"):
-            family = GaugeMetricFamily(f"coldstream_cohort_{name}", f"{name} in the recent window", labels=labels)
-            for row in self._rows:
-                value = _value(row.get(name))
-                if value is not None:
-                    family.add_metric([row["dimension"], row["cohort"]], value)
-            yield family
-        family = GaugeMetricFamily(
-            "coldstream_cohort_adapter_weight", "mean weight of the adapter", labels=[*labels, "field"]
+        view = self._view
+        yield from _of_cohorts("cohort", {**_FIGURES, **_MEANS}, view["now"], "recent window")
+        for name in ("low", "high"):
+            rows = (([r["dimension"], r["cohort"]], getattr(r["auc"], name)) for r in view["now"])
+            yield _gauge(f"cohort_auc_{name}", "end of the 95 % interval; recent window", _COHORT, rows)
+        yield from _of_cohorts("cohort_faded", _FIGURES, view["faded"], "fading")
+        weights = (
+            ([row["dimension"], row["cohort"], field], weight)
+            for row in view["now"]
+            for field, weight in zip(view["fields"], row.get("adapter", []), strict=False)
         )
-        for row in self._rows:
-            for field, weight in zip(self._fields, row.get("adapter", []), strict=False):
-                family.add_metric([row["dimension"], row["cohort"], field], weight)
-        yield family
-        yield CounterMetricFamily("coldstream_drift_alarms", "drift alarms of the run", value=self._num_alarms)
+        yield _gauge("cohort_adapter_weight", "mean weight of the adapter", [*_COHORT, "field"], weights)
+        num_alarms = len(view["series"]["alarms"]) if view["series"] else 0
+        yield CounterMetricFamily("coldstream_drift_alarms", "drift alarms of the run", value=num_alarms)
+        yield from self._of_features()
+        yield from self._of_twin()
+        yield from self._of_join()
+        yield from self._of_processes()
+        yield from self._of_learner()
 
-    def _of_pipeline(self) -> Iterable[Metric]:
+    def _of_features(self) -> Iterator[Metric]:
+        rows = self._view.get("freshness", [])
+        nulls = (([row["feature"]], row["null"].value) for row in rows)
+        yield _gauge("feature_null_rate", "share of samples without the feature", ["feature"], nulls)
+        ages = (
+            ([row["feature"], percentile], row[name])
+            for row in rows
+            for percentile, name in (("50", "age_p50_s"), ("99", "age_p99_s"))
+        )
+        yield _gauge("feature_age_seconds", "age at use", ["feature", "percentile"], ages)
+
+    def _of_twin(self) -> Iterator[Metric]:
+        twin = self._view["twin"]
+        yield from _of_cohorts("twin", _TWIN, twin["now"] if twin else [], "recent window")
+        hours = twin["age_now_h"] if twin else None
+        age = None if hours is None else hours * 3600
+        yield _gauge("twin_age_seconds", "event-time age of the frozen weights at use", [], [([], age)])
+
+    def _of_join(self) -> Iterator[Metric]:
         health = self._health
         counts = CounterMetricFamily("coldstream_join", "what the join counted", labels=["kind"])
         for name, count in health["counts"].items():
             counts.add_metric([name], count)
         yield counts
-        lag = GaugeMetricFamily("coldstream_lag_records", "records not yet applied", labels=["topic_partition"])
-        resident = GaugeMetricFamily("coldstream_resident_bytes", "memory of a process", labels=["role", "name"])
-        for name, report in health["workers"].items():
-            for tp, records in report["lag"].items():
-                lag.add_metric([tp], records)
-            resident.add_metric(["worker", name], report.get("resident_bytes", 0))
-        yield lag
-        delay = GaugeMetricFamily("coldstream_watermark_delay_seconds", "event time", labels=["partition"])
-        for partition, seconds in health["watermark_delay_s"].items():
-            delay.add_metric([partition], seconds)
-        yield delay
-        learner = health["learner"]
-        if learner is not None:
-            resident.add_metric(["learner", "learner"], learner["resident_bytes"])
-            yield CounterMetricFamily("coldstream_samples_trained", "samples learned", value=learner["num_trained"])
-            yield GaugeMetricFamily("coldstream_weights_version", "newest version", value=learner["version"])
-            if learner["published_ms"]:
-                age = (health["time_ms"] - learner["published_ms"]) / 1000
-                yield GaugeMetricFamily("coldstream_weights_age_seconds", "since it was published", value=age)
-            yield GaugeMetricFamily("coldstream_learner_step_seconds", "recent mean", value=learner["step_s"])
-            fresh = GaugeMetricFamily("coldstream_freshness_seconds", "event to weights", labels=["quantile"])
-            for quantile, name in (("0.5", "freshness_p50_s"), ("0.99", "freshness_p99_s")):
-                if learner[name] is not None:
-                    fresh.add_metric([quantile], learner[name])
-            yield fresh
-        yield resident
-        yield GaugeMetricFamily("coldstream_ready", "whether every role reports", value=float(not health["missing"]))
+        shares = (([name], share) for name, share in health["rates"].items())
+        yield _gauge("join_rate", "share of feedback (hit, orphan) or of events (late, dead_letter)", ["kind"], shares)
+        outcomes = CounterMetricFamily("coldstream_fence", "what the fence said to batches", labels=["outcome"])
+        for name, count in health["outcomes"].items():
+            outcomes.add_metric([name], count)
+        yield outcomes
+        lags = (([tp], records) for report in health["workers"].values() for tp, records in report["lag"].items())
+        yield _gauge("lag_records", "records not yet applied", ["topic_partition"], lags)
+        delays = (([partition], seconds) for partition, seconds in health["watermark_delay_s"].items())
+        yield _gauge("watermark_delay_seconds", "event time behind the newest event", ["partition"], delays)
+
+    def _of_processes(self) -> Iterator[Metric]:
+        health = self._health
+        resident: list[tuple[list[str], float | None]] = [
+            (["worker", name], report.get("resident_bytes")) for name, report in health["workers"].items()
+        ]
+        if health["learner"] is not None:
+            resident.append((["learner", "learner"], health["learner"]["resident_bytes"]))
+        resident += [(["monitor", "monitor"], health["monitor_bytes"]), (["redis", "redis"], health["redis_bytes"])]
+        yield _gauge("resident_bytes", "memory of a process", ["role", "name"], resident)
+        yield _gauge("ready", "whether every role reports", [], [([], float(not health["missing"]))])
+
+    def _of_learner(self) -> Iterator[Metric]:
+        learner = self._health["learner"]
+        if learner is None:
+            return
+        yield CounterMetricFamily("coldstream_samples_trained", "samples learned", value=learner["num_trained"])
+        yield _gauge("weights_version", "newest version", [], [([], learner["version"])])
+        if learner["published_ms"]:
+            age = (self._health["time_ms"] - learner["published_ms"]) / 1000
+            yield _gauge("weights_age_seconds", "since it was published", [], [([], age)])
+        yield _gauge("learner_step_seconds", "recent mean", [], [([], learner["step_s"])])
+        yield _gauge("learner_step_max_seconds", "longest of late", [], [([], learner["step_max_s"])])
+        yield _gauge("embedding_rows", "ids that have an embedding", [], [([], learner["rows"])])
+        fresh = [(["50"], learner["freshness_p50_s"]), (["99"], learner["freshness_p99_s"])]
+        yield _gauge("freshness_seconds", "event to weights", ["percentile"], fresh)
 
 
-def exposition(rows: list[dict[str, Any]], health: dict[str, Any], fields: list[str], num_alarms: int) -> bytes:
-    """Text for a scrape."""
+def exposition(view: dict[str, Any], health: dict[str, Any]) -> bytes:
+    """Text for a scrape.
+
+    Args:
+        view: from `View.show`.
+        health: from `Health.read`.
+    """
     registry = CollectorRegistry()
-    registry.register(_Figures(rows, health, fields, num_alarms))
+    registry.register(_Figures(view, health))
     text: bytes = generate_latest(registry)
     return text

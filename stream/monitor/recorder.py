@@ -1,4 +1,4 @@
-"""Keeps the meter's buckets: in the run folder, for a report, and in Redis, for whoever watches."""
+"""Keeps a meter's buckets: in the run folder, for a report, and in Redis, for whoever watches."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from stream.monitor.bucket import Bucket
-from stream.monitor.history import HistoryWriter
+from stream.monitor.history import COHORTS, HistoryWriter
 from stream.monitor.meter import Meter
 
 
@@ -25,42 +25,75 @@ class Recorder:
 
     Args:
         meter: whose buckets.
-        folder: run folder.
+        folder: run folder, if there is one within reach.
         keep: newest files kept.
         history: opens the history in Redis, if there is to be one.
+        series: what kind of figures.
+        number: the checkpoint that the learner resumed from: files behind it are forgotten.
     """
 
     def __init__(
-        self, meter: Meter, folder: Path, *, keep: int, history: Callable[[], HistoryWriter] | None = None
+        self,
+        meter: Meter,
+        folder: Path | None,
+        *,
+        keep: int,
+        history: Callable[[], HistoryWriter] | None = None,
+        series: str = COHORTS,
+        number: int | None = None,
     ) -> None:
         self._meter = meter
-        self._folder = folder / "monitor"
+        self._folder = None if folder is None else _folder(folder, series)
         self._keep = keep
-        self._history = history() if history else None
+        self._open_history = history
+        self._history: HistoryWriter | None = None
         self._waiting: list[Bucket] = []
+        if number is not None:
+            for path in _files(self._folder):
+                if int(path.stem) > number:
+                    path.unlink()
+        self.open_history()
 
-    def rewind(self, number: int) -> None:
-        """Forget everything behind checkpoint `number`."""
-        for path in self._folder.glob("*.msgpack"):
-            if int(path.stem) > number:
-                path.unlink()
+    def open_history(self) -> None:
+        """Look at the history in Redis; what an older snapshot of it lacks is written again from the run folder."""
+        if self._open_history is None:
+            return
+        self._history = self._open_history()
+        newest = self._history.newest
+        for path in _files(self._folder):
+            if int(path.stem) > newest:
+                self._history.write(int(path.stem), _read(path))
 
     def write(self, number: int, now_ms: int) -> None:
         """Write what belongs to checkpoint `number`; before it is durable, and again if it was not."""
         self._waiting += self._meter.cut(now_ms)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{number:012d}.msgpack"
-        temporary = path.with_suffix(".part")
-        temporary.write_bytes(msgspec.msgpack.encode([bucket.encode() for bucket in self._waiting]))
-        temporary.rename(path)
-        for old in sorted(self._folder.glob("*.msgpack"))[: -self._keep]:
-            old.unlink()
+        if not self._waiting:
+            return
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{number:012d}.msgpack"
+            temporary = path.with_suffix(".part")
+            temporary.write_bytes(msgspec.msgpack.encode([bucket.encode() for bucket in self._waiting]))
+            temporary.rename(path)
+            for old in _files(self._folder)[: -self._keep]:
+                old.unlink()
         if self._history is not None:
             self._history.write(number, self._waiting)
         self._waiting = []
 
 
-def read_buckets(folder: Path) -> list[Bucket]:
-    """Every bucket of a run folder, oldest first."""
-    files = sorted((folder / "monitor").glob("*.msgpack"))
-    return [Bucket.decode(blob) for f in files for blob in msgspec.msgpack.decode(f.read_bytes(), type=list[bytes])]
+def read_buckets(folder: Path, series: str = COHORTS, *, newest: int | None = None) -> list[Bucket]:
+    """Buckets of one series of a run folder, oldest first: all, or those of its newest files."""
+    return [bucket for path in _files(_folder(folder, series))[-newest if newest else 0 :] for bucket in _read(path)]
+
+
+def _folder(folder: Path, series: str) -> Path:
+    return folder / "monitor" / series
+
+
+def _files(folder: Path | None) -> list[Path]:
+    return [] if folder is None else sorted(folder.glob("*.msgpack"))
+
+
+def _read(path: Path) -> list[Bucket]:
+    return [Bucket.decode(blob) for blob in msgspec.msgpack.decode(path.read_bytes(), type=list[bytes])]

@@ -1,21 +1,28 @@
-"""A finished run as one self-contained HTML file: the page's figures without a server."""
+"""A finished run as one self-contained HTML file, and as pictures: the page's figures without a server."""
 
 from importlib.resources import files
 from pathlib import Path
 
 from state_store.errors import OperatorError
+from stream.monitor.bucket import merge
+from stream.monitor.history import TWIN
+from stream.monitor.pictures import draw_pictures
 from stream.monitor.recorder import read_buckets
 from stream.monitor.server import plotly_js
-from stream.monitor.view import View, to_json
+from stream.monitor.view import View, groups, to_json
 from stream.settings import Settings
+
+
+_PICTURE_POINTS = 20
+"""Points per line of a picture, which nobody can zoom into."""
 
 
 class NoHistoryError(OperatorError):
     """A folder holds no cohort figures."""
 
 
-def write_report(settings: Settings, folder: Path) -> Path:
-    """Write `report.html`; returns its path.
+def write_report(settings: Settings, folder: Path) -> list[Path]:
+    """Write `report.html`, and PNG figures in the folder `report`; returns their paths, the page first.
 
     Raises:
         NoHistoryError: the folder has no cohort figures, or they are of other cohorts or fields than the settings'.
@@ -31,7 +38,8 @@ def write_report(settings: Settings, folder: Path) -> Path:
     page = files("stream.monitor") / "page"
     html = (page / "index.html").read_text()
     # A closing tag inside a script would end it.
-    data = to_json({"run": folder.name, **view.show(buckets)}).decode().replace("</", "<\\/")
+    shown = view.show(buckets, read_buckets(folder, TWIN))
+    data = to_json({"run": folder.name, **shown}).decode().replace("</", "<\\/")
     style = f"<style>{(page / 'page.css').read_text()}\n.live {{ display: none; }}</style>"
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"
     html = html.replace('<link rel="stylesheet" href="page.css">', style)
@@ -40,4 +48,5 @@ def write_report(settings: Settings, folder: Path) -> Path:
     html = html.replace("</body>", f"{scripts}<script>{(page / 'page.js').read_text()}</script></body>")
     path = folder / "report.html"
     path.write_text(html)
-    return path
+    coarse = [merge(group) for group in groups(buckets, _PICTURE_POINTS)]
+    return [path, *draw_pictures({**shown, "series": view.series(coarse)}, folder / "report")]

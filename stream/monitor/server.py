@@ -1,20 +1,30 @@
-"""The monitor's own process: a page, its data, Prometheus metrics, health. It reads Redis and touches no hot path."""
+"""The monitor's own process: a page, its data, Prometheus metrics, health, and the frozen twin. It reads Redis and
+touches no hot path."""
 
 import asyncio
+import logging
+import os
 import time
+from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import msgspec
 import redis
+import torch
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.errors import OperatorError
+from stream.monitor.bucket import Bucket
 from stream.monitor.health import Health
-from stream.monitor.history import HistoryReader
+from stream.monitor.history import TWIN, HistoryReader
 from stream.monitor.lookup import Lookup
 from stream.monitor.prometheus import exposition
+from stream.monitor.twin import Twin
 from stream.monitor.view import View, to_json
 from stream.settings import Settings
 
@@ -26,6 +36,23 @@ _PAGE = {
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
+_VIEWS_KEPT = 4
+_TWIN_EVERY_S = 1.0
+_NICE = 5
+"""The pipeline goes first, where processors are few."""
+
+log = logging.getLogger("coldstream.monitor")
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A run as it is shown, and what it was made of."""
+
+    sources: tuple[list[Bucket], list[Bucket]]
+    view: dict[str, Any]
+    body: bytes
+    """The view as JSON."""
+    tag: str
+    """Names the body: a browser that has it need not be sent it again."""
 
 
 class PortTakenError(OperatorError):
@@ -53,7 +80,10 @@ class Monitor:
         self._view = View(settings)
         self._health = Health(settings, client)
         self._lookup = Lookup(settings, client, folder)
+        self._twin = Twin(settings, client, folder) if settings.monitor.twin_share else None
+        self._twin_state = ""
         self._held: dict[str, tuple[float, Any]] = {}
+        self._shown: dict[tuple[str, bool], Shown] = {}
         self._lock = asyncio.Lock()
         self._plotly = plotly_js()
 
@@ -70,7 +100,31 @@ class Monitor:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._alive)
         app.router.add_get("/readyz", self._ready)
+        app.cleanup_ctx.append(self._run_twin)
         return app
+
+    async def _run_twin(self, _: web.Application) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._follow())
+        task.add_done_callback(self._twin_ended)
+        yield
+        task.cancel()
+
+    async def _follow(self) -> None:
+        """Let the twin score what the learner hands on."""
+        while self._twin is not None:
+            try:
+                runs = await asyncio.to_thread(self._history.runs)
+                if runs:
+                    await asyncio.to_thread(self._twin.poll, runs[-1], time.time_ns() // 1_000_000)
+                self._twin_state = self._twin.state
+            except TRANSIENT_ERRORS as exc:
+                self._twin_state = f"waits for Redis: {exc}"
+            await asyncio.sleep(_TWIN_EVERY_S)
+
+    def _twin_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._twin_state = f"ended: {task.exception()}"
+            log.error("the frozen twin ended; the page goes on without it", exc_info=task.exception())
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -103,19 +157,38 @@ class Monitor:
     async def _runs(self, _: web.Request) -> web.Response:
         return web.json_response(await self._held_for("runs", self._history.runs))
 
-    async def _view_of(self, run: str) -> Any:
-        return await self._held_for(f"view:{run}", lambda: {"run": run, **self._view.show(self._history.read(run))})
+    async def _view_of(self, run: str, *, fading: bool = False) -> Shown:
+        shown: Shown = await self._held_for(f"view:{run}:{fading}", self._make_view, run, fading)
+        return shown
+
+    def _make_view(self, run: str, fading: bool) -> Shown:
+        """The view, made anew only if there is something new to see."""
+        sources = self._history.read(run), self._history.read(run, TWIN)
+        held = self._shown.get((run, fading))
+        if held is not None and all(a is b for a, b in zip(held.sources, sources, strict=True)):
+            return held
+        view = {"run": run, **self._view.show(*sources, fading=fading)}
+        body = to_json(view)
+        shown = Shown(sources, view, body, f'"{crc32(body):08x}"')
+        self._shown[run, fading] = shown
+        if len(self._shown) > _VIEWS_KEPT:
+            del self._shown[next(iter(self._shown))]
+        return shown
 
     async def _show(self, request: web.Request) -> web.Response:
         runs = await self._held_for("runs", self._history.runs)
         run = request.query.get("run") or (runs[-1] if runs else "")
         if run and run not in runs:
             return web.json_response({"error": f"run {run!r} is unknown; known: {runs}"}, status=404)
-        shown = await self._view_of(run)
-        return web.Response(body=to_json(shown), content_type="application/json")
+        shown = await self._view_of(run, fading=request.query.get("fading") == "1")
+        headers = {"ETag": shown.tag, "Cache-Control": "no-cache"}
+        if request.headers.get("If-None-Match") == shown.tag:
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=shown.body, content_type="application/json", headers=headers)
 
     async def _pipeline(self, _: web.Request) -> web.Response:
-        return web.json_response(await self._held_for("health", self._health.read))
+        health = await self._held_for("health", self._health.read)
+        return web.json_response({**health, "twin": self._twin_state})
 
     async def _user(self, request: web.Request) -> web.Response:
         user_id = request.query.get("id", "").strip()
@@ -127,10 +200,10 @@ class Monitor:
     async def _metrics(self, _: web.Request) -> web.Response:
         runs = await self._held_for("runs", self._history.runs)
         run = runs[-1] if runs else ""
-        shown = await self._view_of(run)
+        view = (await self._view_of(run)).view
         health = await self._held_for("health", self._health.read)
-        alarms = len(shown["series"]["alarms"]) if shown["series"] else 0
-        return web.Response(body=exposition(shown["now"], health, shown["fields"], alarms), content_type="text/plain")
+        body = await asyncio.to_thread(exposition, view, health)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.json_response({"alive": True})
@@ -146,6 +219,8 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
     Raises:
         PortTakenError: `monitor.host` and `monitor.port` cannot be bound.
     """
+    os.nice(_NICE)
+    torch.set_num_threads(1)
     client = connect(settings.redis)
     host, port = settings.monitor.host, settings.monitor.port
 

@@ -1,19 +1,24 @@
 """What the page and the report show, as plain data."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from stream.monitor.bucket import ADAPTER, Bucket, merge
+from stream.monitor.bucket import ADAPTER, AGE, COUNT, NEW, NORMS, NULL, SEEN, Bucket, merge
 from stream.monitor.cohorts import CohortScheme
-from stream.monitor.figures import figures
+from stream.monitor.fading import Fading
+from stream.monitor.figures import Estimate, figures, wilson
+from stream.monitor.freshness import age_quantile
 from stream.settings import Settings
 
 _MAX_POINTS = 100
 _MAX_DAYS = 14
-_METRICS = ("auc", "ne", "calibration", "log_loss", "rate")
+_METRICS = ("auc", "uauc", "ne", "calibration", "log_loss", "rate", "benefit")
+_MAX_TABLES = 4 * _MAX_POINTS
+_HOUR_MS = 3_600_000
 
 
 def window(buckets: Sequence[Bucket], seconds: float) -> list[Bucket]:
@@ -22,10 +27,10 @@ def window(buckets: Sequence[Bucket], seconds: float) -> list[Bucket]:
     return [bucket for bucket in buckets if bucket.end_ms > since]
 
 
-def thinned(buckets: Sequence[Bucket], points: int = _MAX_POINTS) -> list[Bucket]:
-    """Neighbours merged until there are no more than so many."""
+def groups(buckets: Sequence[Bucket], points: int = _MAX_POINTS) -> list[list[Bucket]]:
+    """Neighbours put together until there are no more than so many groups."""
     size = -(-len(buckets) // points) if buckets else 1
-    return [merge(list(buckets[at : at + size])) for at in range(0, len(buckets), size)]
+    return [list(buckets[at : at + size]) for at in range(0, len(buckets), size)]
 
 
 class View:
@@ -39,43 +44,56 @@ class View:
         self._settings = settings
         self.scheme = CohortScheme(settings.monitor)
         self._fields = [field.name for field in settings.fields]
+        self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
+        self._users = slice(0, self.scheme.num_users)
+        self._tables: OrderedDict[tuple[int, int, float], list[dict[str, Any]]] = OrderedDict()
 
     def fits(self, bucket: Bucket) -> bool:
         """Whether a bucket has today's cohorts and fields; those of a run with others cannot be laid beside it."""
         return bucket.sums_CM.shape == (len(self.scheme), ADAPTER + len(self._fields))
 
+    # Figures of one bucket ------------------------------------------------------------------------------------------
+
     def cohort(self, bucket: Bucket, number: int) -> dict[str, Any]:
         """Figures of one cohort."""
-        return figures(bucket.histogram_2C2K[:, number], bucket.sums_CM[number])
+        return figures(bucket.histogram_2C2K[:, number], bucket.sums_CM[number], bucket.replicates_CR4[number])
 
     def overall(self, bucket: Bucket) -> dict[str, Any]:
         """Figures of all samples: the sum over the user cohorts, of which each sample is in one."""
-        users = slice(0, self.scheme.num_users)
-        found = figures(bucket.histogram_2C2K[:, users].sum(1), bucket.sums_CM[users].sum(0))
-        found["uauc"] = bucket.uauc[0] / bucket.uauc[1] if bucket.uauc[1] else None
-        return found
+        of = self._users
+        return figures(bucket.histogram_2C2K[:, of].sum(1), bucket.sums_CM[of].sum(0), bucket.replicates_CR4[of].sum(0))
 
-    def table(self, bucket: Bucket) -> list[dict[str, Any]]:
-        """One row per cohort, the overall figures first."""
-        rows = [{"dimension": "all", "cohort": "all", **self.overall(bucket)}]
-        for number, cohort in enumerate(self.scheme.cohorts):
-            rows.append({"dimension": cohort.dimension, "cohort": cohort.name, **self.cohort(bucket, number)})
-        return rows
+    def table(self, bucket: Bucket, overall: Bucket | None = None) -> list[dict[str, Any]]:
+        """One row per cohort, the overall figures first.
 
-    def series(self, buckets: Sequence[Bucket]) -> dict[str, Any]:
-        """Each cohort's metrics over time, with intervals."""
-        points = thinned(buckets)
+        Args:
+            bucket: the figures of the cohorts.
+            overall: those of all samples, where they are not the cohorts' sum.
+        """
+        rows = [self.overall(overall or bucket), *(self.cohort(bucket, n) for n in range(len(self.scheme)))]
+        named = zip(self._names, rows, strict=True)
+        return [{"dimension": dimension, "cohort": cohort, **row} for (dimension, cohort), row in named]
+
+    # Over time ------------------------------------------------------------------------------------------------------
+
+    def series(self, buckets: Sequence[Bucket], *, fading: bool = False) -> dict[str, Any]:
+        """Each cohort's metrics over time, with intervals.
+
+        Args:
+            buckets: oldest first.
+            fading: whether a point stands for all that came before it, faded, or for its own stretch of time.
+        """
+        grouped = groups(buckets)
+        points = [merge(group) for group in grouped]
+        tables = self._faded_tables(grouped) if fading else [self._table_of(point) for point in points]
         lines: list[dict[str, Any]] = []
-        names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
-        tables = [self.table(point) for point in points]
-        for at, (dimension, name) in enumerate(names):
+        for at, (dimension, name) in enumerate(self._names):
             line: dict[str, Any] = {"dimension": dimension, "cohort": name}
             line["samples"] = [table[at]["samples"] for table in tables]
             for metric in _METRICS:
                 found = [table[at][metric] for table in tables]
-                line[metric] = [[e.value, e.low, e.high] for e in found]
+                line[metric] = [_rounded(e) for e in found]
             line["user_norm"] = [table[at].get("user_norm") for table in tables]
-            line["unseen_users"] = [table[at].get("unseen_users") for table in tables]
             lines.append(line)
         return {
             "end_ms": [point.end_ms for point in points],
@@ -84,6 +102,29 @@ class View:
             "alarms": [{"end_ms": b.end_ms, "said": said} for b in buckets for said in b.alarms],
             "lines": lines,
         }
+
+    def _table_of(self, point: Bucket) -> list[dict[str, Any]]:
+        """The table of a point, kept for the next time: all but the newest points stay what they are."""
+        key = point.start_ms, point.end_ms, float(point.sums_CM[:, COUNT].sum())
+        found = self._tables.pop(key, None) or self.table(point)
+        self._tables[key] = found
+        if len(self._tables) > _MAX_TABLES:
+            self._tables.popitem(last=False)
+        return found
+
+    def _faded_tables(self, grouped: Sequence[Sequence[Bucket]]) -> list[list[dict[str, Any]]]:
+        """The faded table as of the end of each group of buckets."""
+        like, half_life = grouped[0][0], self._settings.monitor.half_life
+        by_cohort, overall = Fading(like, half_life), Fading(like, half_life, self._users)
+        tables = []
+        for group in grouped:
+            for bucket in group:
+                by_cohort.update(bucket)
+                overall.update(bucket)
+            tables.append(self.table(by_cohort.compute(), overall.compute()))
+        return tables
+
+    # From cold to warm ----------------------------------------------------------------------------------------------
 
     def nth_curve(self, bucket: Bucket) -> dict[str, Any]:
         """Log-loss and calibration at a user's n-th impression."""
@@ -102,22 +143,88 @@ class View:
             rows.append({"day": day, "samples": bucket.arrivals[day][:, 0].tolist(), "log_loss": losses})
         return rows
 
-    def show(self, buckets: Sequence[Bucket]) -> dict[str, Any]:
-        """Everything about one run."""
-        buckets = [bucket for bucket in buckets if self.fits(bucket)]
+    # Freshness, and the twin ----------------------------------------------------------------------------------------
+
+    def freshness(self, bucket: Bucket) -> list[dict[str, Any]]:
+        """Per feature: share of samples without it, share of its values that are new, and its age at use."""
+        names = [*self._fields, "user norm", "item norm"]
+        assert len(names) == len(self._fields) + NORMS
+        rows = []
+        for name, counts_A in zip(names, bucket.features_GA, strict=True):
+            ages_A, uses = counts_A[AGE:], counts_A[NEW] + counts_A[AGE:].sum()
+            rows.append(
+                {
+                    "feature": name,
+                    "null": wilson(float(counts_A[NULL]), float(counts_A[SEEN])),
+                    "new": float(counts_A[NEW] / uses) if uses and name in self._fields else None,
+                    "age_p50_s": age_quantile(ages_A, 0.5),
+                    "age_p99_s": age_quantile(ages_A, 0.99),
+                }
+            )
+        return rows
+
+    def twin(self, buckets: Sequence[Bucket]) -> dict[str, Any] | None:
+        """The live model beside frozen weights, on the same impressions; None if there is nothing of it."""
+        buckets = [bucket for bucket in buckets if self.fits(bucket) and bucket.sums_CM[:, COUNT].any()]
         if not buckets:
-            return {"series": None, "now": [], "whole": [], "nth": None, "arrivals": [], "fields": self._fields}
-        whole = merge(list(buckets))
+            return None
+        whole, recent = merge(list(buckets)), merge(window(buckets, self._settings.monitor.window_s))
+        points = [merge(group) for group in groups(buckets)]
         return {
-            "series": self.series(buckets),
-            "now": self.table(merge(window(buckets, self._settings.monitor.window_s))),
+            "whole": self.table(whole),
+            "now": self.table(recent),
+            "age_h": self._age_h(whole),
+            "age_now_h": self._age_h(recent),
+            "series": {
+                "end_ms": [point.end_ms for point in points],
+                "last_ts": [point.last_ts for point in points],
+                "age_h": [self._age_h(point) for point in points],
+                "benefit": [_rounded(self.overall(point)["benefit"]) for point in points],
+            },
+        }
+
+    def _age_h(self, bucket: Bucket) -> float | None:
+        count = bucket.sums_CM[self._users, COUNT].sum()
+        return float(bucket.age_ms / count / _HOUR_MS) if count else None
+
+    # Everything -----------------------------------------------------------------------------------------------------
+
+    def show(self, buckets: Sequence[Bucket], twin: Sequence[Bucket] = (), *, fading: bool = False) -> dict[str, Any]:
+        """Everything about one run.
+
+        Args:
+            buckets: of the learner, oldest first.
+            twin: of the frozen twin.
+            fading: whether the series are faded.
+        """
+        monitor = self._settings.monitor
+        buckets = [bucket for bucket in buckets if self.fits(bucket)]
+        shown: dict[str, Any] = {
+            "fields": self._fields,
+            "cohorts": [cohort.name for cohort in self.scheme.cohorts if cohort.dimension == "user"],
+            "window_s": monitor.window_s,
+            "half_life": monitor.half_life,
+            "twin": self.twin(twin),
+        }
+        if not buckets:
+            return {**shown, "series": None, "now": [], "faded": [], "whole": [], "nth": None, "arrivals": []}
+        whole, recent = merge(list(buckets)), merge(window(buckets, monitor.window_s))
+        return {
+            **shown,
+            "series": self.series(buckets, fading=fading),
+            "now": self.table(recent),
+            "faded": self._faded_tables([buckets])[-1],
             "whole": self.table(whole),
             "nth": self.nth_curve(whole),
             "arrivals": self.arrivals(whole),
-            "cohorts": [cohort.name for cohort in self.scheme.cohorts if cohort.dimension == "user"],
-            "fields": self._fields,
+            "freshness": self.freshness(recent),
             "late_labels": whole.late_labels,
         }
+
+
+def _rounded(estimate: Estimate) -> list[float | None]:
+    """Value, low, high: as much of them as can be seen, since a series has thousands."""
+    return [None if x is None else round(x, 5) for x in (estimate.value, estimate.low, estimate.high)]
 
 
 def to_json(value: Any) -> bytes:

@@ -16,7 +16,7 @@ from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.outbox import Outbox
 from stream.monitor.meter import Meter
-from stream.prediction_log import PredictionLog
+from stream.prediction_log import PredictionLog, item_mean_baseline
 from stream.settings import Settings, load_settings
 
 _NUM_RATINGS = 100_000
@@ -55,9 +55,10 @@ class Side:
         for at in range(0, len(samples), self._size):
             batch = samples[at : at + self._size]
             learned = self._learner.learn(batch)
-            self._log.append([(0, 0, sample) for sample in batch], learned.predictions_B, 0)
+            popularity_B = item_mean_baseline(learned.counts_BC[:, learned.counts_BC.shape[1] // 2 :])
+            self._log.append([(0, 0, sample) for sample in batch], learned.predictions_B, popularity_B, 0)
             if self._meter is not None:
-                self._meter.observe(batch, learned, 0, time.time_ns() // 1_000_000)
+                self._meter.observe(batch, learned, popularity_B, 0, time.time_ns() // 1_000_000)
         self._log.flush(1)
         if self._meter is not None:
             for bucket in self._meter.cut(time.time_ns() // 1_000_000):

@@ -4,6 +4,8 @@ const byId = (id) => document.getElementById(id);
 const colours = ["#d1495b", "#e07a1f", "#b8990a", "#2e8b57", "#1f7fbf", "#7a5cc0", "#7a8793"];
 let shown = null;
 let beside = null;
+let twinState = "";
+let drawn = "";
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -12,15 +14,15 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-async function ask(path) {
+async function answerOf(path) {
   const answer = await fetch(path);
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error || answer.statusText);
-  return body;
+  if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
+  return answer;
 }
 
+const ask = async (path) => (await answerOf(path)).json();
+
 const fixed = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
-const whole = (value) => value.toLocaleString("en");
 
 function layout(title, extra = {}) {
   const style = getComputedStyle(document.documentElement);
@@ -38,63 +40,142 @@ function layout(title, extra = {}) {
 const draw = (id, traces, title, extra) =>
   Plotly.react(byId(id), traces, layout(title, extra), { responsive: true, displaylogo: false, displayModeBar: false });
 
-function times(series, axis) {
-  if (axis === "event") return series.last_ts.map((t) => new Date(t).toISOString());
-  if (axis === "wall") return series.end_ms.map((t) => new Date(t).toISOString());
-  return series.end_ms.map((t) => new Date(t % 86400000).toISOString());
+const DAY_MS = 86400000;
+const time = (ms) => new Date(ms).toISOString();
+const whole = (value) => value.toLocaleString("en");
+const DASHES = ["solid", "dash", "dot", "dashdot"];
+
+// A line is drawn in pieces: one, or, where days are laid side by side, one for each of the newest days.
+function pieces(series, axis) {
+  const all = series.end_ms.map((_, i) => i);
+  if (axis !== "day") return [{ name: "", at: all, x: series[axis === "event" ? "last_ts" : "end_ms"].map(time) }];
+  const days = [...new Set(series.end_ms.map((t) => Math.floor(t / DAY_MS)))].slice(-DASHES.length).reverse();
+  return days.map((day) => {
+    const at = all.filter((i) => Math.floor(series.end_ms[i] / DAY_MS) === day);
+    return { name: time(day * DAY_MS).slice(0, 10), at, x: at.map((i) => time(series.end_ms[i] % DAY_MS)) };
+  });
 }
 
-function lines(view, metric, dimension, axis, dash) {
+function translucent(colour) {
+  return `rgba(${[1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16)).join(",")},0.13)`;
+}
+
+// A line with its 95 % interval as a band behind it.
+function banded(line, metric, piece, colour, dash, name) {
+  const values = piece.at.map((i) => line[metric][i]);
+  const samples = piece.at.map((i) => line.samples[i]);
+  const edge = { x: piece.x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false, legendgroup: name };
+  return [
+    { ...edge, y: values.map((e) => e[1]) },
+    { ...edge, y: values.map((e) => e[2]), fill: "tonexty", fillcolor: translucent(colour) },
+    {
+      x: piece.x, y: values.map((e) => e[0]), name, legendgroup: name, mode: "lines+markers", marker: { size: 4 },
+      line: { color: colour, dash }, text: values.map((e, i) => `${fixed(e[1])} to ${fixed(e[2])}, ${whole(samples[i])} samples`),
+      hovertemplate: "%{y:.4f} (%{text})<extra>%{fullData.name}</extra>",
+    },
+  ];
+}
+
+function lines(view, metric, dimension, axis, first) {
   if (!view || !view.series) return [];
-  const x = times(view.series, axis);
-  return view.series.lines.filter((line) => line.dimension === dimension).map((line, n) => ({
-    x, y: line[metric].map((e) => e[0]), name: `${line.cohort}${dash === "solid" ? "" : " (" + view.run + ")"}`,
-    mode: "lines+markers", marker: { size: 4 }, line: { color: colours[n % colours.length], dash },
-    text: line[metric].map((e, i) => `${fixed(e[1])} to ${fixed(e[2])}, ${whole(line.samples[i])} samples`),
-    hovertemplate: "%{y:.4f} (%{text})<extra>%{fullData.name}</extra>",
-  }));
+  const shape = pieces(view.series, axis);
+  return view.series.lines.filter((line) => line.dimension === dimension).flatMap((line, n) =>
+    shape.flatMap((piece, day) => banded(
+      line, metric, piece, colours[n % colours.length], DASHES[(first + day) % DASHES.length],
+      [line.cohort, piece.name, first ? `(${view.run})` : ""].filter(Boolean).join(" "))));
 }
 
 function drawSeries() {
   const metric = byId("metric").value, dimension = byId("dimension").value, axis = byId("axis").value;
   const marks = (shown.series ? shown.series.alarms : []).map((alarm) => ({
     type: "line", xref: "x", yref: "paper", y0: 0, y1: 1, line: { color: "#d1495b", dash: "dot", width: 1 },
-    x0: new Date(alarm.end_ms).toISOString(), x1: new Date(alarm.end_ms).toISOString(),
+    x0: time(alarm.end_ms), x1: time(alarm.end_ms),
   }));
-  const traces = [...lines(shown, metric, dimension, axis, "solid"), ...lines(beside, metric, dimension, axis, "dash")];
+  const traces = [...lines(shown, metric, dimension, axis, 0), ...lines(beside, metric, dimension, axis, 1)];
   const title = byId("metric").selectedOptions[0].text;
   const format = axis === "day" ? { tickformat: "%H:%M" } : {};
   draw("series", traces, title, { shapes: axis === "wall" ? marks : [], xaxis: { type: "date", ...format } });
   const list = byId("alarms");
   list.replaceChildren();
   for (const alarm of shown.series ? shown.series.alarms.slice(-8).reverse() : []) {
-    list.append(element("li", `${new Date(alarm.end_ms).toISOString().slice(0, 19)}Z  ${alarm.said}`, { class: "bad" }));
+    list.append(element("li", `${time(alarm.end_ms).slice(0, 19)}Z  ${alarm.said}`, { class: "bad" }));
   }
 }
 
-function drawTable() {
-  const table = byId("now");
-  const head = document.createElement("thead");
-  const body = document.createElement("tbody");
-  const names = ["cohort", "samples", "positives", "AUC", "NE", "log-loss", "calibration", "against popularity", "unseen users"];
-  const row = document.createElement("tr");
-  for (const name of names) row.append(element("th", name, { scope: "col" }));
-  head.append(row);
-  for (const figures of shown.now) {
+function fill(table, names, rows) {
+  const head = document.createElement("thead"), body = document.createElement("tbody");
+  const top = document.createElement("tr");
+  top.append(...names.map((name) => element("th", name, { scope: "col" })));
+  head.append(top);
+  for (const [name, ...cells] of rows) {
     const line = document.createElement("tr");
-    line.append(element("th", figures.dimension === "all" ? "all" : `${figures.dimension} ${figures.cohort}`, { scope: "row" }));
-    line.append(element("td", whole(figures.samples)), element("td", whole(figures.positives)));
-    for (const name of ["auc", "ne", "log_loss", "calibration"]) {
-      const estimate = figures[name];
-      const cell = element("td", fixed(estimate.value));
-      if (estimate.low !== null) cell.append(" ", element("small", `[${fixed(estimate.low)}, ${fixed(estimate.high)}]`));
-      line.append(cell);
-    }
-    line.append(element("td", figures.benefit === null ? "–" : `${fixed(figures.benefit, 4)} nats`));
-    line.append(element("td", figures.unseen_users === undefined ? "–" : `${fixed(100 * figures.unseen_users, 1)} %`));
+    line.append(element("th", name, { scope: "row" }), ...cells.map((cell) => (cell instanceof Node ? cell : element("td", cell))));
     body.append(line);
   }
   table.replaceChildren(table.caption, head, body);
+}
+
+function estimated(estimate, digits = 3) {
+  const cell = element("td", fixed(estimate.value, digits));
+  if (estimate.low !== null) cell.append(" ", element("small", `[${fixed(estimate.low, digits)}, ${fixed(estimate.high, digits)}]`));
+  return cell;
+}
+
+const percent = (share) => (share === null || share === undefined ? "–" : `${fixed(100 * share, 1)} %`);
+
+function drawTable() {
+  const table = byId("now"), over = byId("over").value;
+  table.caption.textContent = {
+    now: `last ${whole(shown.window_s / 60)} minutes`,
+    faded: `a sample counts half after ${whole(shown.half_life)} more of its cohort; samples: what they are worth`,
+    whole: "every sample of the run",
+  }[over] + "; 95 % intervals in brackets; against popularity: log-loss, nats, more is better";
+  const names = ["cohort", "samples", "positives", "AUC", "UAUC", "NE", "log-loss", "calibration", "against popularity", "unseen users"];
+  fill(table, names, shown[over].map((row) => [
+    row.dimension === "all" ? "all" : `${row.dimension} ${row.cohort}`, whole(row.samples), whole(row.positives),
+    ...["auc", "uauc", "ne", "log_loss", "calibration"].map((name) => estimated(row[name])),
+    estimated(row.benefit, 4), percent(row.unseen_users),
+  ]));
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) if (value >= 2 * size) return `${whole(Math.round(value / size))} ${unit}`;
+  return `${whole(value)} s`;
+}
+
+function drawFeatures() {
+  fill(byId("features"), ["feature", "missing", "new id", "age at use, median", "99 %"], (shown.freshness || []).map((row) => [
+    row.feature, percent(row.null.value), percent(row.new), seconds(row.age_p50_s), seconds(row.age_p99_s),
+  ]));
+}
+
+function drawTwin() {
+  const twin = shown.twin;
+  byId("twin").hidden = !twin;
+  byId("twin-said").textContent = twin
+    ? `The live weights beside weights that were ${fixed(twin.age_h, 1)} h old on average (event time), on the same ` +
+      `${whole(twin.whole[0].samples)} impressions of a share of the users: AUC ${fixed(twin.whole[0].auc.value)} ` +
+      `against ${fixed(twin.whole[0].reference_auc.value)}.`
+    : `Nothing yet: frozen weights are compared once they have their age. ${twinState}`;
+  if (!twin) return;
+  const users = twin.whole.filter((row) => row.dimension !== "item" && row.dimension !== "account" && row.benefit.value !== null);
+  draw("twin-cohorts", [{
+    x: users.map((row) => row.benefit.value), y: users.map((row) => row.cohort), mode: "markers", marker: { size: 9, color: colours[4] },
+    error_x: {
+      type: "data", symmetric: false, color: colours[4],
+      array: users.map((row) => row.benefit.high - row.benefit.value), arrayminus: users.map((row) => row.benefit.value - row.benefit.low),
+    },
+    text: users.map((row) => `AUC ${fixed(row.auc.value)} against ${fixed(row.reference_auc.value)}, ${whole(row.samples)} samples`),
+    hovertemplate: "%{x:.4f} nats<br>%{text}<extra>%{y} impressions</extra>",
+  }], "log-loss saved, nats, by earlier impressions (95 %)", { yaxis: { type: "category", autorange: "reversed" }, xaxis: { zeroline: true } });
+  const x = twin.series.end_ms.map(time);
+  draw("twin-series", [
+    ...banded({ samples: x.map(() => 0), benefit: twin.series.benefit }, "benefit", { at: x.map((_, i) => i), x }, colours[4], "solid", "log-loss saved"),
+    { x, y: twin.series.age_h, name: "age of the frozen weights", yaxis: "y2", mode: "lines", line: { color: colours[6], dash: "dot" } },
+  ].map((trace) => ({ ...trace, text: undefined, hovertemplate: trace.hoverinfo ? undefined : "%{y:.4g}<extra>%{fullData.name}</extra>" })),
+  "over time", { xaxis: { type: "date" }, yaxis: { title: { text: "nats" } },
+    yaxis2: { overlaying: "y", side: "right", title: { text: "age, hours" }, showgrid: false, automargin: true, tickmode: "auto", rangemode: "tozero" } });
 }
 
 function drawPassage() {
@@ -105,7 +186,7 @@ function drawPassage() {
     { x, y: shown.nth.calibration, name: "calibration", yaxis: "y2", mode: "lines", line: { color: colours[4] } },
   ], "by the user's n-th impression", {
     xaxis: { title: { text: "n" } }, yaxis: { title: { text: "log-loss" } },
-    yaxis2: { overlaying: "y", side: "right", title: { text: "calibration" }, showgrid: false, automargin: true },
+    yaxis2: { overlaying: "y", side: "right", title: { text: "calibration" }, showgrid: false, automargin: true, tickmode: "auto", tickformat: ".2f" },
   });
   draw("arrivals", [{
     type: "heatmap", z: shown.arrivals.map((day) => day.log_loss), x: shown.cohorts,
@@ -123,15 +204,17 @@ function drawAdapter() {
   const series = shown.series;
   if (!series) return;
   draw("norms", series.lines.filter((line) => line.dimension === "user").map((line, n) => ({
-    x: times(series, "wall"), y: line.user_norm, name: line.cohort, mode: "lines", line: { color: colours[n % colours.length] },
+    x: series.end_ms.map(time), y: line.user_norm, name: line.cohort, mode: "lines", line: { color: colours[n % colours.length] },
   })), "norm of the user's embedding", { xaxis: { type: "date" } });
 }
 
 function drawAll() {
   drawSeries();
   drawTable();
+  drawTwin();
   drawPassage();
   drawAdapter();
+  drawFeatures();
 }
 
 function options(select, names, empty) {
@@ -143,14 +226,22 @@ function options(select, names, empty) {
   select.value = want.includes(held) ? held : empty ? "" : want[want.length - 1] || "";
 }
 
+async function view(run) {
+  const answer = await answerOf(`api/view?run=${encodeURIComponent(run)}&fading=${byId("points").value}`);
+  return { tag: answer.headers.get("ETag"), ...(await answer.json()) };
+}
+
 async function refreshView() {
   const runs = await ask("api/runs");
   options(byId("run"), runs, false);
   options(byId("other"), runs, true);
-  shown = await ask(`api/view?run=${encodeURIComponent(byId("run").value)}`);
+  shown = await view(byId("run").value);
   const other = byId("other").value;
-  beside = other ? await ask(`api/view?run=${encodeURIComponent(other)}`) : null;
-  drawAll();
+  beside = other ? await view(other) : null;
+  // Figures come with each checkpoint; in between there is nothing new to draw.
+  const now = [shown.tag, beside && beside.tag, twinState].join();
+  if (now !== drawn) drawAll();
+  drawn = now;
 }
 
 function tile(name, value) {
@@ -166,17 +257,21 @@ async function refreshHealth() {
   const lag = workers.flatMap((worker) => Object.values(worker.lag)).reduce((a, b) => a + b, 0);
   const counts = health.counts;
   const delays = Object.values(health.watermark_delay_s);
-  const mebibytes = (bytes) => `${Math.round(bytes / 1048576)} MiB`;
+  const mebibytes = (bytes) => (bytes === null ? "–" : `${Math.round(bytes / 1048576)} MiB`);
+  const outcomes = Object.entries(health.outcomes).filter(([name]) => name !== "OK").map(([name, n]) => `${name} ${whole(n)}`);
+  twinState = health.twin;
   const tiles = [
     tile("workers", `${workers.length}${workers.length ? ", " + workers.map((w) => mebibytes(w.resident_bytes)).join(", ") : ""}`),
     tile("records behind", whole(lag)),
     tile("events in", whole((counts.impressions || 0) + (counts.feedback || 0))),
     tile("positive / negative", `${whole(counts.positive || 0)} / ${whole(counts.negative || 0)}`),
     tile("late labels", whole(counts.correction || 0)),
-    tile("orphans / late", `${whole(counts.orphan || 0)} / ${whole(counts.late || 0)}`),
-    tile("malformed", whole(counts.malformed || 0)),
+    tile("feedback that met its impression", percent(health.rates.hit)),
+    tile("orphans / late", `${percent(health.rates.orphan)} / ${percent(health.rates.late)}`),
+    tile("dead letters", `${whole((counts.malformed || 0) + (counts.orphan || 0) + (counts.late || 0))}, ${percent(health.rates.dead_letter)}`),
+    tile("fence", `OK ${whole(health.outcomes.OK || 0)}${outcomes.length ? ", " + outcomes.join(", ") : ""}`),
     tile("lost to retention", whole(counts.gap || 0)),
-    tile("watermark behind by", delays.length ? `${fixed(Math.max(...delays), 0)} s` : "–"),
+    tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "–"),
   ];
   if (learner) {
     const age = learner.published_ms ? (health.time_ms - learner.published_ms) / 1000 : null;
@@ -184,12 +279,13 @@ async function refreshHealth() {
       tile("samples learned", whole(learner.num_trained)),
       tile("weights", `version ${learner.version}, ${fixed(age, 1)} s old`),
       tile("event to weights", `p50 ${fixed(learner.freshness_p50_s, 1)} s, p99 ${fixed(learner.freshness_p99_s, 1)} s`),
-      tile("learner step", `${fixed(1000 * learner.step_s, 2)} ms`),
+      tile("learner step", `${fixed(1000 * learner.step_s, 1)} ms, at most ${fixed(1000 * learner.step_max_s, 1)} ms`),
       tile("learner memory", mebibytes(learner.resident_bytes)),
       tile("embedding rows", whole(learner.rows)),
     );
     if (learner.held_back) tiles.push(tile("weights held back", learner.held_back));
   }
+  tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));
   byId("health").replaceChildren(...tiles);
   const state = byId("state");
   state.textContent = health.missing.length ? health.missing.join("; ") : "every role reports";
@@ -218,6 +314,7 @@ function showUser(user) {
   }
   const scroll = document.createElement("div");
   scroll.className = "scroll";
+  scroll.tabIndex = 0;
   scroll.append(table);
   found.append(scroll);
 }
@@ -244,7 +341,8 @@ byId("lookup").addEventListener("submit", async (event) => {
   }
 });
 for (const id of ["metric", "dimension", "axis"]) byId(id).addEventListener("change", () => shown && drawSeries());
-for (const id of ["run", "other"]) byId(id).addEventListener("change", refreshView);
+byId("over").addEventListener("change", () => shown && drawTable());
+for (const id of ["run", "other", "points"]) byId(id).addEventListener("change", refreshView);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && drawAll());
 
 if (window.REPORT) {
