@@ -324,10 +324,16 @@ def bench_ingest(context: typer.Context) -> None:
     _run_benchmark("ingest", context.args)
 
 
-@bench.command("monitor")
-def bench_monitor() -> None:
-    """What the cohort figures cost the learner."""
-    _run_benchmark("monitor", [])
+@bench.command("monitor", context_settings=_PASS_ON)
+def bench_monitor(context: typer.Context) -> None:
+    """What monitoring costs, and how the page answers under load (--events, --turns, --rate, --json)."""
+    _run_benchmark("monitor", context.args)
+
+
+@bench.command("drift", context_settings=_PASS_ON)
+def bench_drift(context: typer.Context) -> None:
+    """How soon an injected drift is flagged, over seeds (--events, --at, --seeds, --shares, --json)."""
+    _run_benchmark("drift", context.args)
 
 
 @bench.command("pipeline", context_settings=_PASS_ON)

@@ -12,7 +12,6 @@ from stream.monitor.server import plotly_js
 from stream.monitor.view import View, groups, to_json
 from stream.settings import Settings
 
-
 _PICTURE_POINTS = 20
 """Points per line of a picture, which nobody can zoom into."""
 

@@ -1,37 +1,61 @@
-"""What the monitor costs the learner: the same samples with and without it, in turns, in one process."""
+"""`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
+Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process; the
+sharper instrument. Pipeline: whole runs with everything (cohort figures, the twin, the monitor's process, somebody who
+looks at the page) and with nothing of it, in turns. Page: answers of the monitor while a producer writes at a given
+rate.
+"""
+
+import argparse
 import json
+import os
+import statistics
+import sys
 import tempfile
+import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import torch
+from rich.console import Console
 
 from learner.learner import Learner
 from learner.sample import Sample, decode_samples
 from simulators import movielens, synthetic
 from simulators.backtest import Backtest, BacktestSettings
+from simulators.demo import run_demo
+from simulators.movielens import MovieLens
+from simulators.producer import PaceSettings
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from state_store.child import free_port
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.outbox import Outbox
+from stream.doctor import versions
 from stream.monitor.meter import Meter
+from stream.monitor.twin_feed import TwinFeed
 from stream.prediction_log import PredictionLog, item_mean_baseline
 from stream.settings import Settings, load_settings
 
-_NUM_RATINGS = 100_000
+_CHECKPOINT_S = 10.0
 _TURN = 6400
 """Samples that one side learns before it is the other's turn."""
 _NOW_MS = 4_102_444_800_000
 
 
-def samples_of(settings: Settings, folder: Path) -> list[Sample]:
+# Learner alone ------------------------------------------------------------------------------------------------------
+
+
+def samples_of(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> list[Sample]:
     """Joined samples of a replay, without learning."""
-    try:
-        data = movielens.load()
-    except movielens.DataError:
-        data = synthetic.generate(_NUM_RATINGS, seed=7)
-    plan = plan_replay(data, ReplaySettings(num_ratings=_NUM_RATINGS))
+    plan = plan_replay(data, ReplaySettings(num_ratings=num_ratings))
     backtest = Backtest(settings, BacktestSettings(), folder, _NOW_MS)
     backtest.ingest(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
     outbox = Outbox(connect(settings.redis), settings.redis.prefix, settings.kafka.partitions)
@@ -40,17 +64,20 @@ def samples_of(settings: Settings, folder: Path) -> list[Sample]:
 
 
 class Side:
-    """A learner and its prediction log, with or without a meter."""
+    """A learner and its prediction log, with or without cohort figures."""
 
     def __init__(self, settings: Settings, folder: Path, *, metered: bool) -> None:
         self._learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
         self._log = PredictionLog(folder, keep=1)
-        self._meter = Meter(settings.monitor, len(settings.fields)) if metered else None
+        feed = TwinFeed(connect(settings.redis), settings.redis.prefix, "bench", settings.monitor.twin_share)
+        self._meter = Meter(settings.monitor, len(settings.fields), feed=feed) if metered else None
+        self._feed = feed
         self._size = settings.learner.micro_batch
+        self._checkpoint_at = _CHECKPOINT_S
         self.seconds = 0.0
 
     def learn(self, samples: list[Sample]) -> None:
-        """As the trainer does, with a flush at the end as at a checkpoint."""
+        """As the trainer does; what belongs to a checkpoint is written as often as in a live run."""
         started = time.perf_counter()
         for at in range(0, len(samples), self._size):
             batch = samples[at : at + self._size]
@@ -59,33 +86,172 @@ class Side:
             self._log.append([(0, 0, sample) for sample in batch], learned.predictions_B, popularity_B, 0)
             if self._meter is not None:
                 self._meter.observe(batch, learned, popularity_B, 0, time.time_ns() // 1_000_000)
+        if self.seconds + time.perf_counter() - started >= self._checkpoint_at:
+            self._checkpoint_at += _CHECKPOINT_S
+            self._checkpoint()
+        self.seconds += time.perf_counter() - started
+
+    def _checkpoint(self) -> None:
         self._log.flush(1)
         if self._meter is not None:
             for bucket in self._meter.cut(time.time_ns() // 1_000_000):
                 bucket.encode()
-        self.seconds += time.perf_counter() - started
+            self._feed.write(1)
+            self._feed.durable(1)
 
 
-def main(_: list[str] | None = None) -> None:
-    """Print both sides' samples per second and their ratio."""
-    torch.set_num_threads(1)
-    with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as folder:
-        settings = load_settings(environment={}, overrides=[f"redis.url={server.url!r}"])
-        samples = samples_of(settings, Path(folder) / "run")
-        sides = [Side(settings, Path(folder) / str(n), metered=bool(n)) for n in range(2)]
+def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, float]:
+    """Both sides' samples per second."""
+    with EmbeddedRedis() as server:
+        redis = msgspec.structs.replace(settings.redis, url=server.url)
+        settings = msgspec.structs.replace(settings, redis=redis)
+        samples = samples_of(settings, data, num_ratings, folder / "run")
+        sides = [Side(settings, folder / str(n), metered=bool(n)) for n in range(2)]
         for turn, at in enumerate(range(0, len(samples), _TURN)):
             for side in sides if turn % 2 else sides[::-1]:
                 side.learn(samples[at : at + _TURN])
     plain, metered = (side.seconds for side in sides)
-    found = {
+    return {
         "samples": len(samples),
         "samples_per_second": round(len(samples) / plain),
         "samples_per_second_monitored": round(len(samples) / metered),
-        "overhead_share": round(metered / plain - 1, 4),
+        "overhead_share": round(1 - plain / metered, 4),
         "microseconds_per_sample": round((metered - plain) / len(samples) * 1e6, 2),
     }
-    print(json.dumps(found))
+
+
+# Pipeline -----------------------------------------------------------------------------------------------------------
+
+
+class Viewer:
+    """Somebody who has the page open: asks for what it asks for, as often, and looks a user up now and then."""
+
+    def __init__(self, url: str, user: str) -> None:
+        self._asks = {"api/health": 1.0, "api/view": 4.0, f"api/user?id={user}": 4.0}
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.seconds: dict[str, list[float]] = {path: [] for path in self._asks}
+
+    def _look(self) -> None:
+        due = dict.fromkeys(self._asks, 0.0)
+        while not self._stop.wait(0.1):
+            for path, every in self._asks.items():
+                if time.monotonic() >= due[path]:
+                    due[path] = time.monotonic() + every
+                    self._ask(path)
+
+    def _ask(self, path: str) -> None:
+        started = time.perf_counter()
+        try:
+            with urllib.request.urlopen(self._url + path, timeout=30) as answer:
+                answer.read()
+        except (urllib.error.URLError, ConnectionError):
+            # The monitor is not up yet, or no longer; or nothing is known of the user.
+            return
+        self.seconds[path].append(time.perf_counter() - started)
+
+    def __enter__(self) -> "Viewer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def latencies(self) -> dict[str, dict[str, float]]:
+        """Milliseconds per question."""
+        return {
+            path.partition("?")[0]: {
+                "answers": len(taken),
+                "p50_ms": round(float(np.median(taken)) * 1000, 1),
+                "max_ms": round(max(taken) * 1000, 1),
+            }
+            for path, taken in self.seconds.items()
+            if taken
+        }
+
+
+@contextmanager
+def watched(settings: Settings, user: str) -> Iterator[tuple[Settings, Viewer]]:
+    """Settings whose monitor somebody looks at."""
+    port = free_port()
+    settings = msgspec.structs.replace(settings, monitor=msgspec.structs.replace(settings.monitor, port=port))
+    with Viewer(f"http://127.0.0.1:{port}/", user) as viewer:
+        yield settings, viewer
+
+
+def pipeline(
+    settings: Settings, data: MovieLens, num_ratings: int, turns: int, folder: Path, console: Console
+) -> dict[str, Any]:
+    """Events/s with and without monitoring, in turns."""
+    replay, pace, user = ReplaySettings(num_ratings=num_ratings), PaceSettings(in_flight=10_000), first_user(data)
+    bare = msgspec.structs.replace(settings, monitor=msgspec.structs.replace(settings.monitor, enabled=False))
+    found: dict[str, list[float]] = {"monitored": [], "bare": []}
+    for turn in range(turns):
+        for name in ("monitored", "bare") if turn % 2 else ("bare", "monitored"):
+            run = folder / f"{name}{turn}"
+            if name == "bare":
+                summary = run_demo(bare, data, replay, pace, run, console)
+            else:
+                with watched(settings, user) as (live, _):
+                    summary = run_demo(live, data, replay, pace, run, console)
+            found[name].append(summary["events_per_second"])
+    # Neighbours in time are compared: a machine is faster now and slower then.
+    shares = [1 - with_it / without for with_it, without in zip(found["monitored"], found["bare"], strict=True)]
+    return {
+        "events_per_second": found,
+        "overhead_share_of_each_turn": [round(share, 4) for share in shares],
+        "overhead_share": round(statistics.median(shares), 4),
+    }
+
+
+def page(
+    settings: Settings, data: MovieLens, num_ratings: int, rate: float, folder: Path, console: Console
+) -> dict[str, Any]:
+    """How the monitor answers while a producer writes `rate` events/s."""
+    with watched(settings, first_user(data)) as (live, viewer):
+        replay, pace = ReplaySettings(num_ratings=num_ratings), PaceSettings(events_per_s=rate)
+        summary = run_demo(live, data, replay, pace, folder / "page", console)
+    return {
+        "events_per_second_written": rate,
+        "events_per_second_learned": summary["events_per_second"],
+        "answers": viewer.latencies(),
+    }
+
+
+def first_user(data: MovieLens) -> str:
+    """A user that every run has."""
+    user: str = data.ratings["user_id"][0]
+    return user
+
+
+def main(arguments: list[str]) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000, help="ratings replayed per run")
+    parser.add_argument("--turns", type=int, default=3, help="runs of the pipeline with monitoring, and without")
+    parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    torch.set_num_threads(1)
+    settings = load_settings(environment={})
+    try:
+        data = movielens.load()
+    except movielens.DataError:
+        data = synthetic.generate(options.events, seed=7)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        report: dict[str, Any] = {"learner": learner_alone(settings, data, options.events, folder / "alone")}
+        console.print(f"learner alone: {report['learner']}")
+        report["pipeline"] = pipeline(settings, data, options.events, options.turns, folder, console)
+        report["page"] = page(settings, data, options.events, options.rate, folder, console)
+    report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
+    console.print_json(json.dumps({name: report[name] for name in ("learner", "pipeline", "page")}))
+    if options.json:
+        print(json.dumps(report))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
