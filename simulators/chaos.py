@@ -22,14 +22,17 @@ from simulators.oracle import Expected, expect
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import differences
+from state_store.child import free_port
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
-from stream.failpoints import LEARNER_POINTS, VARIABLE, WORKER_POINTS
+from stream.failpoints import LEARNER_POINTS, MONITOR_POINTS, VARIABLE, WORKER_POINTS
 from stream.learner_role import read_status
 from stream.monitor.bucket import COUNT
 from stream.monitor.cohorts import CohortScheme
+from stream.monitor.history import TWIN, HistoryReader
 from stream.monitor.recorder import read_buckets
+from stream.monitor.twin_feed import TwinFeedReader, in_share
 from stream.prediction_log import matured, read_predictions
 from stream.roles import Role, wait_until
 from stream.settings import Settings
@@ -37,6 +40,9 @@ from stream.settings import Settings
 _POLL_S = 0.05
 _STALLED_S = 180.0
 _LEARNER_SHARE = 0.2
+_MONITOR_SHARE = 0.2
+"""Share of the deaths that the monitor goes along with."""
+_TWIN_SHARE = 0.5
 _COMPARED = (
     "positive",
     "negative",
@@ -79,12 +85,15 @@ class Chaos:
     def __init__(
         self, settings: Settings, data: MovieLens, replay: ReplaySettings, chaos: ChaosSettings, folder: Path
     ) -> None:
+        monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
+        settings = msgspec.structs.replace(settings, monitor=monitor)
         self._settings = settings
         self._data = data
         self._replay = replay
         self._chaos = chaos
         self._folder = folder
         self._rng = random.Random(chaos.seed)
+        self._monitor_rng = random.Random(chaos.seed + 1)
         self._client = connect(settings.redis)
         self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
@@ -108,6 +117,7 @@ class Chaos:
             learner = stack.enter_context(Role("learner", settings, self._folder))
             folders = [self._folder] if self._chaos.workers == 1 else self._worker_folders()
             workers = [stack.enter_context(Role("worker", settings, folder)) for folder in folders]
+            monitor = stack.enter_context(Role("monitor", settings, self._folder))
             for kill in range(self._chaos.kills):
                 producer.write(islice(log, per_kill))
                 on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
@@ -115,6 +125,8 @@ class Chaos:
                     self._kill(workers[0], learner)
                 else:
                     self._rebalance(workers, learner)
+                if self._monitor_rng.random() < _MONITOR_SHARE:
+                    self._kill_monitor(monitor)
             producer.write(log)
             ends = producer.end_offsets()
             producer.close()
@@ -122,6 +134,10 @@ class Chaos:
             running = [role for role in (*workers, learner) if role.is_running]
             wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
             learner.stop()
+            if not monitor.is_running:
+                monitor.start()
+            feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
+            wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
         expected = expect(read_log(settings.kafka, ends), join, settings.actions)
         return self._report(expected, producer.num_sent, time.monotonic() - started)
 
@@ -139,6 +155,15 @@ class Chaos:
                 self.deaths[f"{victim.name}: from outside"] += 1
         for victim in victims:
             victim.start()
+
+    def _kill_monitor(self, monitor: Role) -> None:
+        """Kill the monitor, if it has not died at its failpoint meanwhile; maybe arm another one."""
+        self.deaths["monitor: at a failpoint" if not monitor.is_running else "monitor: from outside"] += 1
+        monitor.kill()
+        if self._monitor_rng.random() < self._chaos.failpoint_share:
+            monitor.start({VARIABLE: f"{self._monitor_rng.choice(MONITOR_POINTS)}:{self._monitor_rng.randint(1, 3)}"})
+        else:
+            monitor.start()
 
     def _worker_folders(self) -> list[Path]:
         return [self._folder / f"worker{n}" for n in range(self._chaos.workers)]
@@ -192,6 +217,16 @@ class Chaos:
         users = CohortScheme(self._settings.monitor).num_users
         return round(sum(float(b.sums_CM[:users, COUNT].sum()) for b in read_buckets(self._folder)))
 
+    @property
+    def _run_name(self) -> str:
+        return HistoryReader(self._client, self._settings.redis.prefix).runs()[-1]
+
+    def _num_of_twin(self) -> int:
+        """Impressions that the frozen twin has scored, or had no weights for."""
+        users = CohortScheme(self._settings.monitor).num_users
+        buckets = HistoryReader(self._client, self._settings.redis.prefix).read(self._run_name, TWIN)
+        return sum(b.unscored + round(float(b.sums_CM[:users, COUNT].sum())) for b in buckets)
+
     def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
         wrong = differences(self._store, len(self._partitions), expected)
         predictions = read_predictions(self._folder / "predictions")
@@ -209,6 +244,7 @@ class Chaos:
             "final_labels": labels == expected.labels,
             "user_impressions_as_of": as_of == expected.user_impressions,
             "monitored_samples": self._num_monitored() == len(final),
+            "twin_samples": self._num_of_twin() == sum(in_share(user, _TWIN_SHARE) for user in final["user_id"]),
             "trained_samples": all(have == want for have, want in totals.values()),
         }
         return {

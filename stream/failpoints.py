@@ -19,6 +19,7 @@ LEARNER_POINTS = (
     "publish.before",
     "publish.after",
 )
+MONITOR_POINTS = ("twin.before_write", "twin.before_done")
 
 _name, _passes, _way, *_ = (*os.environ.get(VARIABLE, "").split(":"), "", "")
 _left = int(_passes or 1)

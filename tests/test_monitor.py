@@ -7,21 +7,26 @@ import polars as pl
 import pytest
 import redis
 
+from learner.learner import Learner
 from learner.metrics import summarise
+from learner.sample import Core, Sample, SampleKind, State
 from simulators import movielens, synthetic
 from simulators.backtest import BacktestSettings
 from simulators.replay import ReplaySettings, plan_replay
 from simulators.run_backtest import run_backtest
-from stream.monitor.bucket import COUNT, Bucket, merge
+from state_store.keys import Keys
+from stream.monitor.bootstrap import user_hashes
+from stream.monitor.bucket import COUNT, LOSS, POSITIVE, PREDICTED, REFERENCE_LOSS, WEIGHT, Bucket, merge
 from stream.monitor.cohorts import Cohort, CohortScheme
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
 from stream.monitor.figures import entropy
-from stream.monitor.history import HistoryReader, HistoryWriter
-from stream.monitor.recorder import read_buckets, run_name
+from stream.monitor.history import COHORTS, HistoryReader, HistoryWriter
+from stream.monitor.meter import Meter
+from stream.monitor.recorder import Recorder, read_buckets, run_name
 from stream.monitor.report import NoHistoryError, write_report
 from stream.monitor.view import View, groups
-from stream.prediction_log import matured, read_predictions
+from stream.prediction_log import _SCHEMA, matured, read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
 
@@ -114,6 +119,84 @@ def test_what_is_learned_again_after_a_crash_is_in_the_history_once(
         HistoryWriter(client, prefix, name, 0, 30 + at, max_buckets=100, max_runs=2).write(1, buckets[:1])
     assert reader.runs() == ["c", "b"]
     assert reader.read("a") == []
+
+
+def test_a_history_that_redis_lost_is_written_again_from_the_run_folder(
+    run: Path, client: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    prefix, buckets = settings.redis.prefix, read_buckets(run)
+    meter = Meter(settings.monitor, len(settings.fields))
+
+    def open_history() -> HistoryWriter:
+        return HistoryWriter(client, prefix, "a", 2, 10, max_buckets=100, max_runs=2)
+
+    recorder = Recorder(meter, tmp_path, keep=10, history=open_history, number=0)
+    reader, key = HistoryReader(client, prefix), Keys(prefix).monitor_history("a", COHORTS)
+    for number in (1, 2):
+        meter._done = buckets[number : number + 1]
+        recorder.write(number, number)
+    whole = reader.read("a")
+    assert reader.read("a") is whole, "what has not changed is not read again"
+    client.hdel(key, "2")
+    recorder.open_history()
+    HistoryWriter(client, prefix, "a", 2, 10, max_buckets=100, max_runs=2).write(3, buckets[3:4])
+    found = reader.read("a")
+    assert found is not whole
+    np.testing.assert_allclose(merge(found).sums_CM, merge(buckets[1:4]).sums_CM, rtol=1e-6)
+
+
+def test_a_drift_is_told_by_a_learner_that_was_started_anew(settings: Settings) -> None:
+    def stretch(calibration: float) -> Bucket:
+        bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6)
+        bucket.sums_CM[0, [COUNT, WEIGHT, POSITIVE]] = 2000, 2000, 1000
+        bucket.sums_CM[0, PREDICTED] = 1000 * calibration
+        bucket.sums_CM[0, [LOSS, REFERENCE_LOSS]] = 2000 * 0.6
+        return bucket
+
+    nothing = pl.DataFrame(schema=_SCHEMA)
+    told = {}
+    for name, past in (("anew", []), ("with its past", [stretch(1.0)] * 20)):
+        meter = Meter(settings.monitor, len(settings.fields))
+        meter.remember(nothing, past)
+        assert meter.alarms == []
+        meter._watch(stretch(1.5).sums_CM)
+        meter._watch(stretch(1.5).sums_CM)
+        told[name] = len(meter.alarms)
+    assert told["anew"] == 0
+    assert told["with its past"] > 0
+
+
+def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
+    def sample(ts: int, user: str, features: list[object], version: int = 0) -> Sample:
+        core = Core(f"{user}{ts}", user, "i", ts, 50_000, features)
+        return Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, version, 0, [1, 0], 0.1, 0))
+
+    learner = Learner(settings.model, settings.learner, settings.fields, 1)
+    meter = Meter(settings.monitor, len(settings.fields))
+    meter.published(7, 43_000)
+    # A user whose norms are looked at.
+    user = next(f"u{n}" for n in range(100) if user_hashes([f"u{n}"])[0] % 8 == 0)
+    full, empty = ["F", "25", "1", ["a", "b"], "1999", ["x"]], [None, None, None, [], None, []]
+    for samples in (
+        [sample(1_000_000, user, full)],
+        *[[sample(1_000_000, "w", empty)]] * 3,
+        [sample(1_009_000, user, full, 7)],
+    ):
+        meter.observe(samples, learner.learn(samples), np.zeros(1), 0, 1)
+    (bucket,) = meter.cut(2)
+    rows = {row["feature"]: row for row in View(settings).freshness(bucket)}
+    # One micro-batch in four is looked at: the first and the last.
+    assert rows["gender"]["null"].value == 0.0
+    assert rows["user_id"]["new"] == 0.5
+    assert (rows["user_id"]["age_p50_s"], rows["title"]["age_p99_s"]) == (16.0, 16.0)
+    assert rows["user norm"]["null"].value == 0.5
+    assert rows["user norm"]["age_p50_s"] == 8.0, "seven seconds from its publish to the impression"
+    meter = Meter(settings.monitor, len(settings.fields))
+    samples = [sample(1_010_000, "w", empty), sample(1_010_000, user, full)]
+    meter.observe(samples, learner.learn(samples), np.zeros(2), 0, 1)
+    rows = {row["feature"]: row for row in View(settings).freshness(meter.cut(2)[0])}
+    assert rows["gender"]["null"].value == rows["genres"]["null"].value == 0.5
+    assert rows["user_id"]["null"].value == 0.0
 
 
 def test_a_run_keeps_its_name(tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def keep(page: Page, name: str) -> None:
     page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
 
 
-def fetch(url: str) -> tuple[int, str]:
+def fetch(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as exc:
         return exc.code, exc.read().decode()
@@ -58,7 +58,9 @@ def live(settings: Settings, embedded_broker: str) -> Settings:
     live = msgspec.structs.replace(
         settings,
         kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
-        monitor=msgspec.structs.replace(settings.monitor, port=free_port(), bucket_s=1.0),
+        monitor=msgspec.structs.replace(
+            settings.monitor, port=free_port(), bucket_s=1.0, twin_share=0.5, twin_age_h=0.5
+        ),
     )
     ensure_topics(live.kafka)
     return live
@@ -84,6 +86,14 @@ def check_live_page(page: Page, user: str) -> None:
     page.select_option("#metric", "calibration")
     expect(page.locator("#series .gtitle")).to_have_text("calibration")
     page.select_option("#dimension", "item")
+    page.select_option("#points", "1")
+    page.select_option("#axis", "day")
+    expect(page.locator("#series .legendtext").first).to_contain_text("20")
+    page.select_option("#over", "faded")
+    expect(page.locator("#now caption")).to_contain_text("counts half after")
+    assert page.locator("#features tbody tr").count() == 10
+    expect(page.locator("#twin-cohorts .scatterlayer .trace").first).to_be_attached(timeout=30_000)
+    expect(page.locator("#twin-said")).to_contain_text("on the same")
     # By keyboard alone.
     page.locator("#user").focus()
     page.keyboard.type(user)
@@ -94,7 +104,7 @@ def check_live_page(page: Page, user: str) -> None:
 
 
 def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp_path: Path) -> None:
-    load = Load(live, 50_000, seed=31)
+    load = Load(live, 80_000, seed=31, events_per_s=10_000)
     url = f"http://127.0.0.1:{live.monitor.port}"
     with Role("monitor", live, tmp_path) as monitor, Role("worker", live, tmp_path) as worker:
         wait_until(lambda: "http://" in monitor.log.read_text(), "the monitor", [monitor])
@@ -119,12 +129,31 @@ def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp
             keep(phone, "monitor-dark-phone")
             load.finish(*roles)
             check_metrics(url)
+            check_that_nothing_is_sent_twice(url)
     load.client.close()
+
+
+def check_that_nothing_is_sent_twice(url: str) -> None:
+    wait_until(lambda: '"twin":null' not in fetch(url + "/api/view")[1], "the twin")
+
+    def known() -> bool:
+        with urllib.request.urlopen(url + "/api/view", timeout=10) as answer:
+            tag = answer.headers["ETag"]
+        return fetch(url + "/api/view", {"If-None-Match": tag}) == (304, "")
+
+    wait_until(known, "a view that stays the same, as nothing is learned any more")
 
 
 def check_metrics(url: str) -> None:
     metrics = fetch(url + "/metrics")[1]
-    for name in ("coldstream_cohort_ne{", "coldstream_join_total{", "coldstream_lag_records{", "coldstream_ready 1"):
+    for name in (
+        "coldstream_cohort_ne{",
+        "coldstream_twin_benefit{",
+        "coldstream_feature_age_seconds{",
+        "coldstream_join_total{",
+        "coldstream_lag_records{",
+        "coldstream_ready 1",
+    ):
         assert name in metrics
     assert len(json.loads(fetch(url + "/api/runs")[1])) == 1
     assert fetch(url + "/api/view?run=none")[0] == 404

@@ -30,6 +30,7 @@ NORMS = 2
 ARRIVAL_DAYS = 28
 """Newest days of arrival that are kept apart."""
 
+_SCALARS = ("start_ms", "end_ms", "first_ts", "last_ts", "version", "late_labels", "unscored", "age_ms", "alarms")
 _ARRAYS = ("histogram_2C2K", "sums_CM", "replicates_CR4", "nth_NM", "features_GA")
 
 
@@ -40,6 +41,7 @@ class _Stored(msgspec.Struct, array_like=True):
     last_ts: int
     version: int
     late_labels: int
+    unscored: int
     age_ms: float
     shape: list[int]
     arrays: bytes
@@ -68,6 +70,8 @@ class Bucket:
         """Version of the weights last published."""
         self.late_labels = 0
         """Corrections whose prediction was no longer known, and which are in no figure."""
+        self.unscored = 0
+        """Impressions that the reference had no weights for."""
         self.age_ms = 0.0
         """Sum over samples of the age of the reference's weights, event time; 0 where it has none."""
         self.histogram_2C2K = np.zeros((2, num_cohorts, 2, NUM_BINS), np.float32)
@@ -94,6 +98,7 @@ class Bucket:
         self.first_ts = min(self.first_ts or other.first_ts, other.first_ts or self.first_ts)
         self.last_ts, self.version = max(self.last_ts, other.last_ts), max(self.version, other.version)
         self.late_labels += other.late_labels
+        self.unscored += other.unscored
         self.age_ms += other.age_ms
         for name in _ARRAYS:
             mine = getattr(self, name)
@@ -121,6 +126,7 @@ class Bucket:
             self.last_ts,
             self.version,
             self.late_labels,
+            self.unscored,
             self.age_ms,
             [num_cohorts, columns - ADAPTER, len(self.nth_NM), self._num_user_cohorts],
             zlib.compress(arrays, 1),
@@ -134,7 +140,7 @@ class Bucket:
         """From the history."""
         stored = msgspec.msgpack.decode(data, type=_Stored)
         bucket = Bucket(*stored.shape)
-        for name in ("start_ms", "end_ms", "first_ts", "last_ts", "version", "late_labels", "age_ms", "alarms"):
+        for name in _SCALARS:
             setattr(bucket, name, getattr(stored, name))
         flat = np.frombuffer(zlib.decompress(stored.arrays), np.float32)
         at = 0

@@ -26,8 +26,9 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bucket_s: PositiveFloat = 2.0
     """Wall-clock length of the finest bucket."""
     max_buckets: Annotated[int, Meta(ge=40)] = 800
-    """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser."""
-    max_runs: PositiveInt = 20
+    """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser. A bucket is
+    some 7 KB in Redis, and the frozen twin has as many again."""
+    max_runs: PositiveInt = 10
     """Learner runs whose history is kept."""
     window_s: PositiveFloat = 300.0
     """Length of the window that "now" means, wall clock."""

@@ -176,6 +176,12 @@ class Meter:
         if ends:
             self._close(now_ms)
 
+    def pass_over(self, num_samples: int, now_ms: int) -> None:
+        """Count impressions that the reference could not predict."""
+        if not self._bucket.start_ms:
+            self._bucket.start_ms = now_ms
+        self._bucket.unscored += num_samples
+
     def _new_bucket(self, now_ms: int) -> Bucket:
         bucket = Bucket(len(self.scheme), self._num_fields, self._settings.nth_impressions, self.scheme.num_users)
         bucket.start_ms = bucket.end_ms = now_ms
@@ -328,7 +334,7 @@ class Meter:
 
     def _close(self, now_ms: int) -> None:
         self._bucket.end_ms = now_ms
-        if self._bucket.sums_CM.any():
+        if self._bucket.sums_CM.any() or self._bucket.unscored:
             self._done.append(self._bucket)
         self._bucket = self._new_bucket(now_ms)
 

@@ -18,6 +18,7 @@ from learner.sample import Sample, SampleKind
 from learner.snapshot import ServingModel
 from state_store.keys import Keys
 from state_store.weights import Manifest, WeightsError, WeightStore
+from stream.failpoints import failpoint
 from stream.monitor.history import TWIN, HistoryWriter
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder
@@ -109,7 +110,9 @@ class Twin:
         num_scored = 0
         for number in self._feed.waiting():
             num_scored += self._score(self._feed.read(number), now_ms)
+            failpoint("twin.before_write")
             self._recorder.write(number, now_ms)
+            failpoint("twin.before_done")
             self._feed.done(number)
         return num_scored
 
@@ -170,9 +173,12 @@ class Twin:
 
     def _score(self, scored: Sequence[Scored], now_ms: int) -> int:
         # By the oldest impression: no weights may have learned from what they are asked to predict.
-        oldest = min((s.sample.core.ts for s in scored if s.sample.kind is not SampleKind.CORRECTION), default=0)
-        chosen = self._choose(oldest)
+        if not scored:
+            return 0
+        base_ts = [s.sample.core.ts for s in scored if s.sample.kind is not SampleKind.CORRECTION]
+        chosen = self._choose(min(base_ts, default=scored[0].sample.core.ts))
         if chosen is None:
+            self._meter.pass_over(len(base_ts), now_ms)
             return 0
         assert self._model is not None
         for at in range(0, len(scored), _BATCH):

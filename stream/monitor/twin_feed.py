@@ -14,12 +14,18 @@ import redis
 
 from learner.sample import Sample
 from state_store.keys import Keys
+from stream.monitor.bootstrap import user_hashes
 
 _DURABLE = b"durable"
 _DROPPED = b"dropped"
 _MAX_WAITING = 60
 """Checkpoints whose samples wait for a monitor; beyond, the oldest are dropped, and counted."""
 _HASHES = 1 << 32
+
+
+def in_share(user_id: str, share: float) -> bool:
+    """Whether a user is among the share that the twin scores."""
+    return bool(user_hashes([user_id])[0] < share * _HASHES)
 
 
 class Scored(msgspec.Struct, frozen=True, array_like=True):

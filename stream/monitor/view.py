@@ -165,14 +165,15 @@ class View:
 
     def twin(self, buckets: Sequence[Bucket]) -> dict[str, Any] | None:
         """The live model beside frozen weights, on the same impressions; None if there is nothing of it."""
-        buckets = [bucket for bucket in buckets if self.fits(bucket) and bucket.sums_CM[:, COUNT].any()]
-        if not buckets:
+        buckets = [bucket for bucket in buckets if self.fits(bucket)]
+        if not any(bucket.sums_CM[:, COUNT].any() for bucket in buckets):
             return None
         whole, recent = merge(list(buckets)), merge(window(buckets, self._settings.monitor.window_s))
         points = [merge(group) for group in groups(buckets)]
         return {
             "whole": self.table(whole),
             "now": self.table(recent),
+            "unscored": whole.unscored,
             "age_h": self._age_h(whole),
             "age_now_h": self._age_h(recent),
             "series": {

@@ -20,12 +20,12 @@ from stream.settings import Settings
 class Load:
     """A replay that is written in the background, and what it must lead to."""
 
-    def __init__(self, live: Settings, num_ratings: int, seed: int) -> None:
+    def __init__(self, live: Settings, num_ratings: int, seed: int, events_per_s: float = 3000) -> None:
         self.live = live
         self.data = synthetic.generate(num_ratings, seed=seed)
         plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
         log = iter_whole_log(self.data, plan, self.partitions, live.join)
-        self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=3000))
+        self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=events_per_s))
         self._writer = threading.Thread(target=self.producer.write, args=(log,))
         self.client = connect(live.redis)
         self.store = StateStore(self.client, live.redis, live.join, live.actions, live.topics)
