@@ -14,8 +14,8 @@ NUM_BINS = 100
 COUNT, WEIGHT, POSITIVE, PREDICTED, LOSS, LOSS_SQUARED, REFERENCE_LOSS, BENEFIT_SQUARED = range(8)
 UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM, ADAPTER = range(8, 13)
 """Columns of `sums_CM`; the adapter's weights per field begin at ADAPTER."""
-NTH_COLUMNS = 5
-"""COUNT to LOSS, by n-th impression and by arrival."""
+NTH_COLUMNS = 6
+"""COUNT to LOSS_SQUARED, by n-th impression and by arrival."""
 
 UAUC, UAUC_WEIGHT, BENEFIT, BENEFIT_WEIGHT = range(4)
 """Last axis of `replicates_CR4`."""

@@ -102,6 +102,33 @@ def bootstrapped(sums_R: np.ndarray, weights_R: np.ndarray) -> Estimate:
     return _around(value, float(np.std(sums_R[1:][drawn] / weights_R[1:][drawn], ddof=1)))
 
 
+def mean_loss(sums_M: np.ndarray) -> Estimate:
+    """Log-loss, nats.
+
+    Args:
+        sums_M: columns of `Bucket.sums_CM`, at least up to LOSS_SQUARED.
+    """
+    weight, count = float(sums_M[WEIGHT]), float(sums_M[COUNT])
+    if weight <= 0:
+        return _NONE
+    loss = float(sums_M[LOSS]) / weight
+    variance = max(float(sums_M[LOSS_SQUARED]) / weight - loss * loss, 0.0)
+    return _around(loss, math.sqrt(variance / max(count, 1.0)))
+
+
+def calibration(sums_M: np.ndarray) -> Estimate:
+    """Sum of predictions over sum of labels; the interval is that of a Poisson count of positives.
+
+    Args:
+        sums_M: columns of `Bucket.sums_CM`, at least up to PREDICTED.
+    """
+    positives = float(sums_M[POSITIVE])
+    if positives <= 0:
+        return _NONE
+    value = float(sums_M[PREDICTED]) / positives
+    return Estimate(value, *(value * math.exp(sign * _Z / math.sqrt(positives)) for sign in (-1, 1)))
+
+
 def _benefit(sums_M: np.ndarray, replicates_R4: np.ndarray) -> Estimate:
     """By how much the model's log-loss is lower than the reference's, on the same impressions, nats.
 
@@ -133,24 +160,18 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.nd
         "auc": histogram_auc(*histogram_2_2K[0]),
         "uauc": bootstrapped(replicates_R4[:, UAUC], replicates_R4[:, UAUC_WEIGHT]),
         "reference_auc": histogram_auc(*histogram_2_2K[1]),
-        "log_loss": _NONE,
+        "log_loss": mean_loss(sums_M),
         "ne": _NONE,
-        "calibration": _NONE,
+        "calibration": calibration(sums_M),
         "benefit": _NONE,
     }
-    if weight > 0 and rate.value is not None:
-        loss = float(sums_M[LOSS]) / weight
-        variance = max(float(sums_M[LOSS_SQUARED]) / weight - loss * loss, 0.0)
-        error = math.sqrt(variance / max(count, 1.0))
-        found["log_loss"] = _around(loss, error)
+    loss = found["log_loss"]
+    if loss.value is not None and rate.value is not None:
         found["benefit"] = _benefit(sums_M, replicates_R4)
         found["reference_log_loss"] = float(sums_M[REFERENCE_LOSS]) / weight
         constant = entropy(rate.value)
         if constant > 0:
-            found["ne"] = _around(loss / constant, error / constant)
-    if positives > 0:
-        value = float(sums_M[PREDICTED]) / positives
-        found["calibration"] = Estimate(value, *(value * math.exp(s * _Z / math.sqrt(positives)) for s in (-1, 1)))
+            found["ne"] = Estimate(loss.value / constant, loss.low / constant, loss.high / constant)
     if count > 0:
         for name, column in (
             ("unseen_users", UNSEEN_USER),

@@ -1,6 +1,5 @@
 """The meter in the learner: predictions made before learning, summed up by cohort; no second pass of the model."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,10 +30,25 @@ from stream.monitor.bucket import (
     WEIGHT,
     Bucket,
 )
-from stream.monitor.cohorts import Cohort, CohortScheme
+from stream.monitor.cohorts import Cohort, CohortScheme, sum_by_cohort
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
 from stream.monitor.freshness import FeatureMeter
+from stream.monitor.rows import (
+    FIRST_TS,
+    ITEM_N,
+    LABEL,
+    NUM_COLUMNS,
+    ONCE,
+    PREDICTION,
+    RATE,
+    REFERENCE,
+    SIGN,
+    TS,
+    USER_N,
+    OpenNegatives,
+    rows_of,
+)
 from stream.monitor.twin_feed import TwinFeed
 from stream.monitor.user_auc import UserAuc
 
@@ -43,32 +57,7 @@ _EPS = 1e-6
 _FOLD_AT = 2000
 _UAUC_SHARE = 8
 """One user of so many is in the UAUC and in the ages of norms, which are dear."""
-_MAX_OPEN = 200_000
-"""Negatives whose prediction is remembered, in case a late label turns them."""
 _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
-
-# What is collected per sample until it is folded.
-(_USER_N, _ITEM_N, _TS, _FIRST_TS, _P, _REFERENCE, _LABEL, _RATE, _SIGN, _ONCE) = range(10)
-_ROW_BYTES = 40
-"""Ten float32."""
-
-
-def sum_by_cohort(values_XN: np.ndarray, cohorts_3N: np.ndarray, num_cohorts: int) -> np.ndarray:
-    """Sums over the samples of each cohort, shape (C, X).
-
-    By sorting: a product with a one-hot matrix would be as short, but wakes the threads of the linear algebra library,
-    which then get in the way of everything else on the machine.
-
-    >>> sum_by_cohort(np.array([[1., 2., 4.]]), np.array([[0, 0, 1], [2, 3, 2]]), 4).ravel().tolist()
-    [3.0, 4.0, 5.0, 2.0]
-    """
-    sums_CX = np.zeros((num_cohorts, len(values_XN)))
-    for cohorts_N in cohorts_3N if len(values_XN.T) else ():
-        order_N = np.argsort(cohorts_N, kind="stable")
-        sorted_N = cohorts_N[order_N]
-        starts = np.flatnonzero(np.diff(sorted_N, prepend=-1))
-        sums_CX[sorted_N[starts]] = np.add.reduceat(values_XN[:, order_N], starts, axis=1).T
-    return sums_CX
 
 
 class Meter:
@@ -92,7 +81,7 @@ class Meter:
         self._watches = [DriftWatch(cohort, settings) for cohort in watched]
         self._user_auc = UserAuc()
         self._features = FeatureMeter(num_fields)
-        self._open: OrderedDict[str, bytes] = OrderedDict()
+        self._open = OpenNegatives()
         self._rows: list[np.ndarray] = []
         self._extras: list[np.ndarray] = []
         self._hashes: list[np.ndarray] = []
@@ -111,19 +100,7 @@ class Meter:
             predictions: rows of the prediction log, oldest first.
             buckets: the newest ones, oldest first.
         """
-        turned = predictions.filter(pl.col("kind") == int(SampleKind.CORRECTION))["imp_id"]
-        negatives = predictions.filter(
-            (pl.col("kind") == int(SampleKind.NEGATIVE)) & ~pl.col("imp_id").is_in(turned.implode())
-        ).tail(_MAX_OPEN)
-        rows = np.zeros((len(negatives), 10), np.float32)
-        for at, name in enumerate(
-            ("user_impressions", "item_impressions", "ts", "user_first_ts", "prediction", "baseline")
-        ):
-            rows[:, at] = negatives[name].to_numpy()
-        rows[:, _RATE] = negatives["negative_rate"].to_numpy()
-        rows[:, _SIGN] = rows[:, _ONCE] = 1.0
-        for imp_id, row in zip(negatives["imp_id"], rows, strict=True):
-            self._open[imp_id] = row.tobytes()
+        self._open.remember(predictions)
         for bucket in buckets:
             if bucket.sums_CM.shape == self._bucket.sums_CM.shape:
                 self._watch(bucket.sums_CM)
@@ -166,7 +143,7 @@ class Meter:
         self._hashes.append(hashes_B)
         self._num_rows += len(samples)
         self._bucket.version = version
-        self._bucket.age_ms += age_ms * float(rows[_ONCE].sum())
+        self._bucket.age_ms += age_ms * float(rows[ONCE].sum())
         self._features.observe(samples, learned, np.flatnonzero(hashes_B % _UAUC_SHARE == 0).tolist())
         if self._feed is not None:
             self._feed.observe(samples, learned.predictions_B, hashes_B)
@@ -190,41 +167,26 @@ class Meter:
     def _collect(
         self, samples: Sequence[Sample], learned: Learned, reference_B: np.ndarray, hashes_B: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        counts_BC, half = learned.counts_BC, learned.counts_BC.shape[1] // 2
-        rows = np.empty((10, len(samples)))
-        rows[_USER_N], rows[_ITEM_N] = counts_BC[:, 0], counts_BC[:, half]
-        rows[_TS] = [s.core.ts for s in samples]
-        rows[_FIRST_TS] = [s.state.user_first_ts for s in samples]
-        rows[_P], rows[_REFERENCE] = learned.predictions_B, reference_B
-        rows[_LABEL] = learned.labels_B
-        rows[_RATE] = [s.state.negative_rate for s in samples]
-        rows[_SIGN] = rows[_ONCE] = 1.0
+        rows = rows_of(samples, learned, reference_B)
         extras = np.zeros((4 + self._num_fields, len(samples)))
         extras[:2], extras[2:4] = learned.unseen_B2.T, learned.norms_B2.T
         if learned.weight_BF is not None:
             extras[4:] = learned.weight_BF.T
-        packed = rows.T.astype(np.float32).tobytes()
-        kinds_B, still_open = np.array([s.kind for s in samples]), self._open
-        for b in np.flatnonzero(kinds_B == SampleKind.NEGATIVE).tolist():
-            still_open[samples[b].core.imp_id] = packed[b * _ROW_BYTES : (b + 1) * _ROW_BYTES]
+        kinds_B = np.array([s.kind for s in samples])
+        self._open.keep(samples, rows, np.flatnonzero(kinds_B == SampleKind.NEGATIVE).tolist())
         for b in np.flatnonzero(kinds_B == SampleKind.CORRECTION).tolist():
             rows[:, b] = self._turn(samples[b].core.imp_id, int(hashes_B[b]))
             extras[:, b] = 0.0
-        while len(self._open) > _MAX_OPEN:
-            self._open.popitem(last=False)
         return rows, extras
 
     def _turn(self, imp_id: str, user: int) -> np.ndarray:
         """The row of a negative whose label came late, to be counted as a positive; `fold` takes the negative back."""
-        known = self._open.pop(imp_id, None)
-        if known is None:
+        row = self._open.turn(imp_id)
+        if row is None:
             self._late_labels += 1
-            return np.zeros(10)
-        row = np.frombuffer(known, np.float32).astype(np.float64)
-        row[_SIGN] = -1.0
-        row[_ONCE] = 0.0
+            return np.zeros(NUM_COLUMNS)
         if user % _UAUC_SHARE == 0:
-            self._user_auc.turn(user, float(row[_P]))
+            self._user_auc.turn(user, float(row[PREDICTION]))
         return row
 
     # Folding --------------------------------------------------------------------------------------------------------
@@ -239,36 +201,36 @@ class Meter:
         bucket = self._bucket
         bucket.late_labels += self._late_labels
         self._late_labels = 0
-        event_times = rows[_TS][rows[_ONCE] > 0]
+        event_times = rows[TS][rows[ONCE] > 0]
         if len(event_times):
             bucket.first_ts = int(min(bucket.first_ts or event_times[0], event_times.min()))
             bucket.last_ts = int(max(bucket.last_ts, event_times.max()))
         self._features.fold(bucket)
         self._fold_uauc(rows, hashes)
         # A turned label is two entries: its negative with a negative weight, and a positive.
-        turned = np.flatnonzero(rows[_SIGN] < 0)
+        turned = np.flatnonzero(rows[SIGN] < 0)
         positive = rows[:, turned].copy()
-        positive[_SIGN], positive[_LABEL] = 1.0, 1.0
+        positive[SIGN], positive[LABEL] = 1.0, 1.0
         rows = np.concatenate([rows, positive], axis=1)
         extras = np.concatenate([extras, np.zeros((len(extras), len(turned)))], axis=1)
         hashes = np.concatenate([hashes, hashes[turned]])
-        used = rows[_RATE] > 0
+        used = rows[RATE] > 0
         self._fold_sums(rows[:, used], extras[:, used], hashes[used])
 
     def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray) -> None:
-        chosen = np.flatnonzero((hashes % _UAUC_SHARE == 0) & (rows[_ONCE] > 0))
+        chosen = np.flatnonzero((hashes % _UAUC_SHARE == 0) & (rows[ONCE] > 0))
         if not len(chosen):
             return
         # As they are kept in the rows of open negatives, so that a late label finds its own.
-        predictions = rows[_P][chosen].astype(np.float32)
-        weights = sampling_weights(rows[_LABEL][chosen], rows[_RATE][chosen])
-        shares = self._user_auc.update(hashes[chosen], predictions, rows[_LABEL][chosen], weights)
+        predictions = rows[PREDICTION][chosen].astype(np.float32)
+        weights = sampling_weights(rows[LABEL][chosen], rows[RATE][chosen])
+        shares = self._user_auc.update(hashes[chosen], predictions, rows[LABEL][chosen], weights)
         counted = shares >= 0
         chosen, shares, weights = chosen[counted], shares[counted], weights[counted]
         self._add_replicates(UAUC, shares, weights, hashes[chosen], self._cohorts(rows[:, chosen]))
 
     def _cohorts(self, rows: np.ndarray) -> np.ndarray:
-        return self.scheme.assign(rows[_USER_N], rows[_ITEM_N], rows[_TS], rows[_FIRST_TS])
+        return self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
 
     def _add_replicates(
         self, column: int, values: np.ndarray, weights: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
@@ -281,16 +243,16 @@ class Meter:
 
     def _fold_sums(self, rows: np.ndarray, extras: np.ndarray, hashes: np.ndarray) -> None:
         bucket = self._bucket
-        label, once = rows[_LABEL], rows[_ONCE]
-        weight = rows[_SIGN] * sampling_weights(label, rows[_RATE])
+        label, once = rows[LABEL], rows[ONCE]
+        weight = rows[SIGN] * sampling_weights(label, rows[RATE])
         losses = []
-        for column in (_P, _REFERENCE):
+        for column in (PREDICTION, REFERENCE):
             p = np.clip(rows[column], _EPS, 1 - _EPS)
             losses.append(-np.log(np.where(label > 0, p, 1 - p)))
         benefit = losses[1] - losses[0]
         columns = np.empty((ADAPTER + self._num_fields, rows.shape[1]))
         columns[COUNT], columns[WEIGHT], columns[POSITIVE] = once, weight, weight * label
-        columns[PREDICTED], columns[LOSS] = weight * rows[_P], weight * losses[0]
+        columns[PREDICTED], columns[LOSS] = weight * rows[PREDICTION], weight * losses[0]
         columns[LOSS_SQUARED], columns[REFERENCE_LOSS] = weight * losses[0] ** 2, weight * losses[1]
         columns[BENEFIT_SQUARED] = weight * benefit**2
         for at, column in enumerate((UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM)):
@@ -301,7 +263,7 @@ class Meter:
         bucket.sums_CM += new_CM
         self._add_replicates(BENEFIT, benefit, weight, hashes, cohorts_3N)
         num_cohorts = len(self.scheme)
-        for which, column in enumerate((_P, _REFERENCE)):
+        for which, column in enumerate((PREDICTION, REFERENCE)):
             bins = np.minimum((rows[column] * NUM_BINS).astype(np.int64), NUM_BINS - 1)
             index = ((cohorts_3N * 2 + (label > 0)) * NUM_BINS + bins).ravel()
             counted = np.bincount(index, np.tile(weight, 3), num_cohorts * 2 * NUM_BINS)
@@ -319,9 +281,9 @@ class Meter:
     def _fold_passage(self, rows: np.ndarray, columns: np.ndarray, user_cohorts: np.ndarray) -> None:
         """By n-th impression, and by arrival day and cohort: how users pass from cold to warm."""
         bucket = self._bucket
-        nth = rows[_USER_N].astype(np.int64)
+        nth = rows[USER_N].astype(np.int64)
         early = nth < len(bucket.nth_NM)
-        days = np.where(rows[_FIRST_TS] > 0, rows[_FIRST_TS], rows[_TS]).astype(np.int64) // _DAY_MS
+        days = np.where(rows[FIRST_TS] > 0, rows[FIRST_TS], rows[TS]).astype(np.int64) // _DAY_MS
         oldest = days.max(initial=0) - ARRIVAL_DAYS
         for column in range(NTH_COLUMNS):
             bucket.nth_NM[:, column] += np.bincount(nth[early], columns[column][early], len(bucket.nth_NM))

@@ -222,14 +222,16 @@ def _draw_marks(axes: Axes, metric: _Metric, alarms: np.ndarray) -> None:
 
 def _draw_passage(nth: Mapping[str, Any] | None) -> Figure | None:
     """Log-loss and calibration at a user's n-th impression, one above the other."""
-    curves = {name: _numbers(nth[name]) for name in ("log_loss", "calibration")} if nth else {}
+    curves = {name: np.array([_numbers(e) for e in nth[name]]) for name in ("log_loss", "calibration")} if nth else {}
     if not any(np.isfinite(curve).any() for curve in curves.values()):
         return None
     figure = _new_figure(6.0, "From cold to warm: the quality of predictions at a user's n-th impression")
     labels = ("log-loss (nats); lower is better", "positives, predicted / actual")
     panels: list[Axes] = list(figure.subplots(2, 1, sharex=True))
     for axes, curve, label, colour in zip(panels, curves.values(), labels, _palette(3)[:2], strict=True):
-        axes.plot(np.arange(1, len(curve) + 1), curve, color=colour, marker="o", markersize=4)
+        n = np.arange(1, len(curve) + 1)
+        axes.fill_between(n, curve[:, 1], curve[:, 2], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(n, curve[:, 0], color=colour, marker="o", markersize=4)
         _dress(axes, "", label)
         axes.grid(axis="y", color=_LINE, linewidth=0.6)
     lower = panels[1]

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from stream.monitor.bucket import ADAPTER, AGE, COUNT, NEW, NORMS, NULL, SEEN, Bucket, merge
 from stream.monitor.cohorts import CohortScheme
 from stream.monitor.fading import Fading
-from stream.monitor.figures import Estimate, figures, wilson
+from stream.monitor.figures import Estimate, calibration, figures, mean_loss, wilson
 from stream.monitor.freshness import age_quantile
 from stream.settings import Settings
 
@@ -127,20 +126,20 @@ class View:
     # From cold to warm ----------------------------------------------------------------------------------------------
 
     def nth_curve(self, bucket: Bucket) -> dict[str, Any]:
-        """Log-loss and calibration at a user's n-th impression."""
-        count, weight, positives, predicted, loss = bucket.nth_NM.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            curves = {"log_loss": loss / weight, "calibration": predicted / positives, "rate": positives / weight}
-        shown = {name: [float(v) if np.isfinite(v) else None for v in values] for name, values in curves.items()}
-        return {"samples": count.tolist(), **shown}
+        """Log-loss and calibration at a user's n-th impression, with intervals."""
+        return {
+            "samples": bucket.nth_NM[:, COUNT].tolist(),
+            "log_loss": [_rounded(mean_loss(sums_M)) for sums_M in bucket.nth_NM],
+            "calibration": [_rounded(calibration(sums_M)) for sums_M in bucket.nth_NM],
+        }
 
     def arrivals(self, bucket: Bucket) -> list[dict[str, Any]]:
         """For the newest arrival days: log-loss in each user cohort that those users have passed."""
         rows = []
         for day in sorted(bucket.arrivals)[-_MAX_DAYS:]:
-            weight, loss = bucket.arrivals[day][:, 1], bucket.arrivals[day][:, 4]
-            losses = [float(x / w) if w > 0 else None for x, w in zip(loss, weight, strict=True)]
-            rows.append({"day": day, "samples": bucket.arrivals[day][:, 0].tolist(), "log_loss": losses})
+            sums = bucket.arrivals[day]
+            losses = [mean_loss(sums_M).value for sums_M in sums]
+            rows.append({"day": day, "samples": sums[:, COUNT].tolist(), "log_loss": losses})
         return rows
 
     # Freshness, and the twin ----------------------------------------------------------------------------------------

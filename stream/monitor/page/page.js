@@ -181,9 +181,10 @@ function drawTwin() {
 function drawPassage() {
   if (!shown.nth) return;
   const x = shown.nth.samples.map((_, n) => n + 1);
+  const curve = (metric, name, colour) => banded(shown.nth, metric, { at: x.map((n) => n - 1), x }, colour, "solid", name);
   draw("nth", [
-    { x, y: shown.nth.log_loss, name: "log-loss", mode: "lines+markers", marker: { size: 4 }, line: { color: colours[0] } },
-    { x, y: shown.nth.calibration, name: "calibration", yaxis: "y2", mode: "lines", line: { color: colours[4] } },
+    ...curve("log_loss", "log-loss", colours[0]),
+    ...curve("calibration", "calibration", colours[4]).map((trace) => ({ ...trace, yaxis: "y2" })),
   ], "by the user's n-th impression", {
     xaxis: { title: { text: "n" } }, yaxis: { title: { text: "log-loss" } },
     yaxis2: { overlaying: "y", side: "right", title: { text: "calibration" }, showgrid: false, automargin: true, tickmode: "auto", tickformat: ".2f" },
