@@ -72,10 +72,10 @@ class Demo:
         with (
             Role("worker", settings, self._folder) as worker,
             Role("learner", settings, self._folder) as learner,
-            self._watched(),
+            self._watched() as monitor,
         ):
             roles = (worker, learner)
-            self._wait_until_ready(worker, learner)
+            self._wait_until_ready(worker, learner, monitor)
             producer = ReplayProducer(settings.kafka, self._pace, self._in_flight)
             with Display(settings, self._client, self._console) as display:
                 started = time.monotonic()
@@ -106,22 +106,22 @@ class Demo:
         return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self) -> Iterator[Role | None]:
         """The monitor beside the run, unless it is turned off; nothing hangs on it."""
         monitor = self._settings.monitor
         if not monitor.enabled:
-            yield
+            yield None
             return
         port = port_or_free(monitor.host, monitor.port)
         settings = msgspec.structs.replace(self._settings, monitor=msgspec.structs.replace(monitor, port=port))
-        with Role("monitor", settings, self._folder):
+        with Role("monitor", settings, self._folder) as role:
             self._console.print(f"monitor: http://{monitor.host}:{port}/ while this runs")
-            yield
+            yield role
 
     # Steps ------------------------------------------------------------------------------------------------------
 
-    def _wait_until_ready(self, worker: Role, learner: Role) -> None:
-        """Both roles have reported, and the worker owns every partition."""
+    def _wait_until_ready(self, worker: Role, learner: Role, monitor: Role | None) -> None:
+        """Both roles have reported, the worker owns every partition, and the monitor serves, or has ended."""
         status = self._console.status("starting worker and learner")
         with status:
             self._wait(
@@ -129,6 +129,9 @@ class Demo:
                 (worker, learner),
                 "the worker to join its group and the learner to start",
             )
+            if monitor is not None:
+                log = monitor.log
+                self._wait(lambda: not monitor.is_running or "http://" in log.read_text(), (), "the monitor to start")
 
     def _owned(self) -> set[int]:
         reports = self._client.hvals(self._store.keys.worker_status)

@@ -157,6 +157,30 @@ def test_each_sample_is_scored_once_whoever_dies(hourly: Settings, client: redis
     assert reader.waiting() == []
 
 
+def test_what_redis_would_not_take_is_written_later_and_scored_once(
+    hourly: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(5):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    pipeline.hour(5)
+    # A history key of another type makes Redis refuse the figures after the samples were scored.
+    key = Keys(hourly.redis.prefix).monitor_history("run", TWIN)
+    held = client.dump(key)
+    client.delete(key)
+    client.set(key, "in the way")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        twin.poll("run", 5)
+    client.delete(key)
+    client.restore(key, 0, held)
+    assert twin.poll("run", 6) == 0
+    assert num_scored(hourly, client) == 200
+    pipeline.hour(6)
+    assert twin.poll("run", 7) == 200
+    assert num_scored(hourly, client) == 400
+
+
 def test_late_labels_turn_their_negatives(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
     pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
     for hour in range(6):

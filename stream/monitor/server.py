@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from importlib.resources import files
 from pathlib import Path
@@ -84,7 +85,7 @@ class Monitor:
         self._twin_state = ""
         self._held: dict[str, tuple[float, Any]] = {}
         self._shown: dict[tuple[str, bool], Shown] = {}
-        self._lock = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._plotly = plotly_js()
 
     def app(self) -> web.Application:
@@ -138,7 +139,7 @@ class Monitor:
 
     async def _held_for(self, key: str, make: Any, *args: Any) -> Any:
         """The value of `make(*args)`, at most a second old; made in a thread, as Redis blocks."""
-        async with self._lock:
+        async with self._locks[key]:
             at, value = self._held.get(key, (0.0, None))
             if not at or time.monotonic() - at > _HOLD_S:
                 value = await asyncio.to_thread(make, *args)

@@ -63,13 +63,14 @@ class Twin:
         self._model: ServingModel | None = None
         self._version = 0
         self.state = ""
-        """What it waits for, in words; empty once it scores."""
+        """What it waits for or lacks, in words; empty if nothing."""
         self._run = ""
         self._open("", 0)
 
     def _open(self, run: str, now_ms: int) -> None:
         settings = self._settings
         self._run = run
+        self._scored = 0
         self._meter = Meter(settings.monitor, len(settings.fields), watch=False)
         if not run:
             return
@@ -105,29 +106,35 @@ class Twin:
             self._open(run, now_ms)
         if run != self.pins.run:
             self._keep(())
-        self._pin()
-        self.state = self._describe()
+        newest = self._weights.latest()
+        self._pin(newest)
+        self.state = self._describe(newest)
         num_scored = 0
         for number in self._feed.waiting():
-            num_scored += self._score(self._feed.read(number), now_ms)
+            # What Redis kept from being written is written now, and not scored a second time.
+            if number != self._scored:
+                num_scored += self._score(self._feed.read(number), now_ms)
+                self._scored = number
             failpoint("twin.before_write")
             self._recorder.write(number, now_ms)
             failpoint("twin.before_done")
             self._feed.done(number)
         return num_scored
 
-    def _describe(self) -> str:
+    def _describe(self, newest: Manifest | None) -> str:
         pinned, hours = self.pins.manifests, self._settings.monitor.twin_age_h
-        if not pinned:
+        if newest is None or not pinned:
             return "waits for weights to be published"
-        newest = self._weights.latest()
-        have_h = ((newest.learned_ts if newest else 0) - pinned[0].learned_ts) / _HOUR_MS
-        return "" if have_h >= hours else f"waits for weights {hours:g} h old (event time); so far {have_h:.1f} h"
+        have_h = (newest.learned_ts - pinned[0].learned_ts) / _HOUR_MS
+        if have_h < hours:
+            return f"waits for weights {hours:g} h old (event time); so far {have_h:.1f} h"
+        dropped = self._feed.dropped()
+        return f"no monitor ran: samples of {dropped} checkpoints were dropped" if dropped else ""
 
     # Weights ------------------------------------------------------------------------------------------------------
 
-    def _pin(self) -> None:
-        manifest, pinned = self._weights.latest(), self.pins.manifests
+    def _pin(self, manifest: Manifest | None) -> None:
+        pinned = self.pins.manifests
         if manifest is None or not manifest.learned_ts:
             return
         if pinned and manifest.learned_ts < pinned[-1].learned_ts - self._age_ms:
