@@ -135,8 +135,10 @@ class Backtest:
             self.manifest = manifest
             trainer.version = manifest.version
         self._published_at = trainer.num_trained
-        if self._feed is not None and self._twin is not None:
+        if self._feed is not None and self._twin is not None and trainer.meter is not None:
             self._number += 1
+            # What the meter has not summed up yet it has not handed on either.
+            trainer.meter.fold()
             self._feed.write(self._number)
             self._feed.durable(self._number)
             self._twin.poll(self._name, trainer.num_trained)

@@ -179,13 +179,13 @@ def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
     full, empty = ["F", "25", "1", ["a", "b"], "1999", ["x"]], [None, None, None, [], None, []]
     for samples in (
         [sample(1_000_000, user, full)],
-        *[[sample(1_000_000, "w", empty)]] * 3,
+        *[[sample(1_000_000, "w", empty)]] * 7,
         [sample(1_009_000, user, full, 7)],
     ):
         meter.observe(samples, learner.learn(samples), np.zeros(1), 0, 1)
     (bucket,) = meter.cut(2)
     rows = {row["feature"]: row for row in View(settings).freshness(bucket)}
-    # One micro-batch in four is looked at: the first and the last.
+    # One micro-batch in eight is looked at: the first and the last.
     assert rows["gender"]["null"].value == 0.0
     assert rows["user_id"]["new"] == 0.5
     assert (rows["user_id"]["age_p50_s"], rows["title"]["age_p99_s"]) == (16.0, 16.0)

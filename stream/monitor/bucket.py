@@ -78,7 +78,8 @@ class Bucket:
         """[model or reference, cohort, label, bin] -> weight."""
         self.sums_CM = np.zeros((num_cohorts, ADAPTER + num_fields), np.float64)
         self.replicates_CR4 = np.zeros((num_cohorts, 1 + NUM_REPLICATES, 4), np.float64)
-        """The figure itself, then its bootstrap replicates: UAUC's sum and weight, the benefit's sum and weight."""
+        """The figure itself, then its bootstrap replicates: UAUC's sum and weight, the benefit's sum and weight; of a
+        share of the users."""
         self.nth_NM = np.zeros((num_nth, NTH_COLUMNS), np.float64)
         self.features_GA = np.zeros((num_fields + NORMS, AGE + NUM_AGES), np.float64)
         """How often each feature was there, and how old it was at use."""

@@ -132,14 +132,19 @@ def calibration(sums_M: np.ndarray) -> Estimate:
 def _benefit(sums_M: np.ndarray, replicates_R4: np.ndarray) -> Estimate:
     """By how much the model's log-loss is lower than the reference's, on the same impressions, nats.
 
-    The wider of two intervals: over users, and over impressions, which few users in a cohort make the safer one.
+    Of two standard errors the larger one holds: that over users, whose impressions resemble each other, and that over
+    impressions, which is the safer one where a cohort has few users. The former comes from a share of the users, and
+    shrinks with the root of the impressions that the whole has more.
     """
     weight, count = float(sums_M[WEIGHT]), float(sums_M[COUNT])
-    found = bootstrapped(replicates_R4[:, BENEFIT], replicates_R4[:, BENEFIT_WEIGHT])
-    if found.value is None or found.high is None:
-        return found
-    variance = max(float(sums_M[BENEFIT_SQUARED]) / weight - found.value**2, 0.0)
-    return _around(found.value, max((found.high - found.value) / _Z, math.sqrt(variance / max(count, 1.0))))
+    value = (float(sums_M[REFERENCE_LOSS]) - float(sums_M[LOSS])) / weight
+    variance = max(float(sums_M[BENEFIT_SQUARED]) / weight - value * value, 0.0)
+    error = math.sqrt(variance / max(count, 1.0))
+    by_user = bootstrapped(replicates_R4[:, BENEFIT], replicates_R4[:, BENEFIT_WEIGHT])
+    if by_user.value is not None and by_user.high is not None:
+        share = min(float(replicates_R4[0, BENEFIT_WEIGHT]) / weight, 1.0)
+        error = max(error, (by_user.high - by_user.value) / _Z * math.sqrt(share))
+    return _around(value, error)
 
 
 def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.ndarray) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from learner.learner import Learned
 from learner.sample import Sample
 from stream.monitor.bucket import AGE, NEW, NULL, NUM_AGES, SEEN, Bucket
 
-_EVERY = 4
-"""One micro-batch of so many is looked at."""
 _MAX_PUBLISHED = 50_000
 """Versions whose time is remembered: a day and more, at one every two seconds."""
 
@@ -52,7 +50,6 @@ class FeatureMeter:
         self._sizes: list[np.ndarray] = []
         self._ages: list[np.ndarray] = []
         self._norms: list[tuple[int, int, int]] = []
-        self._turn = -1
 
     def published(self, version: int, now_ms: int) -> None:
         """Weights were published, and with them norms, whose age at use can be told from now on."""
@@ -60,22 +57,20 @@ class FeatureMeter:
         if len(self._published) > _MAX_PUBLISHED:
             self._published.popitem(last=False)
 
-    def observe(self, samples: Sequence[Sample], learned: Learned, chosen: Sequence[int]) -> None:
+    def observe(self, samples: Sequence[Sample], learned: Learned) -> None:
         """Take a micro-batch in.
 
         Args:
             samples: B of them.
             learned: says what fields they had.
-            chosen: samples whose norms are looked at.
         """
-        self._turn = (self._turn + 1) % _EVERY
-        if learned.sizes_BF is None or learned.ages_N is None or self._turn:
+        if learned.sizes_BF is None or learned.ages_N is None:
             return
         self._sizes.append(learned.sizes_BF)
         self._ages.append(learned.ages_N)
-        for b in chosen:
-            state = samples[b].state
-            self._norms.append((samples[b].core.produced_ms, state.user_norm_version, state.item_norm_version))
+        for sample in samples:
+            state = sample.state
+            self._norms.append((sample.core.produced_ms, state.user_norm_version, state.item_norm_version))
 
     def fold(self, bucket: Bucket) -> None:
         """Sum up what was collected."""
@@ -89,10 +84,10 @@ class FeatureMeter:
         bucket.features_GA += np.bincount(fields * width + columns, minlength=num_rows * width).reshape(num_rows, width)
         bucket.features_GA[:num_fields, SEEN] += len(sizes)
         bucket.features_GA[:num_fields, NULL] += (sizes == 0).sum(0)
-        for produced_ms, *versions in norms:
-            for row_A, version in zip(bucket.features_GA[num_fields:], versions, strict=True):
-                row_A[SEEN] += 1
-                row_A[NULL] += version == 0
-                at_ms = self._published.get(version)
-                if at_ms is not None:
-                    row_A[AGE + int(age_bins(np.array(max(produced_ms - at_ms, 0))))] += 1
+        produced_N, *versions_2N = np.array(norms, np.int64).T
+        for row_A, versions_N in zip(bucket.features_GA[num_fields:], versions_2N, strict=True):
+            row_A[SEEN] += len(versions_N)
+            row_A[NULL] += (versions_N == 0).sum()
+            at_N = np.array([self._published.get(version, 0) for version in versions_N.tolist()])
+            ages = np.maximum(produced_N - at_N, 0)[at_N > 0]
+            row_A[AGE:] += np.bincount(age_bins(ages), minlength=NUM_AGES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -55,9 +56,20 @@ from stream.monitor.user_auc import UserAuc
 _DAY_MS = 86_400_000
 _EPS = 1e-6
 _FOLD_AT = 2000
-_UAUC_SHARE = 8
-"""One user of so many is in the UAUC and in the ages of norms, which are dear."""
+_ONE_IN = 8
+"""One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
+_FEATURES_ONE_IN = 8
+"""One micro-batch of so many says how fresh its features are."""
 _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """A micro-batch that waits to be summed up."""
+
+    samples: Sequence[Sample]
+    learned: Learned
+    reference_B: np.ndarray
+    age_ms: float
 
 
 class Meter:
@@ -68,24 +80,30 @@ class Meter:
         num_fields: F.
         feed: gets the samples that the frozen twin scores, too.
         watch: whether to look for drift.
+        one_in: one user of so many is in the UAUC, the bootstrap and the ages of norms.
     """
 
     def __init__(
-        self, settings: MonitorSettings, num_fields: int, *, feed: TwinFeed | None = None, watch: bool = True
+        self,
+        settings: MonitorSettings,
+        num_fields: int,
+        *,
+        feed: TwinFeed | None = None,
+        watch: bool = True,
+        one_in: int = _ONE_IN,
     ) -> None:
         self._settings = settings
         self._num_fields = num_fields
         self._feed = feed
+        self._one_in = one_in
         self.scheme = CohortScheme(settings)
         watched = [Cohort("all", "samples"), *self.scheme.cohorts] if watch else []
         self._watches = [DriftWatch(cohort, settings) for cohort in watched]
         self._user_auc = UserAuc()
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
-        self._rows: list[np.ndarray] = []
-        self._extras: list[np.ndarray] = []
-        self._hashes: list[np.ndarray] = []
-        self._num_rows = 0
+        self._seen: list[_Seen] = []
+        self._num_seen = 0
         self._bucket = self._new_bucket(0)
         self._done: list[Bucket] = []
         self._late_labels = 0
@@ -136,19 +154,11 @@ class Meter:
         """
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
-        hashes_B = user_hashes([s.core.user_id for s in samples])
-        rows, extras = self._collect(samples, learned, reference_B, hashes_B)
-        self._rows.append(rows)
-        self._extras.append(extras)
-        self._hashes.append(hashes_B)
-        self._num_rows += len(samples)
+        self._seen.append(_Seen(samples, learned, reference_B, age_ms))
+        self._num_seen += len(samples)
         self._bucket.version = version
-        self._bucket.age_ms += age_ms * float(rows[ONCE].sum())
-        self._features.observe(samples, learned, np.flatnonzero(hashes_B % _UAUC_SHARE == 0).tolist())
-        if self._feed is not None:
-            self._feed.observe(samples, learned.predictions_B, hashes_B)
         ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
-        if self._num_rows >= _FOLD_AT or ends:
+        if self._num_seen >= _FOLD_AT or ends:
             self.fold()
         if ends:
             self._close(now_ms)
@@ -164,41 +174,25 @@ class Meter:
         bucket.start_ms = bucket.end_ms = now_ms
         return bucket
 
-    def _collect(
-        self, samples: Sequence[Sample], learned: Learned, reference_B: np.ndarray, hashes_B: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = rows_of(samples, learned, reference_B)
-        extras = np.zeros((4 + self._num_fields, len(samples)))
-        extras[:2], extras[2:4] = learned.unseen_B2.T, learned.norms_B2.T
-        if learned.weight_BF is not None:
-            extras[4:] = learned.weight_BF.T
-        kinds_B = np.array([s.kind for s in samples])
-        self._open.keep(samples, rows, np.flatnonzero(kinds_B == SampleKind.NEGATIVE).tolist())
-        for b in np.flatnonzero(kinds_B == SampleKind.CORRECTION).tolist():
-            rows[:, b] = self._turn(samples[b].core.imp_id, int(hashes_B[b]))
-            extras[:, b] = 0.0
-        return rows, extras
-
-    def _turn(self, imp_id: str, user: int) -> np.ndarray:
-        """The row of a negative whose label came late, to be counted as a positive; `fold` takes the negative back."""
-        row = self._open.turn(imp_id)
-        if row is None:
-            self._late_labels += 1
-            return np.zeros(NUM_COLUMNS)
-        if user % _UAUC_SHARE == 0:
-            self._user_auc.turn(user, float(row[PREDICTION]))
-        return row
-
     # Folding --------------------------------------------------------------------------------------------------------
 
     def fold(self) -> None:
-        """Sum up what was collected."""
-        if not self._num_rows:
+        """Sum up what was collected.
+
+        All at once: what a micro-batch costs is paid by some thirty of them together.
+        """
+        if not self._seen:
             return
-        rows, extras = np.concatenate(self._rows, axis=1), np.concatenate(self._extras, axis=1)
-        hashes = np.concatenate(self._hashes)
-        self._rows, self._extras, self._hashes, self._num_rows = [], [], [], 0
+        seen, self._seen, self._num_seen = self._seen, [], 0
+        samples = [sample for one in seen for sample in one.samples]
+        hashes = user_hashes([sample.core.user_id for sample in samples])
+        if self._feed is not None:
+            self._feed.observe(samples, np.concatenate([one.learned.predictions_B for one in seen]), hashes)
+        rows, extras = self._collect(samples, seen, hashes)
+        for one in seen[::_FEATURES_ONE_IN]:
+            self._features.observe(one.samples, one.learned)
         bucket = self._bucket
+        bucket.age_ms += float(np.repeat([one.age_ms for one in seen], [len(one.samples) for one in seen]) @ rows[ONCE])
         bucket.late_labels += self._late_labels
         self._late_labels = 0
         event_times = rows[TS][rows[ONCE] > 0]
@@ -217,8 +211,40 @@ class Meter:
         used = rows[RATE] > 0
         self._fold_sums(rows[:, used], extras[:, used], hashes[used])
 
+    def _collect(
+        self, samples: Sequence[Sample], seen: Sequence["_Seen"], hashes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Columns that say what was predicted, shape (NUM_COLUMNS, N), and what the model knew, shape (4 + F, N)."""
+        learned = [one.learned for one in seen]
+        labels = np.concatenate([one.labels_B for one in learned])
+        predictions = np.concatenate([one.predictions_B for one in learned])
+        counts = np.concatenate([one.counts_BC for one in learned])
+        rows = rows_of(samples, labels, predictions, np.concatenate([one.reference_B for one in seen]), counts)
+        extras = np.zeros((4 + self._num_fields, len(samples)))
+        extras[:2] = np.concatenate([one.unseen_B2 for one in learned]).T
+        extras[2:4] = np.concatenate([one.norms_B2 for one in learned]).T
+        weights = [one.weight_BF for one in learned if one.weight_BF is not None]
+        if len(weights) == len(learned):
+            extras[4:] = np.concatenate(weights).T
+        self._open.keep(samples, rows, np.flatnonzero(labels == 0).tolist())
+        for n, sample in enumerate(samples):
+            if sample.kind is SampleKind.CORRECTION:
+                rows[:, n] = self._turn(sample.core.imp_id, int(hashes[n]))
+                extras[:, n] = 0.0
+        return rows, extras
+
+    def _turn(self, imp_id: str, user: int) -> np.ndarray:
+        """The row of a negative whose label came late, to be counted as a positive; `fold` takes the negative back."""
+        row = self._open.turn(imp_id)
+        if row is None:
+            self._late_labels += 1
+            return np.zeros(NUM_COLUMNS)
+        if user % self._one_in == 0:
+            self._user_auc.turn(user, float(row[PREDICTION]))
+        return row
+
     def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray) -> None:
-        chosen = np.flatnonzero((hashes % _UAUC_SHARE == 0) & (rows[ONCE] > 0))
+        chosen = np.flatnonzero((hashes % self._one_in == 0) & (rows[ONCE] > 0))
         if not len(chosen):
             return
         # As they are kept in the rows of open negatives, so that a late label finds its own.
@@ -250,7 +276,7 @@ class Meter:
             p = np.clip(rows[column], _EPS, 1 - _EPS)
             losses.append(-np.log(np.where(label > 0, p, 1 - p)))
         benefit = losses[1] - losses[0]
-        columns = np.empty((ADAPTER + self._num_fields, rows.shape[1]))
+        columns = np.empty((ADAPTER + self._num_fields, rows.shape[1]), np.float32)
         columns[COUNT], columns[WEIGHT], columns[POSITIVE] = once, weight, weight * label
         columns[PREDICTED], columns[LOSS] = weight * rows[PREDICTION], weight * losses[0]
         columns[LOSS_SQUARED], columns[REFERENCE_LOSS] = weight * losses[0] ** 2, weight * losses[1]
@@ -261,7 +287,8 @@ class Meter:
         cohorts_3N = self._cohorts(rows)
         new_CM = sum_by_cohort(columns, cohorts_3N, len(self.scheme))
         bucket.sums_CM += new_CM
-        self._add_replicates(BENEFIT, benefit, weight, hashes, cohorts_3N)
+        chosen = np.flatnonzero(hashes % self._one_in == 0)
+        self._add_replicates(BENEFIT, benefit[chosen], weight[chosen], hashes[chosen], cohorts_3N[:, chosen])
         num_cohorts = len(self.scheme)
         for which, column in enumerate((PREDICTION, REFERENCE)):
             bins = np.minimum((rows[column] * NUM_BINS).astype(np.int64), NUM_BINS - 1)

@@ -2,35 +2,37 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 import polars as pl
 
-from learner.learner import Learned
 from learner.sample import Sample, SampleKind
 
 NUM_COLUMNS = 10
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
 """Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
 where a negative is taken back, else 1; whether the sample counts as an impression."""
-_ROW_BYTES = 4 * NUM_COLUMNS
 _MAX_OPEN = 200_000
 
 
-def rows_of(samples: Sequence[Sample], learned: Learned, reference_B: np.ndarray) -> np.ndarray:
-    """One column per sample, shape (NUM_COLUMNS, B).
+def rows_of(
+    samples: Sequence[Sample], labels: np.ndarray, predictions: np.ndarray, references: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """One column per sample, shape (NUM_COLUMNS, N).
 
     Args:
-        samples: B of them.
-        learned: what the learner predicted.
-        reference_B: what it is compared with predicted.
+        samples: N of them.
+        labels: theirs.
+        predictions: of the model.
+        references: of what it is compared with.
+        counts: the user's counters, then the item's, shape (N, C).
     """
-    counts_BC, half = learned.counts_BC, learned.counts_BC.shape[1] // 2
     rows = np.empty((NUM_COLUMNS, len(samples)))
-    rows[USER_N], rows[ITEM_N] = counts_BC[:, 0], counts_BC[:, half]
+    rows[USER_N], rows[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
     rows[TS] = [s.core.ts for s in samples]
     rows[FIRST_TS] = [s.state.user_first_ts for s in samples]
-    rows[PREDICTION], rows[REFERENCE], rows[LABEL] = learned.predictions_B, reference_B, learned.labels_B
+    rows[PREDICTION], rows[REFERENCE], rows[LABEL] = predictions, references, labels
     rows[RATE] = [s.state.negative_rate for s in samples]
     rows[SIGN] = rows[ONCE] = 1.0
     return rows
@@ -40,7 +42,8 @@ class OpenNegatives:
     """Negatives that a late label may still turn, the newest of them."""
 
     def __init__(self) -> None:
-        self._rows: OrderedDict[str, bytes] = OrderedDict()
+        self._rows: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
+        """Impression -> the rows of its micro-batch, shape (B, NUM_COLUMNS), and its place among them."""
 
     def remember(self, predictions: pl.DataFrame) -> None:
         """Know the negatives of a prediction log again.
@@ -64,14 +67,12 @@ class OpenNegatives:
         ):
             rows[:, column] = negatives[name].to_numpy()
         rows[:, SIGN] = rows[:, ONCE] = 1.0
-        for imp_id, row in zip(negatives["imp_id"], rows, strict=True):
-            self._rows[imp_id] = row.tobytes()
+        self._rows.update(zip(negatives["imp_id"], zip(repeat(rows), range(len(rows))), strict=True))
 
     def keep(self, samples: Sequence[Sample], rows: np.ndarray, negatives: Sequence[int]) -> None:
         """Keep the negatives of a micro-batch, given by their places in it."""
-        packed = rows.T.astype(np.float32).tobytes()
-        for b in negatives:
-            self._rows[samples[b].core.imp_id] = packed[b * _ROW_BYTES : (b + 1) * _ROW_BYTES]
+        kept = rows.T.astype(np.float32)
+        self._rows.update(zip([samples[b].core.imp_id for b in negatives], zip(repeat(kept), negatives), strict=False))
         while len(self._rows) > _MAX_OPEN:
             self._rows.popitem(last=False)
 
@@ -80,6 +81,7 @@ class OpenNegatives:
         known = self._rows.pop(imp_id, None)
         if known is None:
             return None
-        row = np.frombuffer(known, np.float32).astype(np.float64)
+        rows, place = known
+        row: np.ndarray = rows[place].astype(np.float64)
         row[SIGN], row[ONCE] = -1.0, 0.0
         return row

@@ -71,7 +71,7 @@ class Twin:
         settings = self._settings
         self._run = run
         self._scored = 0
-        self._meter = Meter(settings.monitor, len(settings.fields), watch=False)
+        self._meter = Meter(settings.monitor, len(settings.fields), watch=False, one_in=1)
         if not run:
             return
         self._feed = TwinFeedReader(self._client, settings.redis.prefix, run)
