@@ -1,14 +1,17 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
-Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process; the
-sharper instrument. Pipeline: whole runs with everything (cohort figures, the twin, the monitor's process, somebody who
-looks at the page) and with nothing of it, in turns. Page: answers of the monitor while a producer writes at a given
-rate.
+Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process.
+Pipeline: producer, broker, worker, Redis and learner at full speed, with all monitoring (cohort figures, the twin, the
+monitor's process, somebody who looks at the page) in every other window of eight seconds and none of it between: a
+machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while a producer
+writes at a given rate.
 """
 
 import argparse
 import json
+import math
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -16,8 +19,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +36,27 @@ from simulators import movielens, synthetic
 from simulators.backtest import Backtest, BacktestSettings
 from simulators.demo import run_demo
 from simulators.movielens import MovieLens
-from simulators.producer import PaceSettings
+from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
-from state_store.child import free_port
+from state_store.child import free_port, spawn
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
 from state_store.outbox import Outbox
+from state_store.states import StateStore
 from stream.doctor import versions
+from stream.learner_role import LearnerRole, read_status
 from stream.monitor.meter import Meter
 from stream.monitor.twin_feed import TwinFeed
 from stream.prediction_log import PredictionLog, item_mean_baseline
+from stream.roles import Role, servers, wait_until
 from stream.settings import Settings, load_settings
 
 _CHECKPOINT_S = 10.0
-_TURN = 6400
+_TURN = 1280
 """Samples that one side learns before it is the other's turn."""
+_WINDOW_S = 8.0
+"""Some seconds of samples are under way in the pipeline: shorter windows would measure who has them."""
+_WARM_UP_WINDOWS = 1
 _NOW_MS = 4_102_444_800_000
 
 
@@ -129,6 +139,8 @@ class Viewer:
     def __init__(self, url: str, user: str) -> None:
         self._asks = {"api/health": 1.0, "api/view": 4.0, f"api/user?id={user}": 4.0}
         self._url = url
+        self.only_if: Callable[[float], bool] = lambda _: True
+        """Whether to ask at a moment."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.seconds: dict[str, list[float]] = {path: [] for path in self._asks}
@@ -136,6 +148,8 @@ class Viewer:
     def _look(self) -> None:
         due = dict.fromkeys(self._asks, 0.0)
         while not self._stop.wait(0.1):
+            if not self.only_if(time.time()):
+                continue
             for path, every in self._asks.items():
                 if time.monotonic() >= due[path]:
                     due[path] = time.monotonic() + every
@@ -181,29 +195,116 @@ def watched(settings: Settings, user: str) -> Iterator[tuple[Settings, Viewer]]:
         yield settings, viewer
 
 
-def pipeline(
-    settings: Settings, data: MovieLens, num_ratings: int, turns: int, folder: Path, console: Console
-) -> dict[str, Any]:
-    """Events/s with and without monitoring, in turns."""
-    replay, pace, user = ReplaySettings(num_ratings=num_ratings), PaceSettings(in_flight=10_000), first_user(data)
-    bare = msgspec.structs.replace(settings, monitor=msgspec.structs.replace(settings.monitor, enabled=False))
-    found: dict[str, list[float]] = {"monitored": [], "bare": []}
-    for turn in range(turns):
-        for name in ("monitored", "bare") if turn % 2 else ("bare", "monitored"):
-            run = folder / f"{name}{turn}"
-            if name == "bare":
-                summary = run_demo(bare, data, replay, pace, run, console)
-            else:
-                with watched(settings, user) as (live, _):
-                    summary = run_demo(live, data, replay, pace, run, console)
-            found[name].append(summary["events_per_second"])
-    # Neighbours in time are compared: a machine is faster now and slower then.
-    shares = [1 - with_it / without for with_it, without in zip(found["monitored"], found["bare"], strict=True)]
-    return {
-        "events_per_second": found,
-        "overhead_share_of_each_turn": [round(share, 4) for share in shares],
-        "overhead_share": round(statistics.median(shares), 4),
+class Windows:
+    """Stops the monitor's process in every other window, and lets it go on in those between."""
+
+    def __init__(self, monitor: Role) -> None:
+        self._monitor = monitor
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._alternate)
+
+    def _alternate(self) -> None:
+        while not self._over.wait(_WINDOW_S - time.time() % _WINDOW_S):
+            os.kill(self._monitor.pid, signal.SIGCONT if monitored(time.time()) else signal.SIGSTOP)
+        os.kill(self._monitor.pid, signal.SIGCONT)
+
+    def __enter__(self) -> "Windows":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def monitored(at: float) -> bool:
+    """Whether a moment lies in a window with monitoring."""
+    return int(at / _WINDOW_S) % 2 == 1
+
+
+def learn_in_windows(config: Path, folder: Path) -> None:
+    """The learner's process: cohort figures in every other window; writes down what it learned in each."""
+    role = LearnerRole(load_settings(config, environment={}), folder)
+    trainer, meter, step = role.trainer, role.trainer.meter, role.trainer.step
+    learned: Counter[int] = Counter()
+
+    def step_in_window(*, partial: bool, now_ms: int = 0) -> int:
+        now = time.time()
+        trainer.meter = meter if monitored(now) else None
+        size = step(partial=partial, now_ms=now_ms)
+        learned[int(now / _WINDOW_S)] += size
+        return size
+
+    trainer.step = step_in_window  # type: ignore[method-assign]
+    role.run()
+    (folder / "windows.json").write_text(json.dumps(learned))
+
+
+def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, Any]:
+    """Samples/s of the whole pipeline in windows with and without monitoring."""
+    plan = plan_replay(data, ReplaySettings(num_ratings=num_ratings))
+    with servers(settings) as started, watched(started, first_user(data)) as (live, viewer), ExitStack() as stack:
+        folder.mkdir(parents=True)
+        config = folder / "settings.json"
+        config.write_bytes(msgspec.json.encode(live))
+        worker = stack.enter_context(Role("worker", live, folder))
+        monitor = stack.enter_context(Role("monitor", live, folder))
+        log = stack.enter_context((folder / "learner.log").open("wb"))
+        learner = spawn([sys.executable, __file__, "--learner", str(config), str(folder)], log)
+        client = connect(live.redis)
+        store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+        outbox, partitions = Outbox(client, live.redis.prefix, live.kafka.partitions), range(live.kafka.partitions)
+
+        def trained() -> int:
+            status = read_status(client, live.redis.prefix)
+            return status.num_trained if status else -1
+
+        def in_flight(sent: int) -> int:
+            applied = sum(offset + 1 for p in partitions for offset in store.fence_offsets(p).values())
+            return sent - applied + sum(outbox.sequences().values()) - trained()
+
+        ready = lambda: trained() >= 0 and "http://" in monitor.log.read_text()  # noqa: E731 - a condition
+        wait_until(ready, "learner and monitor to start", [worker, monitor])
+        producer = ReplayProducer(live.kafka, PaceSettings(in_flight=10_000), in_flight)
+        viewer.only_if = monitored
+        with Windows(monitor):
+            began = time.time()
+            producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
+            ended = time.time()
+        producer.close()
+        learner.terminate()
+        learner.wait(60)
+        client.close()
+    learned = {int(window): size for window, size in json.loads((folder / "windows.json").read_text()).items()}
+    return compared(learned, int(began / _WINDOW_S) + _WARM_UP_WINDOWS, int(ended / _WINDOW_S))
+
+
+def compared(learned: dict[int, int], first: int, last: int) -> dict[str, Any]:
+    """Each monitored window beside its two neighbours.
+
+    Args:
+        learned: window -> samples.
+        first: the first window that counts.
+        last: the first that does not any more.
+    """
+    found = [
+        1 - learned[w] / ((learned[w - 1] + learned[w + 1]) / 2)
+        for w in range(first, last)
+        if w % 2 and {w - 1, w + 1} <= learned.keys() and w - 1 >= first and w + 1 < last
+    ]
+    rates = {
+        name: [n / _WINDOW_S for w, n in learned.items() if first <= w < last and w % 2 == k] for k, name in _KINDS
     }
+    error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    return {
+        "windows": len(found),
+        "samples_per_second": {name: round(statistics.mean(of)) for name, of in rates.items() if of},
+        "overhead_share": round(statistics.mean(found), 4),
+        "plus_minus": round(1.96 * error, 4),
+    }
+
+
+_KINDS = ((1, "monitored"), (0, "bare"))
 
 
 def page(
@@ -229,11 +330,15 @@ def first_user(data: MovieLens) -> str:
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000, help="ratings replayed per run")
-    parser.add_argument("--turns", type=int, default=3, help="runs of the pipeline with monitoring, and without")
+    parser.add_argument("--events", type=int, default=100_000, help="ratings that the learner alone, and the page, see")
+    parser.add_argument("--long", type=int, default=0, help="ratings that the pipeline sees; 0: all")
     parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--learner", nargs=2, type=Path, metavar=("CONFIG", "RUN"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.learner:
+        learn_in_windows(*options.learner)
+        return
     console = Console(stderr=True)
     torch.set_num_threads(1)
     settings = load_settings(environment={})
@@ -245,7 +350,8 @@ def main(arguments: list[str]) -> None:
         folder = Path(scratch)
         report: dict[str, Any] = {"learner": learner_alone(settings, data, options.events, folder / "alone")}
         console.print(f"learner alone: {report['learner']}")
-        report["pipeline"] = pipeline(settings, data, options.events, options.turns, folder, console)
+        report["pipeline"] = pipeline(settings, data, options.long, folder / "pipeline")
+        console.print(f"pipeline: {report['pipeline']}")
         report["page"] = page(settings, data, options.events, options.rate, folder, console)
     report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
     console.print_json(json.dumps({name: report[name] for name in ("learner", "pipeline", "page")}))
