@@ -1,6 +1,7 @@
 """Commands of the stream package: roles, topics, settings, doctor."""
 
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,12 @@ def _log_to_stderr() -> None:
     logging.getLogger("coldstream").setLevel(logging.INFO)
 
 
+def _keep_to_one_processor() -> None:
+    """Before polars and numpy are imported: their thread pools would spin on processors that the other roles need."""
+    for variable in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
 def worker(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
     """Run one worker: Kafka -> counts, label join, outbox. Start as many as there are partitions."""
     from stream.app import run_worker
@@ -38,6 +45,7 @@ def learner(
     run: RunFolder = Path("runs/learner"),
 ) -> None:
     """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder."""
+    _keep_to_one_processor()
     from stream.learner_role import LearnerRole
     from stream.settings import SettingsError
 
@@ -57,6 +65,7 @@ def monitor(
     ] = None,
 ) -> None:
     """Serve the page: how users fare in their first impressions, the pipeline's health, Prometheus metrics."""
+    _keep_to_one_processor()
     from stream.monitor.server import run_monitor
     from stream.settings import SettingsError
 

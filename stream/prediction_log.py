@@ -121,6 +121,14 @@ def read_predictions(folder: Path, *, newest: int | None = None) -> pl.DataFrame
     return pl.concat([pl.read_parquet(path) for path in files]) if files else pl.DataFrame(schema=_SCHEMA)
 
 
+def read_user(folder: Path, user_id: str, *, newest: int) -> pl.DataFrame:
+    """One user's part of the newest files of the log; the others' is never put together."""
+    files = sorted(folder.glob("*.parquet"))[-newest:]
+    if not files:
+        return pl.DataFrame(schema=_SCHEMA)
+    return pl.scan_parquet(files).filter(pl.col("user_id") == user_id).collect()
+
+
 def matured(predictions: pl.DataFrame) -> pl.DataFrame:
     """One row per impression, with the prediction of its base sample and its final label.
 

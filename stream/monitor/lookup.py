@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import redis
 
 from state_store.states import StateStore
 from stream.monitor.cohorts import interval_names
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, read_predictions
+from stream.prediction_log import matured, read_user
 from stream.scorer import NoWeightsError, Scorer
 from stream.settings import Settings
 
@@ -65,8 +64,6 @@ class Lookup:
         """Newest first; the label is what is known of it by now."""
         if self._folder is None:
             return []
-        rows = matured(
-            read_predictions(self._folder / "predictions", newest=_FILES).filter(pl.col("user_id") == user_id)
-        )
+        rows = matured(read_user(self._folder / "predictions", user_id, newest=_FILES))
         columns = ("imp_id", "item_id", "ts", "label", "prediction", "baseline", "user_impressions", "version")
         return rows.select(columns).tail(_RECENT).reverse().to_dicts()

@@ -137,7 +137,7 @@ class Viewer:
     """Somebody who has the page open: asks for what it asks for, as often, and looks a user up now and then."""
 
     def __init__(self, url: str, user: str) -> None:
-        self._asks = {"api/health": 1.0, "api/view": 4.0, f"api/user?id={user}": 4.0}
+        self._asks = {"api/health": 1.0, "api/view": 4.0, f"api/user?id={user}": 20.0}
         self._url = url
         self.only_if: Callable[[float], bool] = lambda _: True
         """Whether to ask at a moment."""
@@ -250,7 +250,8 @@ def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path
         worker = stack.enter_context(Role("worker", live, folder))
         monitor = stack.enter_context(Role("monitor", live, folder))
         log = stack.enter_context((folder / "learner.log").open("wb"))
-        learner = spawn([sys.executable, __file__, "--learner", str(config), str(folder)], log)
+        environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        learner = spawn([sys.executable, __file__, "--learner", str(config), str(folder)], log, environment)
         client = connect(live.redis)
         store = StateStore(client, live.redis, live.join, live.actions, live.topics)
         outbox, partitions = Outbox(client, live.redis.prefix, live.kafka.partitions), range(live.kafka.partitions)
