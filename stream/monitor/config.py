@@ -41,8 +41,9 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Page-Hinkley's delta: a change of this size in a block is none."""
     half_life: PositiveInt = 20_000
     """Samples of a cohort after which a sample counts half in its fading figures."""
-    twin_share: Annotated[float, Meta(ge=0, le=1)] = 0.05
-    """Share of the users whose impressions the frozen twin scores, too; 0: there is no twin."""
+    twin_share: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    """Share of the users whose impressions the frozen twin scores, too; 0: there is no twin. More where users are few:
+    its figures are as sure as the number of its users lets them be."""
     twin_age_h: PositiveFloat = 24.0
     """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old."""
     host: str = "127.0.0.1"

@@ -1,6 +1,5 @@
 """What is kept of a sample until it is summed up, and of a negative for as long as a late label may turn it."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import repeat
 
@@ -13,7 +12,7 @@ NUM_COLUMNS = 10
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
 """Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
 where a negative is taken back, else 1; whether the sample counts as an impression."""
-_MAX_OPEN = 200_000
+_MAX_OPEN = 100_000
 
 
 def rows_of(
@@ -38,12 +37,20 @@ def rows_of(
     return rows
 
 
+_Places = dict[str, tuple[np.ndarray, int]]
+"""Impression -> the rows that it is one of, shape (N, NUM_COLUMNS), and its place among them."""
+
+
 class OpenNegatives:
-    """Negatives that a late label may still turn, the newest of them."""
+    """Negatives that a late label may still turn, the newest of them.
+
+    In two generations: once the younger one is full, the older one is forgotten as a whole. That costs nothing per
+    negative, where taking the oldest one out each time would.
+    """
 
     def __init__(self) -> None:
-        self._rows: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
-        """Impression -> the rows of its micro-batch, shape (B, NUM_COLUMNS), and its place among them."""
+        self._younger: _Places = {}
+        self._older: _Places = {}
 
     def remember(self, predictions: pl.DataFrame) -> None:
         """Know the negatives of a prediction log again.
@@ -67,18 +74,19 @@ class OpenNegatives:
         ):
             rows[:, column] = negatives[name].to_numpy()
         rows[:, SIGN] = rows[:, ONCE] = 1.0
-        self._rows.update(zip(negatives["imp_id"], zip(repeat(rows), range(len(rows))), strict=True))
+        self._younger.update(zip(negatives["imp_id"], zip(repeat(rows), range(len(rows))), strict=True))
 
     def keep(self, samples: Sequence[Sample], rows: np.ndarray, negatives: Sequence[int]) -> None:
-        """Keep the negatives of a micro-batch, given by their places in it."""
-        kept = rows.T.astype(np.float32)
-        self._rows.update(zip([samples[b].core.imp_id for b in negatives], zip(repeat(kept), negatives), strict=False))
-        while len(self._rows) > _MAX_OPEN:
-            self._rows.popitem(last=False)
+        """Keep the negatives among samples, given by their places."""
+        kept = rows[:, negatives].T.astype(np.float32)
+        imp_ids = [samples[n].core.imp_id for n in negatives]
+        self._younger.update(zip(imp_ids, zip(repeat(kept), range(len(negatives))), strict=False))
+        if len(self._younger) > _MAX_OPEN:
+            self._older, self._younger = self._younger, {}
 
     def turn(self, imp_id: str) -> np.ndarray | None:
         """The row of a negative whose label came late, marked as one to take back; None if it is not known."""
-        known = self._rows.pop(imp_id, None)
+        known = self._younger.pop(imp_id, None) or self._older.pop(imp_id, None)
         if known is None:
             return None
         rows, place = known

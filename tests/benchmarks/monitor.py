@@ -137,7 +137,7 @@ class Viewer:
     """Somebody who has the page open: asks for what it asks for, as often, and looks a user up now and then."""
 
     def __init__(self, url: str, user: str) -> None:
-        self._asks = {"api/health": 1.0, "api/view": 4.0, f"api/user?id={user}": 20.0}
+        self._asks = {"api/health": 2.0, "api/view": 4.0, f"api/user?id={user}": 20.0}
         self._url = url
         self.only_if: Callable[[float], bool] = lambda _: True
         """Whether to ask at a moment."""

@@ -351,5 +351,5 @@ if (window.REPORT) {
   drawAll();
 } else {
   repeat(refreshView, 4000);
-  repeat(refreshHealth, 1000);
+  repeat(refreshHealth, 2000);
 }
