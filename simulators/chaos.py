@@ -69,6 +69,8 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Greatest time between a role's restart and the next kill."""
     last_wait_s: float = 20.0
     """Longest wait for an armed failpoint to be passed; after that the role is killed from outside."""
+    monitor: bool = True
+    """Whether the monitor runs, dies, too, and must have scored each impression of the twin's share once."""
 
 
 class Chaos:
@@ -117,7 +119,9 @@ class Chaos:
             learner = stack.enter_context(Role("learner", settings, self._folder))
             folders = [self._folder] if self._chaos.workers == 1 else self._worker_folders()
             workers = [stack.enter_context(Role("worker", settings, folder)) for folder in folders]
-            monitor = stack.enter_context(Role("monitor", settings, self._folder))
+            monitor = Role("monitor", settings, self._folder)
+            if self._chaos.monitor:
+                stack.enter_context(monitor)
             for kill in range(self._chaos.kills):
                 producer.write(islice(log, per_kill))
                 on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
@@ -125,7 +129,7 @@ class Chaos:
                     self._kill(workers[0], learner)
                 else:
                     self._rebalance(workers, learner)
-                if self._monitor_rng.random() < _MONITOR_SHARE:
+                if self._chaos.monitor and self._monitor_rng.random() < _MONITOR_SHARE:
                     self._kill_monitor(monitor)
             producer.write(log)
             ends = producer.end_offsets()
@@ -134,10 +138,11 @@ class Chaos:
             running = [role for role in (*workers, learner) if role.is_running]
             wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
             learner.stop()
-            if not monitor.is_running:
-                monitor.start()
-            feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
-            wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
+            if self._chaos.monitor:
+                if not monitor.is_running:
+                    monitor.start()
+                feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
+                wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
         expected = expect(read_log(settings.kafka, ends), join, settings.actions)
         return self._report(expected, producer.num_sent, time.monotonic() - started)
 
@@ -244,9 +249,11 @@ class Chaos:
             "final_labels": labels == expected.labels,
             "user_impressions_as_of": as_of == expected.user_impressions,
             "monitored_samples": self._num_monitored() == len(final),
-            "twin_samples": self._num_of_twin() == sum(in_share(user, _TWIN_SHARE) for user in final["user_id"]),
             "trained_samples": all(have == want for have, want in totals.values()),
         }
+        if self._chaos.monitor:
+            of_twin = sum(in_share(user, _TWIN_SHARE) for user in final["user_id"])
+            checks["twin_samples"] = self._num_of_twin() == of_twin
         return {
             "kills": sum(self.deaths.values()),
             "equal": all(checks.values()),

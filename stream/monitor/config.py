@@ -45,7 +45,8 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the users whose impressions the frozen twin scores, too; 0: there is no twin. More where users are few:
     its figures are as sure as the number of its users lets them be."""
     twin_age_h: PositiveFloat = 24.0
-    """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old."""
+    """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old. Those
+    that are on their way to it, up to six snapshots, stay in Redis."""
     host: str = "127.0.0.1"
     """Address the page binds to; loopback unless told otherwise, as it has no login."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8900

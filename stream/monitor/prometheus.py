@@ -107,9 +107,12 @@ class _Figures(Collector):
         yield counts
         shares = (([name], share) for name, share in health["rates"].items())
         yield _gauge("join_rate", "share of feedback (hit, orphan) or of events (late, dead_letter)", ["kind"], shares)
-        outcomes = CounterMetricFamily("coldstream_fence", "what the fence said to batches", labels=["outcome"])
-        for name, count in health["outcomes"].items():
-            outcomes.add_metric([name], count)
+        # By worker: a sum would fall when one of them leaves, which a counter must not.
+        labels = ["worker", "outcome"]
+        outcomes = CounterMetricFamily("coldstream_fence", "what the fence said to batches", labels=labels)
+        for worker, report in health["workers"].items():
+            for name, count in report.get("outcomes", {}).items():
+                outcomes.add_metric([worker, name], count)
         yield outcomes
         lags = (([tp], records) for report in health["workers"].values() for tp, records in report["lag"].items())
         yield _gauge("lag_records", "records not yet applied", ["topic_partition"], lags)
