@@ -28,8 +28,6 @@ from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.failpoints import LEARNER_POINTS, MONITOR_POINTS, VARIABLE, WORKER_POINTS
 from stream.learner_role import read_status
-from stream.monitor.bucket import COUNT
-from stream.monitor.cohorts import CohortScheme
 from stream.monitor.history import TWIN, HistoryReader
 from stream.monitor.recorder import read_buckets
 from stream.monitor.twin_feed import TwinFeedReader, in_share
@@ -219,8 +217,7 @@ class Chaos:
 
     def _num_monitored(self) -> int:
         """Samples in the cohort figures, each of which is in one user cohort."""
-        users = CohortScheme(self._settings.monitor).num_users
-        return round(sum(float(b.sums_CM[:users, COUNT].sum()) for b in read_buckets(self._folder)))
+        return round(sum(bucket.num_samples for bucket in read_buckets(self._folder)))
 
     @property
     def _run_name(self) -> str:
@@ -228,9 +225,8 @@ class Chaos:
 
     def _num_of_twin(self) -> int:
         """Impressions that the frozen twin has scored, or had no weights for."""
-        users = CohortScheme(self._settings.monitor).num_users
         buckets = HistoryReader(self._client, self._settings.redis.prefix).read(self._run_name, TWIN)
-        return sum(b.unscored + round(float(b.sums_CM[:users, COUNT].sum())) for b in buckets)
+        return sum(bucket.unscored + round(bucket.num_samples) for bucket in buckets)
 
     def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
         wrong = differences(self._store, len(self._partitions), expected)

@@ -19,7 +19,7 @@ from state_store.resident import resident_bytes
 from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.failpoints import failpoint
-from stream.monitor.history import HistoryWriter
+from stream.monitor.history import open_history
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder, read_buckets, run_name
 from stream.monitor.twin_feed import TwinFeed
@@ -118,15 +118,7 @@ class LearnerRole:
             meter,
             self._folder,
             keep=settings.publish.keep_prediction_files,
-            history=lambda: HistoryWriter(
-                self._client,
-                settings.redis.prefix,
-                name,
-                self._number,
-                time.time_ns() // 1_000_000,
-                max_buckets=settings.monitor.max_buckets,
-                max_runs=settings.monitor.max_runs,
-            ),
+            history=lambda: open_history(settings, self._client, name, self._number, time.time_ns() // 1_000_000),
             number=self._number,
         )
         meter.remember(

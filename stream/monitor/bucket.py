@@ -88,6 +88,11 @@ class Bucket:
         self.alarms: list[str] = []
         self._num_user_cohorts = num_user_cohorts
 
+    @property
+    def num_samples(self) -> float:
+        """Impressions: each is in one user cohort, and those come first."""
+        return float(self.sums_CM[: self._num_user_cohorts, COUNT].sum())
+
     def arrival(self, day: int) -> np.ndarray:
         """Sums of the users that came on a day (days since 1970), shape (user cohorts, NTH_COLUMNS)."""
         return self.arrivals.setdefault(day, np.zeros((self._num_user_cohorts, NTH_COLUMNS)))

@@ -59,8 +59,8 @@ def histogram_auc(negative_K: np.ndarray, positive_K: np.ndarray) -> Estimate:
     auc = float((positive_K * (below_K + negative_K / 2)).sum() / (n * p))
     q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     variance = (auc * (1 - auc) + (p - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (n * p)
-    found = _around(auc, math.sqrt(max(variance, 0.0)))
-    return Estimate(auc, max(found.low or 0.0, 0.0), min(found.high or 1.0, 1.0))
+    half = _Z * math.sqrt(max(variance, 0.0))
+    return Estimate(auc, max(auc - half, 0.0), min(auc + half, 1.0))
 
 
 def wilson(positives: float, total: float) -> Estimate:
@@ -173,7 +173,6 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.nd
     loss = found["log_loss"]
     if loss.value is not None and rate.value is not None:
         found["benefit"] = _benefit(sums_M, replicates_R4)
-        found["reference_log_loss"] = float(sums_M[REFERENCE_LOSS]) / weight
         constant = entropy(rate.value)
         if constant > 0:
             found["ne"] = Estimate(loss.value / constant, loss.low / constant, loss.high / constant)

@@ -14,6 +14,7 @@ import redis
 from state_store.client import script
 from state_store.keys import Keys
 from stream.monitor.bucket import Bucket, merge
+from stream.settings import Settings
 
 COHORTS = "cohorts"
 """The series of the learner: the model beside popularity."""
@@ -124,6 +125,23 @@ class HistoryWriter:
             self._replace(keys=[self._key], args=[str(first), str(second), _encode(buckets)])
             del self._sizes[first]
             self._sizes[second] = len(buckets)
+
+
+def open_history(
+    settings: Settings, client: redis.Redis, run: str, number: int, now_ms: int, series: str = COHORTS
+) -> HistoryWriter:
+    """The writer of one of a run's series, bounded as the settings say; arguments as of `HistoryWriter`."""
+    monitor = settings.monitor
+    return HistoryWriter(
+        client,
+        settings.redis.prefix,
+        run,
+        number,
+        now_ms,
+        max_buckets=monitor.max_buckets,
+        max_runs=monitor.max_runs,
+        series=series,
+    )
 
 
 class _Known(msgspec.Struct, frozen=True):

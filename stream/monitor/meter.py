@@ -212,7 +212,7 @@ class Meter:
         self._fold_sums(rows[:, used], extras[:, used], hashes[used])
 
     def _collect(
-        self, samples: Sequence[Sample], seen: Sequence["_Seen"], hashes: np.ndarray
+        self, samples: Sequence[Sample], seen: Sequence[_Seen], hashes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Columns that say what was predicted, shape (NUM_COLUMNS, N), and what the model knew, shape (4 + F, N)."""
         learned = [one.learned for one in seen]

@@ -19,7 +19,7 @@ from learner.snapshot import ServingModel
 from state_store.keys import Keys
 from state_store.weights import Manifest, WeightsError, WeightStore
 from stream.failpoints import failpoint
-from stream.monitor.history import TWIN, HistoryWriter
+from stream.monitor.history import TWIN, open_history
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder
 from stream.monitor.twin_feed import Scored, TwinFeedReader
@@ -79,16 +79,7 @@ class Twin:
             self._meter,
             self._folder,
             keep=settings.publish.keep_prediction_files,
-            history=lambda: HistoryWriter(
-                self._client,
-                settings.redis.prefix,
-                run,
-                _ANY_NUMBER,
-                now_ms,
-                max_buckets=settings.monitor.max_buckets,
-                max_runs=settings.monitor.max_runs,
-                series=TWIN,
-            ),
+            history=lambda: open_history(settings, self._client, run, _ANY_NUMBER, now_ms, TWIN),
             series=TWIN,
         )
 

@@ -104,7 +104,7 @@ class View:
 
     def _table_of(self, point: Bucket) -> list[dict[str, Any]]:
         """The table of a point, kept for the next time: all but the newest points stay what they are."""
-        key = point.start_ms, point.end_ms, float(point.sums_CM[:, COUNT].sum())
+        key = point.start_ms, point.end_ms, point.num_samples
         found = self._tables.pop(key, None) or self.table(point)
         self._tables[key] = found
         if len(self._tables) > _MAX_TABLES:
@@ -165,7 +165,7 @@ class View:
     def twin(self, buckets: Sequence[Bucket]) -> dict[str, Any] | None:
         """The live model beside frozen weights, on the same impressions; None if there is nothing of it."""
         buckets = [bucket for bucket in buckets if self.fits(bucket)]
-        if not any(bucket.sums_CM[:, COUNT].any() for bucket in buckets):
+        if not any(bucket.num_samples for bucket in buckets):
             return None
         whole, recent = merge(list(buckets)), merge(window(buckets, self._settings.monitor.window_s))
         points = [merge(group) for group in groups(buckets)]
@@ -184,8 +184,8 @@ class View:
         }
 
     def _age_h(self, bucket: Bucket) -> float | None:
-        count = bucket.sums_CM[self._users, COUNT].sum()
-        return float(bucket.age_ms / count / _HOUR_MS) if count else None
+        count = bucket.num_samples
+        return bucket.age_ms / count / _HOUR_MS if count else None
 
     # Everything -----------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,6 @@ from simulators import movielens, synthetic
 from simulators.movielens import MovieLens
 from simulators.replay import ReplaySettings, plan_replay
 from simulators.run_backtest import run_backtest
-from stream.monitor.bucket import COUNT
-from stream.monitor.cohorts import CohortScheme
 from stream.monitor.recorder import read_buckets
 from stream.settings import load_settings
 
@@ -32,9 +30,9 @@ def alarms_of(data: MovieLens, num_ratings: int, seed: int, at: int, share: floa
     with tempfile.TemporaryDirectory() as folder:
         run_backtest(settings, data, replay, Path(folder))
         buckets = read_buckets(Path(folder))
-    users, samples, told = CohortScheme(settings.monitor).num_users, 0, []
+    samples, told = 0, []
     for bucket in buckets:
-        samples += round(float(bucket.sums_CM[:users, COUNT].sum()))
+        samples += round(bucket.num_samples)
         told += [(samples, said) for said in bucket.alarms]
     found: dict[str, Any] = {"seed": seed, "share": share, "events": len(plan), "samples": samples}
     if not share:

@@ -57,6 +57,7 @@ _TURN = 1280
 _WINDOW_S = 8.0
 """Some seconds of samples are under way in the pipeline: shorter windows would measure who has them."""
 _WARM_UP_WINDOWS = 1
+_KINDS = ((1, "monitored"), (0, "bare"))
 _NOW_MS = 4_102_444_800_000
 
 
@@ -303,9 +304,6 @@ def compared(learned: dict[int, int], first: int, last: int) -> dict[str, Any]:
         "overhead_share": round(statistics.mean(found), 4),
         "plus_minus": round(1.96 * error, 4),
     }
-
-
-_KINDS = ((1, "monitored"), (0, "bare"))
 
 
 def page(
