@@ -29,6 +29,19 @@ from stream.scorer import Candidate, Scorer
 from stream.settings import Settings
 
 
+def in_flight(sent: int, store: StateStore, outbox: Outbox) -> int:
+    """Events written and not applied, and samples joined and not learned.
+
+    Args:
+        sent: events written.
+        store: of the pipeline.
+        outbox: of the pipeline.
+    """
+    applied = sum(offset + 1 for p in range(outbox.num_partitions) for offset in store.fence_offsets(p).values())
+    status = read_status(store.client, store.keys.prefix)
+    return sent - applied + sum(outbox.sequences().values()) - (status.num_trained if status else 0)
+
+
 class Demo:
     """One run of the pipeline on servers that are up.
 
@@ -152,11 +165,7 @@ class Demo:
         producer.write(iter_whole_log(self._data, plan, partitions, self._settings.join), progress)
 
     def _in_flight(self, sent: int) -> int:
-        """Events written and not applied, and samples joined and not learned."""
-        applied = sum(offset + 1 for p in self._partitions for offset in self._store.fence_offsets(p).values())
-        joined = sum(self._outbox.sequences().values())
-        status = read_status(self._client, self._prefix)
-        return sent - applied + joined - (status.num_trained if status else 0)
+        return in_flight(sent, self._store, self._outbox)
 
     def _wait_until_learned(
         self, ends: dict[tuple[int, int], int], display: Display, sent: int, roles: tuple[Role, ...]

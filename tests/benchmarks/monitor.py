@@ -34,13 +34,14 @@ from learner.learner import Learner
 from learner.sample import Sample, decode_samples
 from simulators import movielens, synthetic
 from simulators.backtest import Backtest, BacktestSettings
-from simulators.demo import run_demo
+from simulators.demo import in_flight, run_demo
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from state_store.child import free_port, spawn
 from state_store.client import connect
 from state_store.embedded import EmbeddedRedis
+from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.doctor import versions
@@ -255,19 +256,14 @@ def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path
         learner = spawn([sys.executable, __file__, "--learner", str(config), str(folder)], log, environment)
         client = connect(live.redis)
         store = StateStore(client, live.redis, live.join, live.actions, live.topics)
-        outbox, partitions = Outbox(client, live.redis.prefix, live.kafka.partitions), range(live.kafka.partitions)
+        outbox = Outbox(client, live.redis.prefix, live.kafka.partitions)
 
-        def trained() -> int:
-            status = read_status(client, live.redis.prefix)
-            return status.num_trained if status else -1
+        def ready() -> bool:
+            return read_status(client, live.redis.prefix) is not None and "http://" in monitor.log.read_text()
 
-        def in_flight(sent: int) -> int:
-            applied = sum(offset + 1 for p in partitions for offset in store.fence_offsets(p).values())
-            return sent - applied + sum(outbox.sequences().values()) - trained()
-
-        ready = lambda: trained() >= 0 and "http://" in monitor.log.read_text()  # noqa: E731 - a condition
         wait_until(ready, "learner and monitor to start", [worker, monitor])
-        producer = ReplayProducer(live.kafka, PaceSettings(in_flight=10_000), in_flight)
+        pace = PaceSettings(in_flight=10_000)
+        producer = ReplayProducer(live.kafka, pace, lambda sent: in_flight(sent, store, outbox))
         viewer.only_if = monitored
         with Windows(monitor):
             began = time.time()
@@ -294,6 +290,10 @@ def compared(learned: dict[int, int], first: int, last: int) -> dict[str, Any]:
         for w in range(first, last)
         if w % 2 and {w - 1, w + 1} <= learned.keys() and w - 1 >= first and w + 1 < last
     ]
+    if not found:
+        raise OperatorError(
+            f"--long: done within {max(last - first, 0)} windows of {_WINDOW_S:g} s, too few to compare; give more"
+        )
     rates = {
         name: [n / _WINDOW_S for w, n in learned.items() if first <= w < last and w % 2 == k] for k, name in _KINDS
     }
