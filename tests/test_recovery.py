@@ -61,7 +61,7 @@ def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
             redis=msgspec.structs.replace(settings.redis, url=server.url),
         )
         ensure_topics(live.kafka)
-        load = Load(live, 20_000, seed=4)
+        load = Load(live, 20_000, seed=4, hold_at=10_000)
         dump = tmp_path / "redis" / "dump.rdb"
         with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
             load.start()
@@ -69,9 +69,10 @@ def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
             if lost == "the last second":
                 load.client.save()
             learned, applied = load.learned(), load.applied()
+            load.go_on()
             wait_until(
                 lambda: load.learned() > learned + 2000 and load.applied() > applied + 3000,
-                "the replay to get going",
+                "the replay to go on behind the snapshot",
                 [worker, learner],
             )
             server.kill()

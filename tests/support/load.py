@@ -1,13 +1,14 @@
 """A pipeline under load, and what must come of it whatever dies meanwhile."""
 
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from simulators import synthetic
 from simulators.log_reader import read_log
 from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.replay import LogEntry, ReplaySettings, iter_whole_log, plan_replay
 from simulators.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -18,21 +19,44 @@ from stream.settings import Settings
 
 
 class Load:
-    """A replay that is written in the background, and what it must lead to."""
+    """A replay that is written in the background, and what it must lead to.
 
-    def __init__(self, live: Settings, num_ratings: int, seed: int, events_per_s: float = 3000) -> None:
+    Args:
+        live: settings, with URLs.
+        num_ratings: length of the replay.
+        seed: of the replay.
+        events_per_s: the pace.
+        hold_at: events that are written until `go_on`: whoever waits for a part of them to be learned cannot find
+            everything done, however fast the machine is.
+    """
+
+    def __init__(
+        self, live: Settings, num_ratings: int, seed: int, events_per_s: float = 3000, hold_at: int | None = None
+    ) -> None:
         self.live = live
         self.data = synthetic.generate(num_ratings, seed=seed)
         plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
         log = iter_whole_log(self.data, plan, self.partitions, live.join)
         self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=events_per_s))
-        self._writer = threading.Thread(target=self.producer.write, args=(log,))
+        self._held = threading.Event()
+        entries = log if hold_at is None else self._until_let_go(log, hold_at)
+        self._writer = threading.Thread(target=self.producer.write, args=(entries,), daemon=True)
         self.client = connect(live.redis)
         self.store = StateStore(self.client, live.redis, live.join, live.actions, live.topics)
         self.outbox = Outbox(self.client, live.redis.prefix, self.partitions)
 
     def start(self) -> None:
         self._writer.start()
+
+    def go_on(self) -> None:
+        """Write what was held back, too."""
+        self._held.set()
+
+    def _until_let_go(self, log: Iterable[LogEntry], hold_at: int) -> Iterator[LogEntry]:
+        for n, entry in enumerate(log):
+            if n == hold_at:
+                self._held.wait()
+            yield entry
 
     def applied(self) -> int:
         return sum(o + 1 for p in range(self.partitions) for o in self.store.fence_offsets(p).values())
