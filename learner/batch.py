@@ -33,10 +33,16 @@ class Batch(msgspec.Struct, frozen=True):
     row_labels_U2: Tensor
     """Negatives and positives that the batch brings to each row; a correction takes its negative back. A negative that
     stands for others, which were dropped, counts for them, too."""
-    negative_rates_B: Tensor | None = None
-    """Share of the negatives that are learned from; None: all."""
-    sizes_BF: np.ndarray | None = None
+    ts_B: np.ndarray
+    """Event time, ms."""
+    rates_B: np.ndarray
+    """Share of the impressions like this one that may become negatives."""
+    corrections_B: np.ndarray
+    """Whether the sample turns an earlier negative."""
+    sizes_BF: np.ndarray
     """Occurrences per sample and field; 0 where a sample lacks the field."""
+    negative_rates_B: Tensor | None = None
+    """`rates_B`; None where all are 1."""
     ages_N: np.ndarray | None = None
     """Event time since each occurrence's row was last learned from, ms; -1 for a new row. Only when learning."""
 
@@ -113,7 +119,9 @@ class Collator:
         sizes_B = sizes_BF.sum(1)
         states = [s.state for s in samples]
         labels = np.array([s.label for s in samples], np.float32)
+        ts = np.array([s.core.ts for s in samples], np.int64)
         rates = np.array([s.negative_rate for s in states], np.float32)
+        corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
         return Batch(
             torch.from_numpy(distinct),
             torch.from_numpy(occurrence),
@@ -122,22 +130,24 @@ class Collator:
             torch.tensor([(s.user_norm, s.item_norm) for s in states]),
             torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
             torch.from_numpy(labels),
-            torch.from_numpy(self._row_labels(samples, labels, rates, sizes_B, occurrence, len(distinct))),
-            torch.from_numpy(rates) if (rates < 1.0).any() else None,
+            torch.from_numpy(self._row_labels(corrections, labels, rates, sizes_B, occurrence, len(distinct))),
+            ts,
+            rates,
+            corrections,
             sizes_BF,
-            self._table.touch(rows_N, np.repeat([s.core.ts for s in samples], sizes_B)) if self._learning else None,
+            torch.from_numpy(rates) if (rates < 1.0).any() else None,
+            self._table.touch(rows_N, np.repeat(ts, sizes_B)) if self._learning else None,
         )
 
     def _row_labels(
         self,
-        samples: Sequence[Sample],
+        corrections: np.ndarray,
         labels: np.ndarray,
         rates: np.ndarray,
         sizes_B: np.ndarray,
         occurrence: np.ndarray,
         num_rows: int,
     ) -> np.ndarray:
-        corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
         negatives = np.where(corrections, -1.0, 1.0 - labels) / rates
         counts = [np.bincount(occurrence, np.repeat(c, sizes_B), num_rows) for c in (negatives, labels)]
         return np.stack(counts, axis=1).astype(np.float32)

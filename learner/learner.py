@@ -30,6 +30,12 @@ class Learned(msgspec.Struct, frozen=True):
     """The adapter's weight per field, if there is an adapter."""
     unseen_B2: np.ndarray
     """Whether user and item had never been trained."""
+    ts_B: np.ndarray
+    """Event time, ms."""
+    rates_B: np.ndarray
+    """Share of the impressions like this one that may become negatives."""
+    corrections_B: np.ndarray
+    """Whether the sample turns an earlier negative."""
     sizes_BF: np.ndarray | None = None
     """Occurrences of each field; 0 where a sample lacks it."""
     ages_N: np.ndarray | None = None
@@ -71,7 +77,7 @@ class Learner:
         self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
         self.num_samples = 0
         self.max_ts = 0
-        self._last_ts: list[int] = []
+        self._last_ts_B = np.zeros(0, np.int64)
 
     def learn_many(self, samples: Sequence[Sample]) -> np.ndarray:
         """`learn`, of which only the predictions matter."""
@@ -94,8 +100,8 @@ class Learner:
         unseen_B2 = self._unseen(batch)
         self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
         self.num_samples += len(samples)
-        self._last_ts = [s.core.ts for s in samples]
-        self.max_ts = max(self.max_ts, *self._last_ts)
+        self._last_ts_B = batch.ts_B
+        self.max_ts = max(self.max_ts, int(batch.ts_B.max()))
         return Learned(
             probabilities(output.main_B.detach(), self.settings).numpy(),
             batch.labels_B.numpy(),
@@ -103,6 +109,9 @@ class Learner:
             batch.norms_B2.numpy(),
             None if output.weight_BF is None else output.weight_BF.detach().numpy(),
             unseen_B2,
+            batch.ts_B,
+            batch.rates_B,
+            batch.corrections_B,
             batch.sizes_BF,
             batch.ages_N,
         )
@@ -118,7 +127,7 @@ class Learner:
     @property
     def learned_ts(self) -> int:
         """Event time of what was learned last, ms: the median of the last micro-batch; 0 before the first."""
-        return sorted(self._last_ts)[len(self._last_ts) // 2] if self._last_ts else 0
+        return int(np.sort(self._last_ts_B)[len(self._last_ts_B) // 2]) if len(self._last_ts_B) else 0
 
     @property
     def is_finite(self) -> bool:

@@ -6,6 +6,7 @@ removed: so the log holds each trained sample exactly once, whatever was killed 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,7 +30,12 @@ _SCHEMA = {
     "negative_rate": pl.Float32,
     "user_first_ts": pl.Int64,
 }
+IMP_ID, USER_ID, BASELINE, USER_FIRST_TS = map(list(_SCHEMA).index, ("imp_id", "user_id", "baseline", "user_first_ts"))
+"""Places in a row."""
 _PRIOR_WEIGHT = 5.0
+
+LogRow = tuple[Any, ...]
+"""What is logged of a sample, in the order of the schema."""
 
 
 def sample_key(sample: Sample) -> tuple[str, bool]:
@@ -50,6 +56,32 @@ def item_mean_baseline(item_counts_BC: np.ndarray, prior: float = 0.5) -> np.nda
     return clipped
 
 
+def log_rows(
+    taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, baselines: np.ndarray, version: int
+) -> list[LogRow]:
+    """What is logged of a micro-batch: (partition, sequence, sample) each, its prediction and the baseline's."""
+    return [
+        (
+            partition,
+            sequence,
+            s.core.imp_id,
+            s.core.user_id,
+            s.core.item_id,
+            s.core.ts,
+            int(s.kind),
+            s.label,
+            p,
+            b,
+            s.state.user_counts[0],
+            s.state.item_counts[0],
+            version,
+            s.state.negative_rate,
+            s.state.user_first_ts,
+        )
+        for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines.tolist(), strict=True)
+    ]
+
+
 class PredictionLog:
     """Collects predictions and writes them out in numbered files.
 
@@ -61,32 +93,11 @@ class PredictionLog:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder = folder
         self._keep = keep
-        self._rows: list[tuple[object, ...]] = []
+        self._rows: list[LogRow] = []
 
-    def append(
-        self, taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, baselines: np.ndarray, version: int
-    ) -> None:
-        """Take the predictions of one micro-batch in: (partition, sequence, sample) each."""
-        self._rows.extend(
-            (
-                partition,
-                sequence,
-                s.core.imp_id,
-                s.core.user_id,
-                s.core.item_id,
-                s.core.ts,
-                int(s.kind),
-                s.label,
-                p,
-                b,
-                s.state.user_counts[0],
-                s.state.item_counts[0],
-                version,
-                s.state.negative_rate,
-                s.state.user_first_ts,
-            )
-            for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines.tolist(), strict=True)
-        )
+    def append(self, rows: Sequence[LogRow]) -> None:
+        """Take the predictions of one micro-batch in."""
+        self._rows.extend(rows)
 
     def learned_behind(self, partition: int, sequence: int) -> set[tuple[str, bool]]:
         """Keys of the samples of a partition that were learned behind a sequence number."""

@@ -52,7 +52,7 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
         sizes = rng.integers(1, 20, 150)
         users = np.repeat(np.arange(150), sizes)
         values = rng.normal(0.0, 1.0, 150)[users] + rng.normal(0.0, 0.3, len(users))
-        weights_NR = replicate_weights(user_hashes(f"{run}-{user}" for user in users))
+        weights_NR = replicate_weights(user_hashes([f"{run}-{user}" for user in users]))
         estimate = bootstrapped((weights_NR * values[:, None]).sum(0), weights_NR.sum(0))
         assert estimate.value == pytest.approx(values.mean())
         held += estimate.low <= 0.0 <= estimate.high

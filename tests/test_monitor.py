@@ -15,7 +15,6 @@ from simulators.backtest import BacktestSettings
 from simulators.replay import ReplaySettings, plan_replay
 from simulators.run_backtest import run_backtest
 from state_store.keys import Keys
-from stream.monitor.bootstrap import user_hashes
 from stream.monitor.bucket import COUNT, LOSS, POSITIVE, PREDICTED, REFERENCE_LOSS, WEIGHT, Bucket, merge
 from stream.monitor.cohorts import Cohort, CohortScheme
 from stream.monitor.config import MonitorSettings
@@ -26,7 +25,7 @@ from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder, read_buckets, run_name
 from stream.monitor.report import NoHistoryError, write_report
 from stream.monitor.view import View, groups
-from stream.prediction_log import _SCHEMA, matured, read_predictions
+from stream.prediction_log import _SCHEMA, log_rows, matured, read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
 
@@ -171,29 +170,31 @@ def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
         core = Core(f"{user}{ts}", user, "i", ts, 50_000, features)
         return Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, version, 0, [1, 0], 0.1, 0))
 
+    def observe(meter: Meter, samples: list[Sample]) -> None:
+        learned = learner.learn(samples)
+        rows = log_rows([(0, 0, s) for s in samples], learned.predictions_B, learned.predictions_B, 0)
+        meter.observe(rows, samples, learned, 0, 1)
+
     learner = Learner(settings.model, settings.learner, settings.fields, 1)
     meter = Meter(settings.monitor, len(settings.fields))
     meter.published(7, 43_000)
-    # A user whose norms are looked at.
-    user = next(f"u{n}" for n in range(100) if user_hashes([f"u{n}"])[0] % 8 == 0)
     full, empty = ["F", "25", "1", ["a", "b"], "1999", ["x"]], [None, None, None, [], None, []]
     for samples in (
-        [sample(1_000_000, user, full)],
-        *[[sample(1_000_000, "w", empty)]] * 7,
-        [sample(1_009_000, user, full, 7)],
+        [sample(1_000_000, "u", full)],
+        *[[sample(1_000_000, "w", empty)]] * 15,
+        [sample(1_009_000, "u", full, 7)],
     ):
-        meter.observe(samples, learner.learn(samples), np.zeros(1), 0, 1)
+        observe(meter, samples)
     (bucket,) = meter.cut(2)
     rows = {row["feature"]: row for row in View(settings).freshness(bucket)}
-    # One micro-batch in eight is looked at: the first and the last.
+    # One micro-batch in sixteen is looked at: the first and the last.
     assert rows["gender"]["null"].value == 0.0
     assert rows["user_id"]["new"] == 0.5
     assert (rows["user_id"]["age_p50_s"], rows["title"]["age_p99_s"]) == (16.0, 16.0)
     assert rows["user norm"]["null"].value == 0.5
     assert rows["user norm"]["age_p50_s"] == 8.0, "seven seconds from its publish to the impression"
     meter = Meter(settings.monitor, len(settings.fields))
-    samples = [sample(1_010_000, "w", empty), sample(1_010_000, user, full)]
-    meter.observe(samples, learner.learn(samples), np.zeros(2), 0, 1)
+    observe(meter, [sample(1_010_000, "w", empty), sample(1_010_000, "u", full)])
     rows = {row["feature"]: row for row in View(settings).freshness(meter.cut(2)[0])}
     assert rows["gender"]["null"].value == rows["genres"]["null"].value == 0.5
     assert rows["user_id"]["null"].value == 0.0

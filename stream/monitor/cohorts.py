@@ -2,6 +2,7 @@
 
 import msgspec
 import numpy as np
+import torch
 
 from stream.monitor.config import MonitorSettings
 
@@ -71,18 +72,28 @@ class CohortScheme:
 
 
 def sum_by_cohort(values_XN: np.ndarray, cohorts_3N: np.ndarray, num_cohorts: int) -> np.ndarray:
-    """Sums over the samples of each cohort, shape (C, X).
+    """Sums over the samples of each cohort, shape (C, X), in single precision.
 
-    By sorting: a product with a one-hot matrix would be as short, but wakes the threads of the linear algebra library,
-    which then get in the way of everything else on the machine.
+    A product with a one-hot matrix, and by torch: its threads are limited in every process of the pipeline, while
+    NumPy's would wake on every core and get in the way of everything else.
 
     >>> sum_by_cohort(np.array([[1., 2., 4.]]), np.array([[0, 0, 1], [2, 3, 2]]), 4).ravel().tolist()
     [3.0, 4.0, 5.0, 2.0]
     """
-    sums_CX = np.zeros((num_cohorts, len(values_XN)))
-    for cohorts_N in cohorts_3N if len(values_XN.T) else ():
-        order_N = np.argsort(cohorts_N, kind="stable")
-        sorted_N = cohorts_N[order_N]
-        starts = np.flatnonzero(np.diff(sorted_N, prepend=-1))
-        sums_CX[sorted_N[starts]] = np.add.reduceat(values_XN[:, order_N], starts, axis=1).T
+    num_samples = cohorts_3N.shape[1]
+    member_CN = np.zeros((num_cohorts, num_samples), np.float32)
+    member_CN[cohorts_3N, np.arange(num_samples)] = 1.0
+    values_NX = torch.from_numpy(values_XN.astype(np.float32, copy=False)).T
+    sums_CX: np.ndarray = (torch.from_numpy(member_CN) @ values_NX).numpy()
     return sums_CX
+
+
+def sum_by_index(values_XN: np.ndarray, index_N: np.ndarray, size: int) -> np.ndarray:
+    """Sums over the samples of each index, shape (size, X): for more indices than a one-hot matrix is good for.
+
+    >>> sum_by_index(np.array([[1., 2., 4.], [1., 1., 1.]]), np.array([0, 2, 0]), 3).tolist()
+    [[5.0, 2.0], [0.0, 0.0], [2.0, 1.0]]
+    """
+    flat = (np.arange(len(values_XN))[:, None] * size + index_N).ravel()
+    sums_XI: np.ndarray = np.bincount(flat, values_XN.ravel(), len(values_XN) * size).reshape(-1, size)
+    return sums_XI.T

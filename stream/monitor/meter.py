@@ -1,6 +1,8 @@
 """The meter in the learner: predictions made before learning, summed up by cohort; no second pass of the model."""
 
 from collections.abc import Sequence
+from itertools import chain, compress
+from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -8,7 +10,7 @@ import polars as pl
 
 from learner.learner import Learned
 from learner.metrics import sampling_weights
-from learner.sample import Sample, SampleKind
+from learner.sample import Sample
 from stream.monitor.bootstrap import replicate_weights, user_hashes
 from stream.monitor.bucket import (
     ADAPTER,
@@ -31,7 +33,7 @@ from stream.monitor.bucket import (
     WEIGHT,
     Bucket,
 )
-from stream.monitor.cohorts import Cohort, CohortScheme, sum_by_cohort
+from stream.monitor.cohorts import Cohort, CohortScheme, sum_by_cohort, sum_by_index
 from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
 from stream.monitor.freshness import FeatureMeter
@@ -52,24 +54,32 @@ from stream.monitor.rows import (
 )
 from stream.monitor.twin_feed import TwinFeed
 from stream.monitor.user_auc import UserAuc
+from stream.prediction_log import BASELINE, IMP_ID, USER_FIRST_TS, USER_ID, LogRow
 
+_LOGGED = [itemgetter(place) for place in (IMP_ID, BASELINE, USER_FIRST_TS)]
 _DAY_MS = 86_400_000
 _EPS = 1e-6
 _FOLD_AT = 2000
 _ONE_IN = 8
 """One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
-_FEATURES_ONE_IN = 8
+_FEATURES_ONE_IN = 16
 """One micro-batch of so many says how fresh its features are."""
 _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
 
 
-class _Seen(msgspec.Struct, frozen=True):
-    """A micro-batch that waits to be summed up."""
+class _Seen(msgspec.Struct):
+    """Micro-batches that wait to be summed up.
 
-    samples: Sequence[Sample]
-    learned: Learned
-    reference_B: np.ndarray
-    age_ms: float
+    Ids come from the rows of the prediction log: to look them up in the samples once more would cost more than all the
+    sums.
+    """
+
+    rows: list[Sequence[LogRow]] = msgspec.field(default_factory=list)
+    samples: list[Sequence[Sample]] = msgspec.field(default_factory=list)
+    learned: list[Learned] = msgspec.field(default_factory=list)
+    num_samples: int = 0
+    age_ms: float = 0.0
+    """Ages of the reference's weights, summed over the samples that count as impressions."""
 
 
 class Meter:
@@ -102,8 +112,8 @@ class Meter:
         self._user_auc = UserAuc()
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
-        self._seen: list[_Seen] = []
-        self._num_seen = 0
+        self._seen = _Seen()
+        self._num_batches = 0
         self._bucket = self._new_bucket(0)
         self._done: list[Bucket] = []
         self._late_labels = 0
@@ -134,9 +144,9 @@ class Meter:
 
     def observe(
         self,
+        rows: Sequence[LogRow],
         samples: Sequence[Sample],
         learned: Learned,
-        reference_B: np.ndarray,
         version: int,
         now_ms: int,
         *,
@@ -145,20 +155,28 @@ class Meter:
         """Take a micro-batch in.
 
         Args:
-            samples: B of them.
+            rows: what is logged of B samples; the baseline is what the model is compared with.
+            samples: the samples themselves.
             learned: what the learner predicted before learning from them.
-            reference_B: what the model is compared with predicted for them.
             version: weights last published.
             now_ms: wall clock.
             age_ms: age of the reference's weights, event time.
         """
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
-        self._seen.append(_Seen(samples, learned, reference_B, age_ms))
-        self._num_seen += len(samples)
+        seen = self._seen
+        seen.rows.append(rows)
+        seen.samples.append(samples)
+        seen.learned.append(learned)
+        seen.num_samples += len(rows)
+        if age_ms:
+            seen.age_ms += age_ms * (len(samples) - int(learned.corrections_B.sum()))
+        if self._num_batches % _FEATURES_ONE_IN == 0:
+            self._features.observe(samples, learned)
+        self._num_batches += 1
         self._bucket.version = version
         ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
-        if self._num_seen >= _FOLD_AT or ends:
+        if seen.num_samples >= _FOLD_AT or ends:
             self.fold()
         if ends:
             self._close(now_ms)
@@ -181,60 +199,70 @@ class Meter:
 
         All at once: what a micro-batch costs is paid by some thirty of them together.
         """
-        if not self._seen:
+        seen, self._seen = self._seen, _Seen()
+        if not seen.learned:
             return
-        seen, self._seen, self._num_seen = self._seen, [], 0
-        samples = [sample for one in seen for sample in one.samples]
-        hashes = user_hashes([sample.core.user_id for sample in samples])
+        logged = list(chain.from_iterable(seen.rows))
+        hashes = user_hashes(list(map(itemgetter(USER_ID), logged)))
         if self._feed is not None:
-            self._feed.observe(samples, np.concatenate([one.learned.predictions_B for one in seen]), hashes)
-        rows, extras = self._collect(samples, seen, hashes)
-        for one in seen[::_FEATURES_ONE_IN]:
-            self._features.observe(one.samples, one.learned)
+            samples = list(chain.from_iterable(seen.samples))
+            self._feed.observe(samples, np.concatenate([one.predictions_B for one in seen.learned]), hashes)
+        rows, turned = self._collect(seen.learned, logged, hashes)
+        cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
+        self._note(rows, seen.age_ms)
+        self._fold_uauc(rows[:, : len(hashes)], hashes, cohorts_3N)
+        columns = self._known_of(seen.learned, rows.shape[1], turned)
+        hashes = np.concatenate([hashes, hashes[turned]])
+        used = rows[RATE] > 0
+        if used.all():
+            self._fold_sums(rows, columns, hashes, cohorts_3N)
+        else:
+            self._fold_sums(rows[:, used], columns[:, used], hashes[used], cohorts_3N[:, used])
+
+    def _collect(
+        self, learned: Sequence[Learned], logged: Sequence[LogRow], hashes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What was predicted, shape (NUM_COLUMNS, N + T), and which samples turn a label, shape (T,).
+
+        A turned label is two columns: its negative with a negative weight, in the sample's place, and behind all
+        samples a positive.
+        """
+        imp_ids, references, first_ts = (list(map(of, logged)) for of in _LOGGED)
+        turned = np.flatnonzero(np.concatenate([one.corrections_B for one in learned]))
+        rows = rows_of(learned, references, first_ts, room=len(turned))
+        negative = rows[LABEL, : len(imp_ids)] == 0
+        self._open.keep(list(compress(imp_ids, negative.tolist())), rows[:, np.flatnonzero(negative)].T)
+        for behind, n in enumerate(turned.tolist(), len(imp_ids)):
+            rows[:, n] = rows[:, behind] = self._turn(imp_ids[n], int(hashes[n]))
+            rows[SIGN, behind] = rows[LABEL, behind] = 1.0
+        return rows, turned
+
+    def _note(self, rows: np.ndarray, age_ms: float) -> None:
+        """What a bucket says of its samples as a whole."""
         bucket = self._bucket
-        bucket.age_ms += float(np.repeat([one.age_ms for one in seen], [len(one.samples) for one in seen]) @ rows[ONCE])
+        bucket.age_ms += age_ms
         bucket.late_labels += self._late_labels
         self._late_labels = 0
         event_times = rows[TS][rows[ONCE] > 0]
         if len(event_times):
             bucket.first_ts = int(min(bucket.first_ts or event_times[0], event_times.min()))
             bucket.last_ts = int(max(bucket.last_ts, event_times.max()))
-        self._features.fold(bucket)
-        self._fold_uauc(rows, hashes)
-        # A turned label is two entries: its negative with a negative weight, and a positive.
-        turned = np.flatnonzero(rows[SIGN] < 0)
-        positive = rows[:, turned].copy()
-        positive[SIGN], positive[LABEL] = 1.0, 1.0
-        rows = np.concatenate([rows, positive], axis=1)
-        extras = np.concatenate([extras, np.zeros((len(extras), len(turned)))], axis=1)
-        hashes = np.concatenate([hashes, hashes[turned]])
-        used = rows[RATE] > 0
-        self._fold_sums(rows[:, used], extras[:, used], hashes[used])
 
-    def _collect(
-        self, samples: Sequence[Sample], seen: Sequence[_Seen], hashes: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Columns that say what was predicted, shape (NUM_COLUMNS, N), and what the model knew, shape (4 + F, N)."""
-        learned = [one.learned for one in seen]
-        labels = np.concatenate([one.labels_B for one in learned])
-        predictions = np.concatenate([one.predictions_B for one in learned])
-        counts = np.concatenate([one.counts_BC for one in learned])
-        rows = rows_of(samples, labels, predictions, np.concatenate([one.reference_B for one in seen]), counts)
-        extras = np.zeros((4 + self._num_fields, len(samples)))
-        extras[:2] = np.concatenate([one.unseen_B2 for one in learned]).T
-        extras[2:4] = np.concatenate([one.norms_B2 for one in learned]).T
+    def _known_of(self, learned: Sequence[Learned], num_columns: int, turned: np.ndarray) -> np.ndarray:
+        """Columns as of a bucket's sums; what the model knew of each sample is filled in."""
+        columns = np.zeros((ADAPTER + self._num_fields, num_columns), np.float32)
+        known = columns[:, : num_columns - len(turned)]
+        known[[UNSEEN_USER, UNSEEN_ITEM]] = np.concatenate([one.unseen_B2 for one in learned]).T
+        known[[USER_NORM, ITEM_NORM]] = np.concatenate([one.norms_B2 for one in learned]).T
         weights = [one.weight_BF for one in learned if one.weight_BF is not None]
         if len(weights) == len(learned):
-            extras[4:] = np.concatenate(weights).T
-        self._open.keep(samples, rows, np.flatnonzero(labels == 0).tolist())
-        for n, sample in enumerate(samples):
-            if sample.kind is SampleKind.CORRECTION:
-                rows[:, n] = self._turn(sample.core.imp_id, int(hashes[n]))
-                extras[:, n] = 0.0
-        return rows, extras
+            known[ADAPTER:] = np.concatenate(weights).T
+        # Counted when its impression was.
+        known[:, turned] = 0.0
+        return columns
 
     def _turn(self, imp_id: str, user: int) -> np.ndarray:
-        """The row of a negative whose label came late, to be counted as a positive; `fold` takes the negative back."""
+        """The row of a negative whose label came late, marked as one to take back."""
         row = self._open.turn(imp_id)
         if row is None:
             self._late_labels += 1
@@ -243,7 +271,7 @@ class Meter:
             self._user_auc.turn(user, float(row[PREDICTION]))
         return row
 
-    def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray) -> None:
+    def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray) -> None:
         chosen = np.flatnonzero((hashes % self._one_in == 0) & (rows[ONCE] > 0))
         if not len(chosen):
             return
@@ -253,10 +281,7 @@ class Meter:
         shares = self._user_auc.update(hashes[chosen], predictions, rows[LABEL][chosen], weights)
         counted = shares >= 0
         chosen, shares, weights = chosen[counted], shares[counted], weights[counted]
-        self._add_replicates(UAUC, shares, weights, hashes[chosen], self._cohorts(rows[:, chosen]))
-
-    def _cohorts(self, rows: np.ndarray) -> np.ndarray:
-        return self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
+        self._add_replicates(UAUC, shares, weights, hashes[chosen], cohorts_3N[:, chosen])
 
     def _add_replicates(
         self, column: int, values: np.ndarray, weights: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
@@ -267,35 +292,28 @@ class Meter:
         summed_C2R = sum_by_cohort(both, cohorts_3N, len(self.scheme)).reshape(len(self.scheme), 2, -1)
         self._bucket.replicates_CR4[:, :, column : column + 2] += summed_C2R.transpose(0, 2, 1)
 
-    def _fold_sums(self, rows: np.ndarray, extras: np.ndarray, hashes: np.ndarray) -> None:
-        bucket = self._bucket
-        label, once = rows[LABEL], rows[ONCE]
+    def _fold_sums(self, rows: np.ndarray, columns: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray) -> None:
+        bucket, num_cohorts = self._bucket, len(self.scheme)
+        label, predictions_2N = rows[LABEL], rows[[PREDICTION, REFERENCE]]
         weight = rows[SIGN] * sampling_weights(label, rows[RATE])
-        losses = []
-        for column in (PREDICTION, REFERENCE):
-            p = np.clip(rows[column], _EPS, 1 - _EPS)
-            losses.append(-np.log(np.where(label > 0, p, 1 - p)))
-        benefit = losses[1] - losses[0]
-        columns = np.empty((ADAPTER + self._num_fields, rows.shape[1]), np.float32)
-        columns[COUNT], columns[WEIGHT], columns[POSITIVE] = once, weight, weight * label
-        columns[PREDICTED], columns[LOSS] = weight * rows[PREDICTION], weight * losses[0]
-        columns[LOSS_SQUARED], columns[REFERENCE_LOSS] = weight * losses[0] ** 2, weight * losses[1]
+        p_2N = np.clip(predictions_2N.astype(np.float32), _EPS, 1 - _EPS)
+        losses_2N = -np.log(np.where(label > 0, p_2N, 1 - p_2N))
+        benefit = losses_2N[1] - losses_2N[0]
+        columns[COUNT], columns[WEIGHT], columns[POSITIVE] = rows[ONCE], weight, weight * label
+        columns[PREDICTED], columns[LOSS] = weight * rows[PREDICTION], weight * losses_2N[0]
+        columns[LOSS_SQUARED], columns[REFERENCE_LOSS] = weight * losses_2N[0] ** 2, weight * losses_2N[1]
         columns[BENEFIT_SQUARED] = weight * benefit**2
-        for at, column in enumerate((UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM)):
-            columns[column] = extras[at]
-        columns[ADAPTER:] = extras[4:]
-        cohorts_3N = self._cohorts(rows)
-        new_CM = sum_by_cohort(columns, cohorts_3N, len(self.scheme))
+        new_CM = sum_by_cohort(columns, cohorts_3N, num_cohorts)
         bucket.sums_CM += new_CM
         chosen = np.flatnonzero(hashes % self._one_in == 0)
         self._add_replicates(BENEFIT, benefit[chosen], weight[chosen], hashes[chosen], cohorts_3N[:, chosen])
-        num_cohorts = len(self.scheme)
-        for which, column in enumerate((PREDICTION, REFERENCE)):
-            bins = np.minimum((rows[column] * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-            index = ((cohorts_3N * 2 + (label > 0)) * NUM_BINS + bins).ravel()
-            counted = np.bincount(index, np.tile(weight, 3), num_cohorts * 2 * NUM_BINS)
+        bins_2N = np.minimum((predictions_2N * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+        of_cohort_3N = (cohorts_3N * 2 + (label > 0)) * NUM_BINS
+        weight_3N = np.tile(weight, 3)
+        for which, bins in enumerate(bins_2N):
+            counted = np.bincount((of_cohort_3N + bins).ravel(), weight_3N, num_cohorts * 2 * NUM_BINS)
             bucket.histogram_2C2K[which] += counted.reshape(num_cohorts, 2, NUM_BINS)
-        self._fold_passage(rows, columns, cohorts_3N[0])
+        self._fold_passage(rows, columns[:NTH_COLUMNS], cohorts_3N[0])
         self._watch(new_CM)
 
     def _watch(self, new_CM: np.ndarray) -> None:
@@ -310,19 +328,19 @@ class Meter:
         bucket = self._bucket
         nth = rows[USER_N].astype(np.int64)
         early = nth < len(bucket.nth_NM)
+        bucket.nth_NM += sum_by_index(columns[:, early], nth[early], len(bucket.nth_NM))
         days = np.where(rows[FIRST_TS] > 0, rows[FIRST_TS], rows[TS]).astype(np.int64) // _DAY_MS
-        oldest = days.max(initial=0) - ARRIVAL_DAYS
-        for column in range(NTH_COLUMNS):
-            bucket.nth_NM[:, column] += np.bincount(nth[early], columns[column][early], len(bucket.nth_NM))
-        for day in np.unique(days[days > oldest]):
-            of_day = days == day
-            for column in range(NTH_COLUMNS):
-                bucket.arrival(int(day))[:, column] += np.bincount(
-                    user_cohorts[of_day], columns[column][of_day], self.scheme.num_users
-                )
+        oldest = int(days.max(initial=0)) - ARRIVAL_DAYS + 1
+        recent, num_users = days >= oldest, self.scheme.num_users
+        place = (days[recent] - oldest) * num_users + user_cohorts[recent]
+        sums = sum_by_index(columns[:, recent], place, ARRIVAL_DAYS * num_users)
+        sums_DUM = sums.reshape(ARRIVAL_DAYS, num_users, -1)
+        for day in np.flatnonzero(sums_DUM.any((1, 2))).tolist():
+            bucket.arrival(oldest + day)[:] += sums_DUM[day]
 
     def _close(self, now_ms: int) -> None:
         self._bucket.end_ms = now_ms
+        self._features.fold(self._bucket)
         if self._bucket.sums_CM.any() or self._bucket.unscored:
             self._done.append(self._bucket)
         self._bucket = self._new_bucket(now_ms)

@@ -1,44 +1,53 @@
 """What is kept of a sample until it is summed up, and of a negative for as long as a late label may turn it."""
 
 from collections.abc import Sequence
-from itertools import repeat
 
 import numpy as np
 import polars as pl
 
-from learner.sample import Sample, SampleKind
+from learner.learner import Learned
+from learner.sample import SampleKind
 
 NUM_COLUMNS = 10
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
 """Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
 where a negative is taken back, else 1; whether the sample counts as an impression."""
 _MAX_OPEN = 100_000
+"""Negatives in a generation."""
 
 
 def rows_of(
-    samples: Sequence[Sample], labels: np.ndarray, predictions: np.ndarray, references: np.ndarray, counts: np.ndarray
+    learned: Sequence[Learned], references: Sequence[float], first_ts: Sequence[int], *, room: int
 ) -> np.ndarray:
-    """One column per sample, shape (NUM_COLUMNS, N).
+    """One column per sample, shape (NUM_COLUMNS, N + room).
 
     Args:
-        samples: N of them.
-        labels: theirs.
-        predictions: of the model.
-        references: of what it is compared with.
-        counts: the user's counters, then the item's, shape (N, C).
+        learned: what was known of N samples, micro-batch by micro-batch.
+        references: prediction of what the model is compared with, for each.
+        first_ts: event time of each user's first impression, ms.
+        room: columns behind them that are left as they are.
     """
-    rows = np.empty((NUM_COLUMNS, len(samples)))
-    rows[USER_N], rows[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
-    rows[TS] = [s.core.ts for s in samples]
-    rows[FIRST_TS] = [s.state.user_first_ts for s in samples]
-    rows[PREDICTION], rows[REFERENCE], rows[LABEL] = predictions, references, labels
-    rows[RATE] = [s.state.negative_rate for s in samples]
-    rows[SIGN] = rows[ONCE] = 1.0
+    rows = np.empty((NUM_COLUMNS, len(first_ts) + room))
+    of = rows[:, : len(first_ts)]
+    counts = np.concatenate([one.counts_BC for one in learned])
+    of[USER_N], of[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
+    of[TS] = np.concatenate([one.ts_B for one in learned])
+    of[FIRST_TS] = first_ts
+    of[PREDICTION] = np.concatenate([one.predictions_B for one in learned])
+    of[REFERENCE] = references
+    of[LABEL] = np.concatenate([one.labels_B for one in learned])
+    of[RATE] = np.concatenate([one.rates_B for one in learned])
+    of[SIGN] = of[ONCE] = 1.0
     return rows
 
 
-_Places = dict[str, tuple[np.ndarray, int]]
-"""Impression -> the rows that it is one of, shape (N, NUM_COLUMNS), and its place among them."""
+class _Generation:
+    """Negatives and their rows."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.rows = np.empty((_MAX_OPEN, NUM_COLUMNS), np.float32)
+        self.num_rows = 0
 
 
 class OpenNegatives:
@@ -49,8 +58,7 @@ class OpenNegatives:
     """
 
     def __init__(self) -> None:
-        self._younger: _Places = {}
-        self._older: _Places = {}
+        self._younger, self._older = _Generation(), _Generation()
 
     def remember(self, predictions: pl.DataFrame) -> None:
         """Know the negatives of a prediction log again.
@@ -74,22 +82,32 @@ class OpenNegatives:
         ):
             rows[:, column] = negatives[name].to_numpy()
         rows[:, SIGN] = rows[:, ONCE] = 1.0
-        self._younger.update(zip(negatives["imp_id"], zip(repeat(rows), range(len(rows))), strict=True))
+        self.keep(negatives["imp_id"].to_list(), rows)
 
-    def keep(self, samples: Sequence[Sample], rows: np.ndarray, negatives: Sequence[int]) -> None:
-        """Keep the negatives among samples, given by their places."""
-        kept = rows[:, negatives].T.astype(np.float32)
-        imp_ids = [samples[n].core.imp_id for n in negatives]
-        self._younger.update(zip(imp_ids, zip(repeat(kept), range(len(negatives))), strict=False))
-        if len(self._younger) > _MAX_OPEN:
-            self._older, self._younger = self._younger, {}
+    def keep(self, imp_ids: Sequence[str], rows: np.ndarray) -> None:
+        """Keep N negatives.
+
+        Args:
+            imp_ids: their impressions.
+            rows: shape (N, NUM_COLUMNS).
+        """
+        young = self._younger
+        end = young.num_rows + len(rows)
+        if end > len(young.rows):
+            young.rows = np.concatenate([young.rows[: young.num_rows], rows])
+        else:
+            young.rows[young.num_rows : end] = rows
+        young.places.update(zip(imp_ids, range(young.num_rows, end), strict=True))
+        young.num_rows = end
+        if end >= _MAX_OPEN:
+            self._older, self._younger = young, _Generation()
 
     def turn(self, imp_id: str) -> np.ndarray | None:
         """The row of a negative whose label came late, marked as one to take back; None if it is not known."""
-        known = self._younger.pop(imp_id, None) or self._older.pop(imp_id, None)
-        if known is None:
-            return None
-        rows, place = known
-        row: np.ndarray = rows[place].astype(np.float64)
-        row[SIGN], row[ONCE] = -1.0, 0.0
-        return row
+        for generation in (self._younger, self._older):
+            place = generation.places.pop(imp_id, None)
+            if place is not None:
+                row: np.ndarray = generation.rows[place].astype(np.float64)
+                row[SIGN], row[ONCE] = -1.0, 0.0
+                return row
+        return None

@@ -23,6 +23,7 @@ from stream.monitor.history import TWIN, open_history
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder
 from stream.monitor.twin_feed import Scored, TwinFeedReader
+from stream.prediction_log import log_rows
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.monitor")
@@ -185,7 +186,8 @@ class Twin:
             frozen_B = self._model.predict_many(samples)
             learned = _as_learned(samples, np.array([s.prediction for s in batch], np.float32))
             age_ms = float(np.mean([s.core.ts for s in samples])) - chosen.learned_ts
-            self._meter.observe(samples, learned, frozen_B, chosen.version, now_ms, age_ms=age_ms)
+            rows = log_rows([(0, 0, sample) for sample in samples], learned.predictions_B, frozen_B, chosen.version)
+            self._meter.observe(rows, samples, learned, chosen.version, now_ms, age_ms=age_ms)
         return len(scored)
 
 
@@ -198,4 +200,7 @@ def _as_learned(samples: Sequence[Sample], predictions_B: np.ndarray) -> Learned
         np.array([(s.state.user_norm, s.state.item_norm) for s in samples], np.float32),
         None,
         np.zeros((len(samples), 2), np.bool_),
+        np.array([s.core.ts for s in samples], np.int64),
+        np.array([s.state.negative_rate for s in samples], np.float32),
+        np.array([s.kind is SampleKind.CORRECTION for s in samples]),
     )

@@ -51,10 +51,10 @@ class TwinFeed:
         self._below = share * _HASHES
         self._waiting: list[Scored] = []
 
-    def observe(self, samples: Sequence[Sample], predictions_B: np.ndarray, hashes_B: np.ndarray) -> None:
-        """Take a micro-batch in."""
-        for b in np.flatnonzero(hashes_B < self._below).tolist():
-            self._waiting.append(Scored(samples[b], float(predictions_B[b])))
+    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes_N: np.ndarray) -> None:
+        """Take N samples in; hashes are those of their users."""
+        for n in np.flatnonzero(hashes_N < self._below).tolist():
+            self._waiting.append(Scored(samples[n], float(predictions_N[n])))
 
     def rewind(self, number: int) -> None:
         """Forget everything behind checkpoint `number`."""

@@ -6,14 +6,49 @@ impressions estimates the same thing, weighs a user by its impressions, too, and
 hold.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterable
 
 import numpy as np
 
 _KEPT = 16
 """Impressions kept per user and label."""
 _MAX_USERS = 50_000
+
+
+class _Recent:
+    """A user's recent impressions of one label, in the order of their predictions."""
+
+    def __init__(self) -> None:
+        self._predictions: list[float] = []
+        self._weights: list[float] = []
+        self._arrived: deque[float] = deque()
+
+    def add(self, prediction: float, weight: float) -> None:
+        if len(self._arrived) == _KEPT:
+            self.remove(self._arrived[0])
+        at = bisect_right(self._predictions, prediction)
+        self._predictions.insert(at, prediction)
+        self._weights.insert(at, weight)
+        self._arrived.append(prediction)
+
+    def remove(self, prediction: float) -> bool:
+        """Whether there was one."""
+        at = bisect_left(self._predictions, prediction)
+        if at == len(self._predictions) or self._predictions[at] != prediction:
+            return False
+        del self._predictions[at], self._weights[at]
+        self._arrived.remove(prediction)
+        return True
+
+    def share_below(self, prediction: float) -> float:
+        """Weighted share of them that are below a prediction, ties half; -1 if there are none."""
+        if not self._weights:
+            return -1.0
+        first = bisect_left(self._predictions, prediction)
+        last = bisect_right(self._predictions, prediction, first)
+        below, tied = sum(self._weights[:first]), sum(self._weights[first:last])
+        return (below + tied / 2) / sum(self._weights)
 
 
 class UserAuc:
@@ -25,7 +60,7 @@ class UserAuc:
     """
 
     def __init__(self) -> None:
-        self._users: OrderedDict[int, tuple[deque[tuple[float, float]], deque[tuple[float, float]]]] = OrderedDict()
+        self._users: OrderedDict[int, tuple[_Recent, _Recent]] = OrderedDict()
 
     def update(
         self, users_N: np.ndarray, predictions_N: np.ndarray, labels_N: np.ndarray, weights_N: np.ndarray
@@ -45,9 +80,14 @@ class UserAuc:
         shares: list[float] = []
         rows = zip(users_N.tolist(), predictions_N.tolist(), labels_N.tolist(), weights_N.tolist(), strict=True)
         for user, prediction, label, weight in rows:
-            held = self._recent(user)
-            shares.append(_share(held[1 - int(label)], prediction, positive=label > 0))
-            held[int(label)].append((prediction, weight))
+            negatives, positives = self._recent(user)
+            if label > 0:
+                shares.append(negatives.share_below(prediction))
+                positives.add(prediction, weight)
+            else:
+                below = positives.share_below(prediction)
+                shares.append(1.0 - below if below >= 0 else below)
+                negatives.add(prediction, weight)
         while len(self._users) > _MAX_USERS:
             self._users.popitem(last=False)
         return np.array(shares)
@@ -55,31 +95,14 @@ class UserAuc:
     def turn(self, user: int, prediction: float) -> None:
         """A negative of a user has become a positive."""
         negatives, positives = self._recent(user)
-        for held in negatives:
-            if held[0] == prediction:
-                negatives.remove(held)
-                positives.append((prediction, 1.0))
-                return
+        if negatives.remove(prediction):
+            positives.add(prediction, 1.0)
 
-    def _recent(self, user: int) -> tuple[deque[tuple[float, float]], deque[tuple[float, float]]]:
-        """Predictions and weights of a user's negatives and positives."""
+    def _recent(self, user: int) -> tuple[_Recent, _Recent]:
+        """A user's negatives and positives."""
         held = self._users.get(user)
         if held is None:
-            held = self._users[user] = deque(maxlen=_KEPT), deque(maxlen=_KEPT)
+            held = self._users[user] = _Recent(), _Recent()
         else:
             self._users.move_to_end(user)
         return held
-
-
-def _share(others: Iterable[tuple[float, float]], prediction: float, *, positive: bool) -> float:
-    below = tied = total = 0.0
-    for other, weight in others:
-        total += weight
-        if other < prediction:
-            below += weight
-        elif other == prediction:
-            tied += weight
-    if not total:
-        return -1.0
-    above_half = (below + tied / 2) / total
-    return above_half if positive else 1.0 - above_half

@@ -1,10 +1,10 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
 Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process.
-Pipeline: producer, broker, worker, Redis and learner at full speed, with all monitoring (cohort figures, the twin, the
-monitor's process, somebody who looks at the page) in every other window of eight seconds and none of it between: a
-machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while a producer
-writes at a given rate.
+Pipeline: broker, worker, Redis and learner work off a log that is complete, with all monitoring (cohort figures, the
+twin, the monitor's process, somebody who looks at the page) in every other second and none of it between: a
+machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while
+a producer writes at a given rate.
 """
 
 import argparse
@@ -20,13 +20,14 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 
@@ -45,20 +46,21 @@ from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.doctor import versions
-from stream.learner_role import LearnerRole, read_status
+from stream.learner_role import LearnerRole
 from stream.monitor.meter import Meter
 from stream.monitor.twin_feed import TwinFeed
-from stream.prediction_log import PredictionLog, item_mean_baseline
-from stream.roles import Role, servers, wait_until
+from stream.prediction_log import PredictionLog, item_mean_baseline, log_rows
+from stream.roles import Role, servers
 from stream.settings import Settings, load_settings
 
 _CHECKPOINT_S = 10.0
 _TURN = 1280
 """Samples that one side learns before it is the other's turn."""
-_WINDOW_S = 8.0
-"""Some seconds of samples are under way in the pipeline: shorter windows would measure who has them."""
-_WARM_UP_WINDOWS = 1
-_KINDS = ((1, "monitored"), (0, "bare"))
+_WINDOW_S = 1.0
+"""Short, as a shared machine's speed changes within seconds."""
+_LOOK_S = 0.1
+_HIGH_WATER = 1500
+"""Samples that wait per partition: few, so that worker and learner work side by side, not by turns."""
 _NOW_MS = 4_102_444_800_000
 
 
@@ -87,6 +89,8 @@ class Side:
         self._size = settings.learner.micro_batch
         self._checkpoint_at = _CHECKPOINT_S
         self.seconds = 0.0
+        self.turns: list[float] = []
+        """Seconds of each."""
 
     def learn(self, samples: list[Sample]) -> None:
         """As the trainer does; what belongs to a checkpoint is written as often as in a live run."""
@@ -95,13 +99,15 @@ class Side:
             batch = samples[at : at + self._size]
             learned = self._learner.learn(batch)
             popularity_B = item_mean_baseline(learned.counts_BC[:, learned.counts_BC.shape[1] // 2 :])
-            self._log.append([(0, 0, sample) for sample in batch], learned.predictions_B, popularity_B, 0)
+            rows = log_rows([(0, 0, sample) for sample in batch], learned.predictions_B, popularity_B, 0)
+            self._log.append(rows)
             if self._meter is not None:
-                self._meter.observe(batch, learned, popularity_B, 0, time.time_ns() // 1_000_000)
+                self._meter.observe(rows, batch, learned, 0, time.time_ns() // 1_000_000)
         if self.seconds + time.perf_counter() - started >= self._checkpoint_at:
             self._checkpoint_at += _CHECKPOINT_S
             self._checkpoint()
-        self.seconds += time.perf_counter() - started
+        self.turns.append(time.perf_counter() - started)
+        self.seconds += self.turns[-1]
 
     def _checkpoint(self) -> None:
         self._log.flush(1)
@@ -112,8 +118,8 @@ class Side:
             self._feed.durable(1)
 
 
-def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, float]:
-    """Both sides' samples per second."""
+def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, Any]:
+    """Both sides' samples per second, and what the difference is, turn by turn."""
     with EmbeddedRedis() as server:
         redis = msgspec.structs.replace(settings.redis, url=server.url)
         settings = msgspec.structs.replace(settings, redis=redis)
@@ -123,11 +129,12 @@ def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder:
             for side in sides if turn % 2 else sides[::-1]:
                 side.learn(samples[at : at + _TURN])
     plain, metered = (side.seconds for side in sides)
+    shares = [1 - a / b for a, b in zip(*(side.turns for side in sides), strict=True)]
     return {
         "samples": len(samples),
         "samples_per_second": round(len(samples) / plain),
         "samples_per_second_monitored": round(len(samples) / metered),
-        "overhead_share": round(1 - plain / metered, 4),
+        "overhead_share": mean_of(shares),
         "microseconds_per_sample": round((metered - plain) / len(samples) * 1e6, 2),
     }
 
@@ -142,19 +149,20 @@ class Viewer:
         self._asks = {"api/health": 2.0, "api/view": 4.0, f"api/user?id={user}": 20.0}
         self._url = url
         self.only_if: Callable[[float], bool] = lambda _: True
-        """Whether to ask at a moment."""
+        """Whether somebody looks at a moment; time counts only while they do."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.seconds: dict[str, list[float]] = {path: [] for path in self._asks}
 
     def _look(self) -> None:
-        due = dict.fromkeys(self._asks, 0.0)
-        while not self._stop.wait(0.1):
+        due, looked_s = dict.fromkeys(self._asks, 0.0), 0.0
+        while not self._stop.wait(_LOOK_S):
             if not self.only_if(time.time()):
                 continue
+            looked_s += _LOOK_S
             for path, every in self._asks.items():
-                if time.monotonic() >= due[path]:
-                    due[path] = time.monotonic() + every
+                if looked_s >= due[path]:
+                    due[path] = looked_s + every
                     self._ask(path)
 
     def _ask(self, path: str) -> None:
@@ -198,16 +206,25 @@ def watched(settings: Settings, user: str) -> Iterator[tuple[Settings, Viewer]]:
 
 
 class Windows:
-    """Stops the monitor's process in every other window, and lets it go on in those between."""
+    """Stops the monitor's process in every other window, lets it go on in those between, and notes the CPU time.
+
+    Args:
+        monitor: the monitor's process.
+    """
 
     def __init__(self, monitor: Role) -> None:
         self._monitor = monitor
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._alternate)
+        self.cpu_s: dict[int, float] = {}
+        """Window -> CPU time of the pipeline and of whoever looks at the page, as of its beginning."""
 
     def _alternate(self) -> None:
         while not self._over.wait(_WINDOW_S - time.time() % _WINDOW_S):
-            os.kill(self._monitor.pid, signal.SIGCONT if monitored(time.time()) else signal.SIGSTOP)
+            # A timer may go off a little early.
+            window = round(time.time() / _WINDOW_S)
+            os.kill(self._monitor.pid, signal.SIGCONT if monitored(window * _WINDOW_S) else signal.SIGSTOP)
+            self.cpu_s[window] = cpu_seconds()
         os.kill(self._monitor.pid, signal.SIGCONT)
 
     def __enter__(self) -> "Windows":
@@ -219,6 +236,13 @@ class Windows:
         self._thread.join()
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and those that it has started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
 def monitored(at: float) -> bool:
     """Whether a moment lies in a window with monitoring."""
     return int(at / _WINDOW_S) % 2 == 1
@@ -227,12 +251,12 @@ def monitored(at: float) -> bool:
 def learn_in_windows(config: Path, folder: Path) -> None:
     """The learner's process: cohort figures in every other window; writes down what it learned in each."""
     role = LearnerRole(load_settings(config, environment={}), folder)
-    trainer, meter, step = role.trainer, role.trainer.meter, role.trainer.step
+    trainer, step, monitoring = role.trainer, role.trainer.step, Monitoring(role)
     learned: Counter[int] = Counter()
 
     def step_in_window(*, partial: bool, now_ms: int = 0) -> int:
         now = time.time()
-        trainer.meter = meter if monitored(now) else None
+        monitoring.switch(on=monitored(now))
         size = step(partial=partial, now_ms=now_ms)
         learned[int(now / _WINDOW_S)] += size
         return size
@@ -242,10 +266,42 @@ def learn_in_windows(config: Path, folder: Path) -> None:
     (folder / "windows.json").write_text(json.dumps(learned))
 
 
-def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, Any]:
-    """Samples/s of the whole pipeline in windows with and without monitoring."""
+class Monitoring:
+    """What a learner does for the monitor: taken from it, and given back.
+
+    What waits to be written at the end of a monitored window is written in the next one.
+    """
+
+    def __init__(self, role: LearnerRole) -> None:
+        self._role = role
+        self._parts = role.trainer.meter, role._recorder, role._feed
+
+    def switch(self, *, on: bool) -> None:
+        """Let the learner have them, or not."""
+        role, (meter, recorder, feed) = self._role, self._parts
+        role.trainer.meter = meter if on else None
+        role._recorder = recorder if on else None
+        role._feed = feed if on else None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What a run of the pipeline did, window by window."""
+
+    learned: dict[int, int]
+    """Samples."""
+    cpu_s: dict[int, float]
+
+
+def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> Run:
+    """Broker, worker, Redis and learner work off a log that is complete, with and without monitoring in turns."""
     plan = plan_replay(data, ReplaySettings(num_ratings=num_ratings))
+    worker_settings = msgspec.structs.replace(settings.worker, outbox_high_water=_HIGH_WATER)
+    settings = msgspec.structs.replace(settings, worker=worker_settings)
     with servers(settings) as started, watched(started, first_user(data)) as (live, viewer), ExitStack() as stack:
+        viewer.only_if = monitored
+        producer = ReplayProducer(live.kafka, PaceSettings())
+        producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
+        producer.close()
         folder.mkdir(parents=True)
         config = folder / "settings.json"
         config.write_bytes(msgspec.json.encode(live))
@@ -258,52 +314,52 @@ def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path
         store = StateStore(client, live.redis, live.join, live.actions, live.topics)
         outbox = Outbox(client, live.redis.prefix, live.kafka.partitions)
 
-        def ready() -> bool:
-            return read_status(client, live.redis.prefix) is not None and "http://" in monitor.log.read_text()
-
-        wait_until(ready, "learner and monitor to start", [worker, monitor])
-        pace = PaceSettings(in_flight=10_000)
-        producer = ReplayProducer(live.kafka, pace, lambda sent: in_flight(sent, store, outbox))
-        viewer.only_if = monitored
-        with Windows(monitor):
-            began = time.time()
-            producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
-            ended = time.time()
-        producer.close()
+        with Windows(monitor) as windows:
+            while in_flight(producer.num_sent, store, outbox):
+                worker.check()
+                monitor.check()
+                if learner.poll() is not None:
+                    raise OperatorError(f"the learner ended; its log:\n{(folder / 'learner.log').read_text()}")
+                time.sleep(1)
         learner.terminate()
         learner.wait(60)
         client.close()
-    learned = {int(window): size for window, size in json.loads((folder / "windows.json").read_text()).items()}
-    return compared(learned, int(began / _WINDOW_S) + _WARM_UP_WINDOWS, int(ended / _WINDOW_S))
+    learned = msgspec.json.decode((folder / "windows.json").read_bytes(), type=dict[int, int], strict=False)
+    print(sorted(learned.items()), sorted(windows.cpu_s.items()), viewer.latencies())
+    return Run(learned, windows.cpu_s)
 
 
-def compared(learned: dict[int, int], first: int, last: int) -> dict[str, Any]:
-    """Each monitored window beside its two neighbours.
-
-    Args:
-        learned: window -> samples.
-        first: the first window that counts.
-        last: the first that does not any more.
-    """
-    found = [
-        1 - learned[w] / ((learned[w - 1] + learned[w + 1]) / 2)
-        for w in range(first, last)
-        if w % 2 and {w - 1, w + 1} <= learned.keys() and w - 1 >= first and w + 1 < last
-    ]
-    if not found:
-        raise OperatorError(
-            f"--long: done within {max(last - first, 0)} windows of {_WINDOW_S:g} s, too few to compare; give more"
-        )
-    rates = {
-        name: [n / _WINDOW_S for w, n in learned.items() if first <= w < last and w % 2 == k] for k, name in _KINDS
-    }
-    error = statistics.stdev(found) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+def compared(runs: Sequence[Run]) -> dict[str, Any]:
+    """Each monitored window beside its two neighbours; a run's first and last window do not count."""
+    rates: dict[str, list[float]] = {"monitored": [], "bare": []}
+    costs: dict[str, list[float]] = {"monitored": [], "bare": []}
+    slower, dearer = [], []
+    for run in runs:
+        whole = [w for w in sorted(run.learned)[1:-1] if {w, w + 1} <= run.cpu_s.keys()]
+        rate = {w: run.learned[w] / _WINDOW_S for w in whole}
+        cost = {w: (run.cpu_s[w + 1] - run.cpu_s[w]) / run.learned[w] for w in whole}
+        for w in whole:
+            name = "monitored" if monitored(w * _WINDOW_S) else "bare"
+            rates[name].append(rate[w])
+            costs[name].append(cost[w])
+            if name == "monitored" and {w - 1, w + 1} <= rate.keys():
+                slower.append(1 - rate[w] / ((rate[w - 1] + rate[w + 1]) / 2))
+                dearer.append(cost[w] / ((cost[w - 1] + cost[w + 1]) / 2) - 1)
+    if len(slower) < 2:
+        raise OperatorError(f"--long: done within too few windows of {_WINDOW_S:g} s to compare; give more")
     return {
-        "windows": len(found),
-        "samples_per_second": {name: round(statistics.mean(of)) for name, of in rates.items() if of},
-        "overhead_share": round(statistics.mean(found), 4),
-        "plus_minus": round(1.96 * error, 4),
+        "windows": len(slower),
+        "samples_per_second": {name: round(statistics.mean(of)) for name, of in rates.items()},
+        "overhead_share": mean_of(slower),
+        "cpu_microseconds_per_sample": {name: round(statistics.mean(of) * 1e6, 1) for name, of in costs.items()},
+        "cpu_overhead_share": mean_of(dearer),
     }
+
+
+def mean_of(values: Sequence[float]) -> dict[str, float]:
+    """Mean and the half width of its 95 % interval."""
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return {"mean": round(statistics.mean(values), 4), "plus_minus": round(1.96 * error, 4)}
 
 
 def page(
@@ -331,6 +387,10 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="ratings that the learner alone, and the page, see")
     parser.add_argument("--long", type=int, default=0, help="ratings that the pipeline sees; 0: all")
+    parser.add_argument(
+        "--repeats", type=int, default=1, help="how often it sees them; more windows, narrower interval"
+    )
+    parser.add_argument("--only", choices=("learner", "pipeline", "page"), help="one part alone")
     parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--learner", nargs=2, type=Path, metavar=("CONFIG", "RUN"), help=argparse.SUPPRESS)
@@ -345,15 +405,22 @@ def main(arguments: list[str]) -> None:
         data = movielens.load()
     except movielens.DataError:
         data = synthetic.generate(options.events, seed=7)
+    report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        report: dict[str, Any] = {"learner": learner_alone(settings, data, options.events, folder / "alone")}
-        console.print(f"learner alone: {report['learner']}")
-        report["pipeline"] = pipeline(settings, data, options.long, folder / "pipeline")
-        console.print(f"pipeline: {report['pipeline']}")
-        report["page"] = page(settings, data, options.events, options.rate, folder, console)
+        if options.only in (None, "learner"):
+            report["learner"] = learner_alone(settings, data, options.events, folder / "alone")
+            console.print(f"learner alone: {report['learner']}")
+        if options.only in (None, "pipeline"):
+            runs = []
+            for n in range(options.repeats):
+                runs.append(pipeline(settings, data, options.long, folder / f"pipeline{n}"))
+                report["pipeline"] = compared(runs)
+                console.print(f"pipeline: {report['pipeline']}")
+        if options.only in (None, "page"):
+            report["page"] = page(settings, data, options.events, options.rate, folder, console)
+    console.print_json(json.dumps(report))
     report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
-    console.print_json(json.dumps({name: report[name] for name in ("learner", "pipeline", "page")}))
     if options.json:
         print(json.dumps(report))
 
