@@ -1,6 +1,7 @@
 """The state of the stream: one atomic call per batch, and what stands around it."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +14,16 @@ from state_store.records import Applied, EntityState, Outcome
 
 _pack = msgspec.msgpack.encode
 _NO_TOPICS = _pack([])
+
+
+def fence_counts(fences: Iterable[Mapping[bytes, bytes]]) -> dict[str, int]:
+    """The join's counters, summed over fences."""
+    totals: Counter[str] = Counter()
+    for fields in fences:
+        for name, value in fields.items():
+            if name.startswith(b"n:"):
+                totals[name[2:].decode()] += int(value)
+    return dict(totals)
 
 
 class StateStore:
@@ -257,13 +268,15 @@ class StateStore:
 
     def fence_counts(self, partitions: Sequence[int]) -> dict[str, int]:
         """The join's counters, summed over partitions: impressions, feedback, positive, negative, correction, ..."""
-        totals: dict[str, int] = {}
-        for p in partitions:
-            fields: Any = self.client.hgetall(self.keys.fence(p))
-            for name, value in fields.items():
-                if name.startswith(b"n:"):
-                    totals[name[2:].decode()] = totals.get(name[2:].decode(), 0) + int(value)
-        return totals
+        return fence_counts(self.fences(partitions))
+
+    def fences(self, partitions: Sequence[int]) -> list[dict[bytes, bytes]]:
+        """Everything that the partitions' fences hold, in one round trip."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for p in partitions:
+                pipe.hgetall(self.keys.fence(p))
+            found: list[dict[bytes, bytes]] = pipe.execute()
+        return found
 
     def iter_counters(self, partition: int, kind: str) -> dict[str, dict[str, int]]:
         """Own counters of every user (`kind="u"`) or item (`"i"`) of a partition; for audits, not for the hot path."""

@@ -1,6 +1,7 @@
 """A stretch of time, summed up by cohort; buckets add up, so any two neighbours can be merged without loss."""
 
 import zlib
+from collections.abc import Sequence
 from typing import Self
 
 import msgspec
@@ -95,7 +96,10 @@ class Bucket:
 
     def arrival(self, day: int) -> np.ndarray:
         """Sums of the users that came on a day (days since 1970), shape (user cohorts, NTH_COLUMNS)."""
-        return self.arrivals.setdefault(day, np.zeros((self._num_user_cohorts, NTH_COLUMNS)))
+        found = self.arrivals.get(day)
+        if found is None:
+            found = self.arrivals[day] = np.zeros((self._num_user_cohorts, NTH_COLUMNS))
+        return found
 
     def add(self, other: "Bucket") -> Self:
         """Take a later bucket in."""
@@ -158,7 +162,7 @@ class Bucket:
         return bucket
 
 
-def merge(buckets: list[Bucket]) -> Bucket:
+def merge(buckets: Sequence[Bucket]) -> Bucket:
     """The sum of at least one bucket."""
     total = buckets[0].empty_like()
     for bucket in buckets:

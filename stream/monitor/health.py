@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import redis
 
 from state_store.resident import resident_bytes
-from state_store.states import StateStore
+from state_store.states import StateStore, fence_counts
 from stream.learner_role import read_status
 from stream.settings import Settings
 
@@ -56,7 +56,8 @@ class Health:
             found = msgspec.json.decode(report)
             if now_ms - found["time_ms"] < _SILENT_MS:
                 workers[name.decode()] = found
-        counts = self._store.fence_counts(self._partitions)
+        fences = self._store.fences(self._partitions)
+        counts = fence_counts(fences)
         learner = read_status(self._client, self._settings.redis.prefix)
         return {
             "time_ms": now_ms,
@@ -67,7 +68,7 @@ class Health:
             "outcomes": self._outcomes(workers),
             "redis_bytes": self._redis_bytes(),
             "monitor_bytes": resident_bytes(),
-            "watermark_delay_s": self._watermark_delays(),
+            "watermark_delay_s": self._watermark_delays(fences),
             "missing": self._missing(now_ms, workers, None if learner is None else learner.time_ms),
         }
 
@@ -87,12 +88,12 @@ class Health:
         nodes = [found] if "used_memory" in found else list(found.values())
         return sum(int(node["used_memory"]) for node in nodes)
 
-    def _watermark_delays(self) -> dict[str, float]:
+    def _watermark_delays(self, fences: Sequence[Mapping[bytes, bytes]]) -> dict[str, float]:
         """Partition -> by how much event time the watermark lies behind the newest event."""
         delays = {}
-        for p in self._partitions:
-            names = ["watermark", *(f"max_ts:{topic}" for topic in self._settings.topics)]
-            watermark, *tops = self._client.hmget(self._store.keys.fence(p), names)
+        for p, fence in zip(self._partitions, fences, strict=True):
+            watermark = fence.get(b"watermark")
+            tops = [fence.get(f"max_ts:{topic}".encode()) for topic in self._settings.topics]
             newest = [float(top) for top in tops if top is not None]
             if watermark is not None and newest:
                 delays[str(p)] = (max(newest) - float(watermark)) / 1000

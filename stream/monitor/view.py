@@ -1,8 +1,8 @@
 """What the page and the report show, as plain data."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,12 +11,19 @@ from stream.monitor.cohorts import CohortScheme
 from stream.monitor.fading import Fading
 from stream.monitor.figures import Estimate, calibration, figures, mean_loss, wilson
 from stream.monitor.freshness import age_quantile
+from stream.monitor.grown import Grown
+from stream.monitor.history import COHORTS, TWIN
 from stream.settings import Settings
+
+K = TypeVar("K")
+T = TypeVar("T")
 
 _MAX_POINTS = 100
 _MAX_DAYS = 14
 _METRICS = ("auc", "uauc", "ne", "calibration", "log_loss", "rate", "benefit")
-_MAX_TABLES = 4 * _MAX_POINTS
+_IN_SERIES = ("samples", *_METRICS, "user_norm")
+_MAX_POINTS_KEPT = 4 * _MAX_POINTS
+_MAX_RUNS_KEPT = 8
 _HOUR_MS = 3_600_000
 
 
@@ -32,6 +39,42 @@ def groups(buckets: Sequence[Bucket], points: int = _MAX_POINTS) -> list[list[Bu
     return [list(buckets[at : at + size]) for at in range(0, len(buckets), size)]
 
 
+class _Point(msgspec.Struct, frozen=True):
+    """A point of a run's curves; all but the newest stay what they are."""
+
+    end_ms: int
+    last_ts: int
+    version: int
+    rows: list[dict[str, Any]]
+    """By cohort."""
+
+
+_PointKey = tuple[str, int, int, int, float]
+
+
+def _point(newest: Bucket, table: Sequence[dict[str, Any]]) -> _Point:
+    rows = [
+        {
+            "samples": row["samples"],
+            "user_norm": row.get("user_norm"),
+            **{metric: _rounded(row[metric]) for metric in _METRICS},
+        }
+        for row in table
+    ]
+    return _Point(newest.end_ms, newest.last_ts, newest.version, rows)
+
+
+class _Faded(msgspec.Struct, frozen=True):
+    """Faded sums: each cohort by its own samples, and all of them by theirs."""
+
+    by_cohort: Fading
+    overall: Fading
+
+    def update(self, bucket: Bucket) -> None:
+        self.by_cohort.update(bucket)
+        self.overall.update(bucket)
+
+
 class View:
     """Turns buckets into what is shown.
 
@@ -45,7 +88,10 @@ class View:
         self._fields = [field.name for field in settings.fields]
         self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
         self._users = slice(0, self.scheme.num_users)
-        self._tables: OrderedDict[tuple[int, int, float], list[dict[str, Any]]] = OrderedDict()
+        self._points: OrderedDict[_PointKey, _Point] = OrderedDict()
+        self._twin_points: OrderedDict[_PointKey, dict[str, Any]] = OrderedDict()
+        self._wholes: OrderedDict[tuple[str, int], Grown[Bucket]] = OrderedDict()
+        self._faded: OrderedDict[int, Grown[_Faded]] = OrderedDict()
 
     def fits(self, bucket: Bucket) -> bool:
         """Whether a bucket has today's cohorts and fields; those of a run with others cannot be laid beside it."""
@@ -83,45 +129,60 @@ class View:
             fading: whether a point stands for all that came before it, faded, or for its own stretch of time.
         """
         grouped = groups(buckets)
-        points = [merge(group) for group in grouped]
-        tables = self._faded_tables(grouped) if fading else [self._table_of(point) for point in points]
-        lines: list[dict[str, Any]] = []
-        for at, (dimension, name) in enumerate(self._names):
-            line: dict[str, Any] = {"dimension": dimension, "cohort": name}
-            line["samples"] = [table[at]["samples"] for table in tables]
-            for metric in _METRICS:
-                found = [table[at][metric] for table in tables]
-                line[metric] = [_rounded(e) for e in found]
-            line["user_norm"] = [table[at].get("user_norm") for table in tables]
-            lines.append(line)
+        points = self._faded_points(grouped) if fading else [self._point_of(group) for group in grouped]
         return {
             "end_ms": [point.end_ms for point in points],
             "last_ts": [point.last_ts for point in points],
             "version": [point.version for point in points],
             "alarms": [{"end_ms": b.end_ms, "said": said} for b in buckets for said in b.alarms],
-            "lines": lines,
+            "lines": [
+                {
+                    "dimension": dimension,
+                    "cohort": name,
+                    **{figure: [point.rows[at][figure] for point in points] for figure in _IN_SERIES},
+                }
+                for at, (dimension, name) in enumerate(self._names)
+            ],
         }
 
-    def _table_of(self, point: Bucket) -> list[dict[str, Any]]:
-        """The table of a point, kept for the next time: all but the newest points stay what they are."""
-        key = point.start_ms, point.end_ms, point.num_samples
-        found = self._tables.pop(key, None) or self.table(point)
-        self._tables[key] = found
-        if len(self._tables) > _MAX_TABLES:
-            self._tables.popitem(last=False)
-        return found
+    def _point_of(self, group: Sequence[Bucket]) -> _Point:
+        key = "point", group[0].start_ms, group[-1].end_ms, len(group), group[-1].num_samples
+        return self._kept(self._points, key, lambda: _point(group[-1], self.table(merge(group))), _MAX_POINTS_KEPT)
 
-    def _faded_tables(self, grouped: Sequence[Sequence[Bucket]]) -> list[list[dict[str, Any]]]:
-        """The faded table as of the end of each group of buckets."""
-        like, half_life = grouped[0][0], self._settings.monitor.half_life
-        by_cohort, overall = Fading(like, half_life), Fading(like, half_life, self._users)
-        tables = []
+    def _faded_points(self, grouped: Sequence[Sequence[Bucket]]) -> list[_Point]:
+        """A point as of the end of each group of buckets."""
+        faded, points = self._new_faded(grouped[0][0]), []
         for group in grouped:
             for bucket in group:
-                by_cohort.update(bucket)
-                overall.update(bucket)
-            tables.append(self.table(by_cohort.compute(), overall.compute()))
-        return tables
+                faded.update(bucket)
+            points.append(_point(group[-1], self._faded_table(faded)))
+        return points
+
+    def _new_faded(self, like: Bucket) -> _Faded:
+        half_life = self._settings.monitor.half_life
+        return _Faded(Fading(like, half_life), Fading(like, half_life, self._users))
+
+    def _faded_table(self, faded: _Faded) -> list[dict[str, Any]]:
+        return self.table(faded.by_cohort.compute(), faded.overall.compute())
+
+    # What is kept for the next time -----------------------------------------------------------------------------------
+
+    def _kept(self, kept: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
+        found = kept.pop(key) if key in kept else make()
+        kept[key] = found
+        if len(kept) > most:
+            kept.popitem(last=False)
+        return found
+
+    def _whole(self, series: str, buckets: Sequence[Bucket]) -> Bucket:
+        """The sum of a run's buckets of one series."""
+        new = lambda: Grown(Bucket.empty_like, Bucket.add)  # noqa: E731 - a constructor
+        return self._kept(self._wholes, (series, buckets[0].start_ms), new, _MAX_RUNS_KEPT).over(buckets)
+
+    def _faded_now(self, buckets: Sequence[Bucket]) -> list[dict[str, Any]]:
+        """The faded table of a run as of its newest bucket."""
+        new = lambda: Grown(self._new_faded, _Faded.update)  # noqa: E731 - a constructor
+        return self._faded_table(self._kept(self._faded, buckets[0].start_ms, new, _MAX_RUNS_KEPT).over(buckets))
 
     # From cold to warm ----------------------------------------------------------------------------------------------
 
@@ -167,21 +228,26 @@ class View:
         buckets = [bucket for bucket in buckets if self.fits(bucket)]
         if not any(bucket.num_samples for bucket in buckets):
             return None
-        whole, recent = merge(list(buckets)), merge(window(buckets, self._settings.monitor.window_s))
-        points = [merge(group) for group in groups(buckets)]
+        whole, recent = self._whole(TWIN, buckets), merge(window(buckets, self._settings.monitor.window_s))
+        points = [self._twin_point_of(group) for group in groups(buckets)]
         return {
             "whole": self.table(whole),
             "now": self.table(recent),
             "unscored": whole.unscored,
             "age_h": self._age_h(whole),
             "age_now_h": self._age_h(recent),
-            "series": {
-                "end_ms": [point.end_ms for point in points],
-                "last_ts": [point.last_ts for point in points],
-                "age_h": [self._age_h(point) for point in points],
-                "benefit": [_rounded(self.overall(point)["benefit"]) for point in points],
-            },
+            "series": {name: [point[name] for point in points] for name in ("end_ms", "last_ts", "age_h", "benefit")},
         }
+
+    def _twin_point_of(self, group: Sequence[Bucket]) -> dict[str, Any]:
+        key = "twin", group[0].start_ms, group[-1].end_ms, len(group), group[-1].num_samples
+
+        def make() -> dict[str, Any]:
+            point = merge(group)
+            benefit = _rounded(self.overall(point)["benefit"])
+            return {"end_ms": point.end_ms, "last_ts": point.last_ts, "age_h": self._age_h(point), "benefit": benefit}
+
+        return self._kept(self._twin_points, key, make, _MAX_POINTS_KEPT)
 
     def _age_h(self, bucket: Bucket) -> float | None:
         count = bucket.num_samples
@@ -208,12 +274,12 @@ class View:
         }
         if not buckets:
             return {**shown, "series": None, "now": [], "faded": [], "whole": [], "nth": None, "arrivals": []}
-        whole, recent = merge(list(buckets)), merge(window(buckets, monitor.window_s))
+        whole, recent = self._whole(COHORTS, buckets), merge(window(buckets, monitor.window_s))
         return {
             **shown,
             "series": self.series(buckets, fading=fading),
             "now": self.table(recent),
-            "faded": self._faded_tables([buckets])[-1],
+            "faded": self._faded_now(buckets),
             "whole": self.table(whole),
             "nth": self.nth_curve(whole),
             "arrivals": self.arrivals(whole),
