@@ -2,8 +2,8 @@
 
 Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process.
 Pipeline: broker, worker, Redis and learner work off a log that is complete, with all monitoring (cohort figures, the
-twin, the monitor's process, somebody who looks at the page) in every other second and none of it between: a
-machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while
+twin, the monitor's process, somebody who looks at the page) in every other window of four seconds and none of it
+between: a machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while
 a producer writes at a given rate.
 """
 
@@ -19,7 +19,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -50,17 +50,16 @@ from stream.learner_role import LearnerRole
 from stream.monitor.meter import Meter
 from stream.monitor.twin_feed import TwinFeed
 from stream.prediction_log import PredictionLog, item_mean_baseline, log_rows
-from stream.roles import Role, servers
+from stream.roles import Role, servers, wait_until
 from stream.settings import Settings, load_settings
+from stream.topics import ensure_topics, log_ids
 
 _CHECKPOINT_S = 10.0
 _TURN = 1280
 """Samples that one side learns before it is the other's turn."""
-_WINDOW_S = 1.0
-"""Short, as a shared machine's speed changes within seconds."""
+_WINDOW_S = 4.0
+"""Short, as a shared machine's speed changes; and not in step with the checkpoints."""
 _LOOK_S = 0.1
-_HIGH_WATER = 1500
-"""Samples that wait per partition: few, so that worker and learner work side by side, not by turns."""
 _NOW_MS = 4_102_444_800_000
 
 
@@ -129,12 +128,11 @@ def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder:
             for side in sides if turn % 2 else sides[::-1]:
                 side.learn(samples[at : at + _TURN])
     plain, metered = (side.seconds for side in sides)
-    shares = [1 - a / b for a, b in zip(*(side.turns for side in sides), strict=True)]
     return {
         "samples": len(samples),
         "samples_per_second": round(len(samples) / plain),
         "samples_per_second_monitored": round(len(samples) / metered),
-        "overhead_share": mean_of(shares),
+        "overhead_share": lost(*(np.array(side.turns) for side in sides)),
         "microseconds_per_sample": round((metered - plain) / len(samples) * 1e6, 2),
     }
 
@@ -153,6 +151,7 @@ class Viewer:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.seconds: dict[str, list[float]] = {path: [] for path in self._asks}
+        self.cpu_s = 0.0
 
     def _look(self) -> None:
         due, looked_s = dict.fromkeys(self._asks, 0.0), 0.0
@@ -164,6 +163,7 @@ class Viewer:
                 if looked_s >= due[path]:
                     due[path] = looked_s + every
                     self._ask(path)
+            self.cpu_s = time.thread_time()
 
     def _ask(self, path: str) -> None:
         started = time.perf_counter()
@@ -210,21 +210,25 @@ class Windows:
 
     Args:
         monitor: the monitor's process.
+        viewer: who looks at it.
     """
 
-    def __init__(self, monitor: Role) -> None:
+    def __init__(self, monitor: Role, viewer: Viewer) -> None:
         self._monitor = monitor
+        self._viewer = viewer
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._alternate)
-        self.cpu_s: dict[int, float] = {}
-        """Window -> CPU time of the pipeline and of whoever looks at the page, as of its beginning."""
+        self.cpu_s: dict[int, tuple[float, float]] = {}
+        """Window -> CPU time as of its beginning: of the pipeline with monitor and viewer, and of these two alone."""
 
     def _alternate(self) -> None:
         while not self._over.wait(_WINDOW_S - time.time() % _WINDOW_S):
             # A timer may go off a little early.
             window = round(time.time() / _WINDOW_S)
             os.kill(self._monitor.pid, signal.SIGCONT if monitored(window * _WINDOW_S) else signal.SIGSTOP)
-            self.cpu_s[window] = cpu_seconds()
+            looked_at = self._viewer.cpu_s + cpu_seconds(psutil.Process(self._monitor.pid))
+            whole = self._viewer.cpu_s + sum(map(cpu_seconds, psutil.Process().children(recursive=True)))
+            self.cpu_s[window] = whole, looked_at
         os.kill(self._monitor.pid, signal.SIGCONT)
 
     def __enter__(self) -> "Windows":
@@ -236,11 +240,10 @@ class Windows:
         self._thread.join()
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process and those that it has started."""
-    me = psutil.Process()
-    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU time of a process so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def monitored(at: float) -> bool:
@@ -249,25 +252,31 @@ def monitored(at: float) -> bool:
 
 
 def learn_in_windows(config: Path, folder: Path) -> None:
-    """The learner's process: cohort figures in every other window; writes down what it learned in each."""
+    """The learner's process: cohort figures in every other window; writes down what it did in each."""
     role = LearnerRole(load_settings(config, environment={}), folder)
     trainer, step, monitoring = role.trainer, role.trainer.step, Monitoring(role)
-    learned: Counter[int] = Counter()
+    learned: defaultdict[int, int] = defaultdict(int)
+    busy_s: defaultdict[int, float] = defaultdict(float)
 
     def step_in_window(*, partial: bool, now_ms: int = 0) -> int:
-        now = time.time()
+        now, began = time.time(), time.perf_counter()
+        window = int(now / _WINDOW_S)
         monitoring.switch(on=monitored(now))
         size = step(partial=partial, now_ms=now_ms)
-        learned[int(now / _WINDOW_S)] += size
+        if size:
+            learned[window] += size
+            busy_s[window] += time.perf_counter() - began
         return size
 
     trainer.step = step_in_window  # type: ignore[method-assign]
     role.run()
-    (folder / "windows.json").write_text(json.dumps(learned))
+    for window, seconds in monitoring.written_s.items():
+        busy_s[window] += seconds
+    (folder / "windows.json").write_text(json.dumps([learned, busy_s, monitoring.cpu_s]))
 
 
 class Monitoring:
-    """What a learner does for the monitor: taken from it, and given back.
+    """What a learner does for the monitor: taken from it, given back, and timed.
 
     What waits to be written at the end of a monitored window is written in the next one.
     """
@@ -275,6 +284,24 @@ class Monitoring:
     def __init__(self, role: LearnerRole) -> None:
         self._role = role
         self._parts = role.trainer.meter, role._recorder, role._feed
+        meter, recorder, feed = self._parts
+        self.cpu_s: defaultdict[int, float] = defaultdict(float)
+        """Window -> CPU time."""
+        self.written_s: defaultdict[int, float] = defaultdict(float)
+        """Window -> time that checkpoints took longer."""
+        for part, names in ((meter, ("observe", "published")), (recorder, ("write",)), (feed, ("write", "durable"))):
+            for name in names if part is not None else ():
+                setattr(part, name, self._timed(getattr(part, name), in_step=part is meter))
+
+    def _timed(self, call: Callable[..., None], *, in_step: bool) -> Callable[..., None]:
+        def timed(*args: Any, **options: Any) -> None:
+            window, began, cpu_began = int(time.time() / _WINDOW_S), time.perf_counter(), time.thread_time()
+            call(*args, **options)
+            self.cpu_s[window] += time.thread_time() - cpu_began
+            if not in_step:
+                self.written_s[window] += time.perf_counter() - began
+
+        return timed
 
     def switch(self, *, on: bool) -> None:
         """Let the learner have them, or not."""
@@ -289,33 +316,51 @@ class Run(msgspec.Struct, frozen=True):
 
     learned: dict[int, int]
     """Samples."""
-    cpu_s: dict[int, float]
+    busy_s: dict[int, float]
+    """Time that the learner took for them: for the steps, and for what a checkpoint writes for the monitor."""
+    metered_s: dict[int, float]
+    """CPU time that the learner spent on monitoring."""
+    cpu_s: dict[int, tuple[float, float]]
+    """As of `Windows`."""
 
 
-def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> Run:
+def pipeline(settings: Settings, data: MovieLens, num_ratings: int, repeats: int, folder: Path) -> list[Run]:
     """Broker, worker, Redis and learner work off a log that is complete, with and without monitoring in turns."""
     plan = plan_replay(data, ReplaySettings(num_ratings=num_ratings))
-    worker_settings = msgspec.structs.replace(settings.worker, outbox_high_water=_HIGH_WATER)
-    settings = msgspec.structs.replace(settings, worker=worker_settings)
-    with servers(settings) as started, watched(started, first_user(data)) as (live, viewer), ExitStack() as stack:
-        viewer.only_if = monitored
+    with servers(settings) as live:
         producer = ReplayProducer(live.kafka, PaceSettings())
         producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
         producer.close()
+        runs = []
+        for n in range(repeats):
+            anew = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-{n}")
+            one = msgspec.structs.replace(live, redis=anew)
+            runs.append(work_off(one, producer.num_sent, first_user(data), folder / str(n)))
+            with connect(live.redis) as client:
+                client.flushall()
+        return runs
+
+
+def work_off(settings: Settings, num_events: int, user: str, folder: Path) -> Run:
+    """One run over a log of so many events, from its beginning."""
+    with watched(settings, user) as (live, viewer), ExitStack() as stack:
+        viewer.only_if = monitored
         folder.mkdir(parents=True)
         config = folder / "settings.json"
         config.write_bytes(msgspec.json.encode(live))
-        worker = stack.enter_context(Role("worker", live, folder))
+        client = stack.enter_context(connect(live.redis))
+        store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+        store.open_log(log_ids(ensure_topics(live.kafka), live), live.kafka.partitions)
+        outbox = Outbox(client, live.redis.prefix, live.kafka.partitions)
         monitor = stack.enter_context(Role("monitor", live, folder))
+        wait_until(lambda: "http://" in monitor.log.read_text(), "the monitor to start", [monitor])
+        worker = stack.enter_context(Role("worker", live, folder))
         log = stack.enter_context((folder / "learner.log").open("wb"))
         environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         learner = spawn([sys.executable, __file__, "--learner", str(config), str(folder)], log, environment)
-        client = connect(live.redis)
-        store = StateStore(client, live.redis, live.join, live.actions, live.topics)
-        outbox = Outbox(client, live.redis.prefix, live.kafka.partitions)
-
-        with Windows(monitor) as windows:
-            while in_flight(producer.num_sent, store, outbox):
+        pin(learner.pid)
+        with Windows(monitor, viewer) as windows:
+            while in_flight(num_events, store, outbox):
                 worker.check()
                 monitor.check()
                 if learner.poll() is not None:
@@ -323,43 +368,65 @@ def pipeline(settings: Settings, data: MovieLens, num_ratings: int, folder: Path
                 time.sleep(1)
         learner.terminate()
         learner.wait(60)
-        client.close()
-    learned = msgspec.json.decode((folder / "windows.json").read_bytes(), type=dict[int, int], strict=False)
-    print(sorted(learned.items()), sorted(windows.cpu_s.items()), viewer.latencies())
-    return Run(learned, windows.cpu_s)
+    found = (folder / "windows.json").read_bytes()
+    of_learner = msgspec.json.decode(
+        found, type=tuple[dict[int, int], dict[int, float], dict[int, float]], strict=False
+    )
+    return Run(*of_learner, windows.cpu_s)
+
+
+def pin(learner_pid: int) -> None:
+    """Give the learner a core of its own, and everything else the others."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        process.cpu_affinity([first] if process.pid == learner_pid else others or [first])
 
 
 def compared(runs: Sequence[Run]) -> dict[str, Any]:
-    """Each monitored window beside its two neighbours; a run's first and last window do not count."""
-    rates: dict[str, list[float]] = {"monitored": [], "bare": []}
-    costs: dict[str, list[float]] = {"monitored": [], "bare": []}
-    slower, dearer = [], []
-    for run in runs:
-        whole = [w for w in sorted(run.learned)[1:-1] if {w, w + 1} <= run.cpu_s.keys()]
-        rate = {w: run.learned[w] / _WINDOW_S for w in whole}
-        cost = {w: (run.cpu_s[w + 1] - run.cpu_s[w]) / run.learned[w] for w in whole}
-        for w in whole:
-            name = "monitored" if monitored(w * _WINDOW_S) else "bare"
-            rates[name].append(rate[w])
-            costs[name].append(cost[w])
-            if name == "monitored" and {w - 1, w + 1} <= rate.keys():
-                slower.append(1 - rate[w] / ((rate[w - 1] + rate[w + 1]) / 2))
-                dearer.append(cost[w] / ((cost[w - 1] + cost[w + 1]) / 2) - 1)
-    if len(slower) < 2:
+    """Each monitored window beside the one before it; a run's first and last windows do not count."""
+    pairs = [
+        (run, w)
+        for run in runs
+        for w in sorted(run.learned)[2:-2]
+        if monitored(w * _WINDOW_S) and w - 1 in run.learned and w + 1 in run.cpu_s
+    ]
+    if len(pairs) < 2:
         raise OperatorError(f"--long: done within too few windows of {_WINDOW_S:g} s to compare; give more")
+    bare = np.array([run.learned[w - 1] for run, w in pairs])
+    with_monitor = np.array([run.learned[w] for run, w in pairs])
+    bare_s = np.array([run.busy_s[w - 1] for run, w in pairs])
+    with_monitor_s = np.array([run.busy_s[w] for run, w in pairs])
+    cpu_s, looked_at_s = np.sum([np.subtract(run.cpu_s[w + 1], run.cpu_s[w]) for run, w in pairs], axis=0)
+    metered_s = sum(run.metered_s.get(w, 0.0) for run, w in pairs)
     return {
-        "windows": len(slower),
-        "samples_per_second": {name: round(statistics.mean(of)) for name, of in rates.items()},
-        "overhead_share": mean_of(slower),
-        "cpu_microseconds_per_sample": {name: round(statistics.mean(of) * 1e6, 1) for name, of in costs.items()},
-        "cpu_overhead_share": mean_of(dearer),
+        "pairs_of_windows": len(pairs),
+        "samples_per_second": round(bare.mean() / _WINDOW_S),
+        "samples_per_second_monitored": round(with_monitor.mean() / _WINDOW_S),
+        "overhead_share": lost(with_monitor / _WINDOW_S, bare / _WINDOW_S),
+        "samples_per_busy_second": round(bare.sum() / bare_s.sum()),
+        "samples_per_busy_second_monitored": round(with_monitor.sum() / with_monitor_s.sum()),
+        "overhead_share_busy": lost(with_monitor, bare, with_monitor_s, bare_s),
+        "share_of_cpu_time": {
+            "learner": round(float(metered_s) / cpu_s, 4),
+            "monitor_and_viewer": round(looked_at_s / cpu_s, 4),
+            "both": round((metered_s + looked_at_s) / cpu_s, 4),
+        },
     }
 
 
-def mean_of(values: Sequence[float]) -> dict[str, float]:
-    """Mean and the half width of its 95 % interval."""
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": round(statistics.mean(values), 4), "plus_minus": round(1.96 * error, 4)}
+def lost(
+    less: np.ndarray, more: np.ndarray, less_s: np.ndarray | float = 1.0, more_s: np.ndarray | float = 1.0
+) -> dict[str, float]:
+    """By how much the rate sum(less) / sum(less_s) lies below sum(more) / sum(more_s), as a share of the latter.
+
+    With the half width of its 95 % interval, by the jackknife over pairs.
+    """
+    ones = np.ones(len(less))
+    sums = [(x * ones).sum() - np.append(0.0, x * ones) for x in (less, less_s, more, more_s)]
+    shares = 1 - (sums[0] / sums[1]) / (sums[2] / sums[3])
+    error = (len(less) - 1) / math.sqrt(len(less)) * statistics.stdev(shares[1:])
+    return {"mean": round(float(shares[0]), 4), "plus_minus": round(1.96 * error, 4)}
 
 
 def page(
@@ -412,11 +479,9 @@ def main(arguments: list[str]) -> None:
             report["learner"] = learner_alone(settings, data, options.events, folder / "alone")
             console.print(f"learner alone: {report['learner']}")
         if options.only in (None, "pipeline"):
-            runs = []
-            for n in range(options.repeats):
-                runs.append(pipeline(settings, data, options.long, folder / f"pipeline{n}"))
-                report["pipeline"] = compared(runs)
-                console.print(f"pipeline: {report['pipeline']}")
+            runs = pipeline(settings, data, options.long, options.repeats, folder / "pipeline")
+            report["pipeline"] = compared(runs)
+            console.print(f"pipeline: {report['pipeline']}")
         if options.only in (None, "page"):
             report["page"] = page(settings, data, options.events, options.rate, folder, console)
     console.print_json(json.dumps(report))
