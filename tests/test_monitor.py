@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -198,6 +199,26 @@ def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
     rows = {row["feature"]: row for row in View(settings).freshness(meter.cut(2)[0])}
     assert rows["gender"]["null"].value == rows["genres"]["null"].value == 0.5
     assert rows["user_id"]["null"].value == 0.0
+
+
+def test_a_model_that_has_diverged_is_counted_and_harms_nobody(settings: Settings) -> None:
+    features: list[object] = ["F", "25", "1", [], "1999", []]
+    cores = [Core(f"{n}", "u", "i", 1000 + n, 0, features) for n in range(40)]
+    states = [State([n, 0], 0.1, 0, 1, [n, 0], 0.1, 0) for n in range(40)]
+    negatives = [Sample(SampleKind.NEGATIVE, 0, -1, *of) for of in zip(cores, states, strict=True)]
+    late = [msgspec.structs.replace(sample, kind=SampleKind.CORRECTION, label=1) for sample in negatives]
+    learner = Learner(settings.model, settings.learner, settings.fields, 1)
+    meter = Meter(settings.monitor, len(settings.fields), one_in=1)
+    for samples, num_lost in ((negatives, 10), (late, 0)):
+        learned = learner.learn(samples)
+        predictions = np.where(np.arange(40) < num_lost, np.nan, learned.predictions_B)
+        learned = msgspec.structs.replace(learned, predictions_B=predictions)
+        meter.observe(log_rows([(0, 0, s) for s in samples], predictions, np.full(40, 0.5), 0), samples, learned, 0, 1)
+    (bucket,) = meter.cut(2)
+    assert bucket.unscored == 10
+    assert bucket.num_samples == 30
+    assert bucket.sums_CM[:6, POSITIVE].sum() == 30
+    assert np.isfinite(bucket.sums_CM).all()
 
 
 def test_a_run_keeps_its_name(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Bucket:
         self.late_labels = 0
         """Corrections whose prediction was no longer known, and which are in no figure."""
         self.unscored = 0
-        """Impressions that the reference had no weights for."""
+        """Impressions without a figure: the reference had no weights for them, or the model predicted no number."""
         self.age_ms = 0.0
         """Sum over samples of the age of the reference's weights, event time; 0 where it has none."""
         self.histogram_2C2K = np.zeros((2, num_cohorts, 2, NUM_BINS), np.float32)

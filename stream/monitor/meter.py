@@ -230,6 +230,11 @@ class Meter:
         imp_ids, references, first_ts = (list(map(of, logged)) for of in _LOGGED)
         turned = np.flatnonzero(np.concatenate([one.corrections_B for one in learned]))
         rows = rows_of(learned, references, first_ts, room=len(turned))
+        lost = np.flatnonzero(~np.isfinite(rows[PREDICTION, : len(imp_ids)]))
+        if len(lost):
+            # A model that has diverged must not take the learner's process with it; its weights are held back anyway.
+            rows[RATE, lost] = rows[ONCE, lost] = 0.0
+            self._bucket.unscored += len(lost)
         negative = rows[LABEL, : len(imp_ids)] == 0
         self._open.keep(list(compress(imp_ids, negative.tolist())), rows[:, np.flatnonzero(negative)].T)
         for behind, n in enumerate(turned.tolist(), len(imp_ids)):

@@ -26,7 +26,7 @@ class _Recent:
 
     def add(self, prediction: float, weight: float) -> None:
         if len(self._arrived) == _KEPT:
-            self.remove(self._arrived[0])
+            self._drop(self._arrived.popleft())
         at = bisect_right(self._predictions, prediction)
         self._predictions.insert(at, prediction)
         self._weights.insert(at, weight)
@@ -34,11 +34,16 @@ class _Recent:
 
     def remove(self, prediction: float) -> bool:
         """Whether there was one."""
+        if not self._drop(prediction):
+            return False
+        self._arrived.remove(prediction)
+        return True
+
+    def _drop(self, prediction: float) -> bool:
         at = bisect_left(self._predictions, prediction)
         if at == len(self._predictions) or self._predictions[at] != prediction:
             return False
         del self._predictions[at], self._weights[at]
-        self._arrived.remove(prediction)
         return True
 
     def share_below(self, prediction: float) -> float:
@@ -69,7 +74,7 @@ class UserAuc:
 
         Args:
             users_N: a number per user.
-            predictions_N: made before learning.
+            predictions_N: made before learning; finite.
             labels_N: 0 or 1.
             weights_N: how many impressions each stands for.
 
