@@ -126,18 +126,22 @@ class PredictionLog:
                 path.unlink()
 
 
+def prediction_files(folder: Path, *, newest: int | None = None) -> list[Path]:
+    """Files of the log in the order of training: all, or the newest."""
+    return sorted(folder.glob("*.parquet"))[-newest if newest else 0 :]
+
+
 def read_predictions(folder: Path, *, newest: int | None = None) -> pl.DataFrame:
     """The log in the order of training: the whole, or its newest files."""
-    files = sorted(folder.glob("*.parquet"))[-newest if newest else 0 :]
+    files = prediction_files(folder, newest=newest)
     return pl.concat([pl.read_parquet(path) for path in files]) if files else pl.DataFrame(schema=_SCHEMA)
 
 
-def read_user(folder: Path, user_id: str, *, newest: int) -> pl.DataFrame:
-    """One user's part of the newest files of the log; the others' is never put together."""
-    files = sorted(folder.glob("*.parquet"))[-newest:]
+def read_user(files: Sequence[Path], user_id: str) -> pl.DataFrame:
+    """One user's part of some files of the log; the others' is never put together."""
     if not files:
         return pl.DataFrame(schema=_SCHEMA)
-    return pl.scan_parquet(files).filter(pl.col("user_id") == user_id).collect()
+    return pl.scan_parquet(list(files)).filter(pl.col("user_id") == user_id).collect()
 
 
 def matured(predictions: pl.DataFrame) -> pl.DataFrame:

@@ -22,11 +22,12 @@ from stream.monitor.config import MonitorSettings
 from stream.monitor.drift import DriftWatch
 from stream.monitor.figures import entropy
 from stream.monitor.history import COHORTS, HistoryReader, HistoryWriter
+from stream.monitor.lookup import Lookup
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder, read_buckets, run_name
 from stream.monitor.report import NoHistoryError, write_report
 from stream.monitor.view import View, groups
-from stream.prediction_log import _SCHEMA, log_rows, matured, read_predictions
+from stream.prediction_log import _SCHEMA, PredictionLog, log_rows, matured, read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
 
@@ -219,6 +220,29 @@ def test_a_model_that_has_diverged_is_counted_and_harms_nobody(settings: Setting
     assert bucket.num_samples == 30
     assert bucket.sums_CM[:6, POSITIVE].sum() == 30
     assert np.isfinite(bucket.sums_CM).all()
+
+
+def test_a_user_that_is_looked_up_again_is_read_as_if_for_the_first_time(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    def write(number: int, wave: str) -> None:
+        log = PredictionLog(tmp_path / "predictions", keep=50)
+        for user in ("u", "other"):
+            core = Core(f"{user}{number}{wave}", user, "i", number, 0, [])
+            sample = Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, 0, 0, [1, 0], 0.1, 0))
+            log.append(log_rows([(0, number, sample)], np.full(1, 0.5), np.full(1, 0.5), 0))
+        log.flush(number)
+
+    lookup = Lookup(settings, client, tmp_path)
+    # A learner that dies writes its newest file anew; in the end another run begins in the folder.
+    for number, wave in ((1, "a"), (2, "a"), (3, "a"), (4, "a"), (4, "b"), (5, "a"), (6, "a"), (1, "new"), (2, "new")):
+        if (number, wave) == (1, "new"):
+            for path in (tmp_path / "predictions").iterdir():
+                path.unlink()
+        write(number, wave)
+        exact = read_predictions(tmp_path / "predictions").filter(pl.col("user_id") == "u")
+        assert lookup._rows("u").equals(exact), (number, wave)
+        assert len(exact) == number
 
 
 def test_a_run_keeps_its_name(tmp_path: Path) -> None:

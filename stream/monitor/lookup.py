@@ -1,18 +1,23 @@
 """One user: what is known of it, how it was served, and what the adapter makes of it."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import redis
 
 from state_store.states import StateStore
 from stream.monitor.cohorts import interval_names
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, read_user
+from stream.prediction_log import matured, prediction_files, read_user
 from stream.scorer import NoWeightsError, Scorer
 from stream.settings import Settings
 
 _FILES = 200
+_UNSETTLED = 2
+"""Newest files, which a learner that dies may write anew."""
+_USERS_KEPT = 64
 _RECENT = 20
 
 
@@ -30,6 +35,8 @@ class Lookup:
         self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
         self._scorer = Scorer(settings, client)
         self._folder = folder
+        self._settled: OrderedDict[str, tuple[str, pl.DataFrame]] = OrderedDict()
+        """User -> newest settled file that was read, and the user's rows up to there."""
 
     def user(self, user_id: str) -> dict[str, Any] | None:
         """Counters, norm, cohort, adapter weights and recent predictions; None for a user never seen. Blocks."""
@@ -64,6 +71,21 @@ class Lookup:
         """Newest first; the label is what is known of it by now."""
         if self._folder is None:
             return []
-        rows = matured(read_user(self._folder / "predictions", user_id, newest=_FILES))
+        rows = matured(self._rows(user_id))
         columns = ("imp_id", "item_id", "ts", "label", "prediction", "baseline", "user_impressions", "version")
         return rows.select(columns).tail(_RECENT).reverse().to_dicts()
+
+    def _rows(self, user_id: str) -> pl.DataFrame:
+        """A user's part of the log's newest files; whoever is looked up again costs the files that came since."""
+        assert self._folder is not None
+        files = prediction_files(self._folder / "predictions", newest=_FILES)
+        settled, unsettled = files[:-_UNSETTLED], files[-_UNSETTLED:]
+        read_to, known = self._settled.pop(user_id, ("", read_user([], user_id)))
+        if (settled and settled[-1].name < read_to) or (not settled and read_to):
+            # Another run has begun in this folder.
+            read_to, known = "", read_user([], user_id)
+        known = pl.concat([known, read_user([file for file in settled if file.name > read_to], user_id)])
+        self._settled[user_id] = (settled[-1].name if settled else ""), known
+        if len(self._settled) > _USERS_KEPT:
+            self._settled.popitem(last=False)
+        return pl.concat([known, read_user(unsettled, user_id)])
