@@ -34,6 +34,10 @@ def batch_of(num_samples: int, dim: int) -> tuple[Batch, torch.Tensor]:
         torch.randint(0, 50, (num_samples, 4)).float(),
         torch.randint(0, 2, (num_samples,)).float(),
         torch.zeros(n, 2),
+        np.zeros(num_samples, np.int64),
+        np.ones(num_samples, np.float32),
+        np.zeros(num_samples, np.bool_),
+        np.ones((num_samples, n // num_samples), np.int64),
     )
     return batch, torch.randn(n, dim + 2)
 
