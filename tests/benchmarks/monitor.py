@@ -1,10 +1,10 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
 Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process.
-Pipeline: broker, worker, Redis and learner work off a log that is complete, with all monitoring (cohort figures, the
-twin, the monitor's process, somebody who looks at the page) in every other window of four seconds and none of it
-between: a machine that is faster now and slower then cannot pass for a difference. Page: answers of the monitor while
-a producer writes at a given rate.
+Pipeline: broker, worker, Redis and learner (on a core of its own) work off a log that is complete, with all monitoring
+(cohort figures, the twin, the monitor's process, somebody who looks at the page) in every other window of four seconds
+and none of it between: a machine that is faster now and slower then cannot pass for a difference; and the share of CPU
+time that monitoring takes. Page: answers of the monitor while a producer writes at a given rate.
 """
 
 import argparse
