@@ -41,8 +41,6 @@ class Batch(msgspec.Struct, frozen=True):
     """Whether the sample turns an earlier negative."""
     sizes_BF: np.ndarray
     """Occurrences per sample and field; 0 where a sample lacks the field."""
-    negative_rates_B: Tensor | None = None
-    """`rates_B`; None where all are 1."""
     ages_N: np.ndarray | None = None
     """Event time since each occurrence's row was last learned from, ms; -1 for a new row. Only when learning."""
 
@@ -135,7 +133,6 @@ class Collator:
             rates,
             corrections,
             sizes_BF,
-            torch.from_numpy(rates) if (rates < 1.0).any() else None,
             self._table.touch(rows_N, np.repeat(ts, sizes_B)) if self._learning else None,
         )
 

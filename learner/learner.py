@@ -93,7 +93,8 @@ class Learner:
         self.dense.train()
         output = self.dense(rows_UD, batch, self._mask_rng)
         self._optimiser.zero_grad()
-        loss = total_loss(output, batch.labels_B, self._model, self.settings, batch.negative_rates_B)
+        rates_B = torch.from_numpy(batch.rates_B) if (batch.rates_B < 1.0).any() else None
+        loss = total_loss(output, batch.labels_B, self._model, self.settings, rates_B)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         assert rows_UD.grad is not None

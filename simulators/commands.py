@@ -326,7 +326,7 @@ def bench_ingest(context: typer.Context) -> None:
 
 @bench.command("monitor", context_settings=_PASS_ON)
 def bench_monitor(context: typer.Context) -> None:
-    """What monitoring costs, and how the page answers under load (--events, --long, --rate, --json)."""
+    """What monitoring costs; the page under load (--events, --long, --repeats, --only, --rate, --json)."""
     _run_benchmark("monitor", context.args)
 
 

@@ -42,6 +42,7 @@ def test_a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing(
         load.start()
         wait_until(lambda: load.applied() > 3000, "the replay to get going", [worker, learner])
         own_kafka.kill()
+        # Long enough for both roles to find it gone.
         time.sleep(1)
         own_kafka.start()
         ends = load.finish(worker, learner)
@@ -77,6 +78,7 @@ def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
             )
             server.kill()
             assert dump.exists() is (lost == "the last second")
+            # Long enough for both roles to find it gone.
             time.sleep(1)
             server.start()
             wait_until(lambda: answers(load.client), "Redis to come back", [worker, learner])

@@ -25,7 +25,8 @@ class Grown(Generic[S]):
     def over(self, buckets: Sequence[Bucket]) -> S:
         """The sum over at least one bucket; begun anew if they are not those of last time and some more."""
         known = self._buckets
-        if self._sum is None or len(known) > len(buckets) or any(a is not b for a, b in zip(known, buckets)):  # noqa: B905
+        is_longer = len(buckets) >= len(known) and all(a is b for a, b in zip(known, buckets, strict=False))
+        if self._sum is None or not is_longer:
             known, self._sum = [], self._start(buckets[0])
         for bucket in buckets[len(known) :]:
             self._add(self._sum, bucket)

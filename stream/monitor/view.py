@@ -49,7 +49,21 @@ class _Point(msgspec.Struct, frozen=True):
     """By cohort."""
 
 
-_PointKey = tuple[str, int, int, int, float]
+_PointKey = tuple[int, int, int, float]
+
+
+def _key(group: Sequence[Bucket]) -> _PointKey:
+    """Tells the point of a group of buckets from others."""
+    return group[0].start_ms, group[-1].end_ms, len(group), group[-1].num_samples
+
+
+def _kept(kept: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
+    """What is kept under a key, made if there is nothing; of everything kept, the last used `most` stay."""
+    found = kept.pop(key) if key in kept else make()
+    kept[key] = found
+    if len(kept) > most:
+        kept.popitem(last=False)
+    return found
 
 
 def _point(newest: Bucket, table: Sequence[dict[str, Any]]) -> _Point:
@@ -146,8 +160,10 @@ class View:
         }
 
     def _point_of(self, group: Sequence[Bucket]) -> _Point:
-        key = "point", group[0].start_ms, group[-1].end_ms, len(group), group[-1].num_samples
-        return self._kept(self._points, key, lambda: _point(group[-1], self.table(merge(group))), _MAX_POINTS_KEPT)
+        def make() -> _Point:
+            return _point(group[-1], self.table(merge(group)))
+
+        return _kept(self._points, _key(group), make, _MAX_POINTS_KEPT)
 
     def _faded_points(self, grouped: Sequence[Sequence[Bucket]]) -> list[_Point]:
         """A point as of the end of each group of buckets."""
@@ -167,22 +183,16 @@ class View:
 
     # What is kept for the next time -----------------------------------------------------------------------------------
 
-    def _kept(self, kept: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
-        found = kept.pop(key) if key in kept else make()
-        kept[key] = found
-        if len(kept) > most:
-            kept.popitem(last=False)
-        return found
-
     def _whole(self, series: str, buckets: Sequence[Bucket]) -> Bucket:
         """The sum of a run's buckets of one series."""
-        new = lambda: Grown(Bucket.empty_like, Bucket.add)  # noqa: E731 - a constructor
-        return self._kept(self._wholes, (series, buckets[0].start_ms), new, _MAX_RUNS_KEPT).over(buckets)
+        run = series, buckets[0].start_ms
+        return _kept(self._wholes, run, lambda: Grown(Bucket.empty_like, Bucket.add), _MAX_RUNS_KEPT).over(buckets)
 
     def _faded_now(self, buckets: Sequence[Bucket]) -> list[dict[str, Any]]:
         """The faded table of a run as of its newest bucket."""
-        new = lambda: Grown(self._new_faded, _Faded.update)  # noqa: E731 - a constructor
-        return self._faded_table(self._kept(self._faded, buckets[0].start_ms, new, _MAX_RUNS_KEPT).over(buckets))
+        run = buckets[0].start_ms
+        faded = _kept(self._faded, run, lambda: Grown(self._new_faded, _Faded.update), _MAX_RUNS_KEPT)
+        return self._faded_table(faded.over(buckets))
 
     # From cold to warm ----------------------------------------------------------------------------------------------
 
@@ -240,14 +250,12 @@ class View:
         }
 
     def _twin_point_of(self, group: Sequence[Bucket]) -> dict[str, Any]:
-        key = "twin", group[0].start_ms, group[-1].end_ms, len(group), group[-1].num_samples
-
         def make() -> dict[str, Any]:
             point = merge(group)
             benefit = _rounded(self.overall(point)["benefit"])
             return {"end_ms": point.end_ms, "last_ts": point.last_ts, "age_h": self._age_h(point), "benefit": benefit}
 
-        return self._kept(self._twin_points, key, make, _MAX_POINTS_KEPT)
+        return _kept(self._twin_points, _key(group), make, _MAX_POINTS_KEPT)
 
     def _age_h(self, bucket: Bucket) -> float | None:
         count = bucket.num_samples

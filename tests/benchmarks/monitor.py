@@ -333,9 +333,8 @@ def pipeline(settings: Settings, data: MovieLens, num_ratings: int, repeats: int
         producer.close()
         runs = []
         for n in range(repeats):
-            anew = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-{n}")
-            one = msgspec.structs.replace(live, redis=anew)
-            runs.append(work_off(one, producer.num_sent, first_user(data), folder / str(n)))
+            runs.append(work_off(live, producer.num_sent, first_user(data), folder / str(n)))
+            # The next one begins at the beginning.
             with connect(live.redis) as client:
                 client.flushall()
         return runs
@@ -365,6 +364,7 @@ def work_off(settings: Settings, num_events: int, user: str, folder: Path) -> Ru
                 monitor.check()
                 if learner.poll() is not None:
                     raise OperatorError(f"the learner ended; its log:\n{(folder / 'learner.log').read_text()}")
+                # Seldom: these questions, too, are work for Redis.
                 time.sleep(1)
         learner.terminate()
         learner.wait(60)
