@@ -17,7 +17,7 @@ class SampleKind(IntEnum):
     """Positive feedback came after the negative had left."""
 
 
-class Core(msgspec.Struct, frozen=True, array_like=True):
+class Core(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the impression itself said."""
 
     imp_id: str
@@ -31,7 +31,7 @@ class Core(msgspec.Struct, frozen=True, array_like=True):
     """In the order of the declared fields, without user and item id."""
 
 
-class State(msgspec.Struct, frozen=True, array_like=True):
+class State(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was known of user and item just before the impression."""
 
     user_counts: list[int]
@@ -46,7 +46,7 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     """Share of the impressions like this one that may become negatives."""
 
 
-class Sample(msgspec.Struct, frozen=True, array_like=True):
+class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One labelled impression."""
 
     kind: SampleKind

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from stream.coalesce import coalescing_app
 from stream.events import MAX_RECORD_BYTES
 from stream.faust_app import CODEC, fenced_app, run_app
+from stream.garbage import spare_garbage_collector
 from stream.housekeeping import Housekeeping
 from stream.ingest import ZombieError
 from stream.record_batch import batches_of_events
@@ -97,4 +98,6 @@ def run_worker(settings: Settings) -> None:
     topics = ensure_topics(settings.kafka)
     worker = Worker(settings)
     check_log(topics, settings, worker.store)
-    run_app(build_app(worker))
+    app = build_app(worker)
+    spare_garbage_collector()
+    run_app(app)

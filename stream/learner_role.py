@@ -19,6 +19,7 @@ from state_store.resident import resident_bytes
 from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.failpoints import failpoint
+from stream.garbage import spare_garbage_collector
 from stream.monitor.history import open_history
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder, read_buckets, run_name
@@ -222,6 +223,7 @@ class LearnerRole:
 
     def run(self) -> None:
         """Train until SIGTERM or SIGINT; then checkpoint and publish once more."""
+        spare_garbage_collector()
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         settings = self._settings.publish

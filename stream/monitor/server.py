@@ -20,6 +20,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.errors import OperatorError
+from stream.garbage import spare_garbage_collector
 from stream.monitor.bucket import Bucket
 from stream.monitor.health import Health
 from stream.monitor.history import TWIN, HistoryReader
@@ -228,6 +229,7 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
     async def application() -> web.Application:
         return Monitor(settings, client, folder).app()
 
+    spare_garbage_collector()
     try:
         web.run_app(
             application(),
