@@ -2,6 +2,7 @@
 
 import runpy
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -315,6 +316,8 @@ def _run_benchmark(name: str, arguments: list[str]) -> None:
     path = Path(__file__).parent.parent / "tests" / "benchmarks" / f"{name}.py"
     if not path.is_file():
         raise UsageError(f"benchmarks come with the source checkout, and {path} is not there")
+    # As Python does for a script.
+    sys.path.insert(0, str(path.parent))
     runpy.run_path(str(path))["main"](arguments)
 
 
@@ -326,7 +329,7 @@ def bench_ingest(context: typer.Context) -> None:
 
 @bench.command("monitor", context_settings=_PASS_ON)
 def bench_monitor(context: typer.Context) -> None:
-    """What monitoring costs; the page under load (--events, --long, --repeats, --only, --rate, --json)."""
+    """What monitoring costs; the page under load (--events, --long, --repeats, --control, --only, --rate, --json)."""
     _run_benchmark("monitor", context.args)
 
 
