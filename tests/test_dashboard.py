@@ -208,6 +208,15 @@ def test_a_query_for_what_is_not_exported_is_told(exported: Rows) -> None:
         assert unmet(exported, f"coldstream_join_total{{{matcher}}}"), matcher
 
 
+def test_what_may_fall_is_no_counter(view: dict[str, Any], settings: Settings, client: redis.Redis) -> None:
+    health = Health(settings, client).read() | {"counts": {"dropped": 3, "negative": 5}}
+    said = exposition({**view, "unscored": 2}, health).decode()
+    assert "coldstream_dropped_negatives 3.0" in said
+    assert 'kind="dropped"' not in said
+    assert 'coldstream_join_total{kind="negative"} 5.0' in said
+    assert "coldstream_unscored_total 2.0" in said
+
+
 # The dashboard ------------------------------------------------------------------------------------------------------
 
 

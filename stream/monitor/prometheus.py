@@ -75,6 +75,8 @@ class _Figures(Collector):
         yield _gauge("cohort_adapter_weight", "mean weight of the adapter", [*_COHORT, "field"], weights)
         num_alarms = len(view["series"]["alarms"]) if view["series"] else 0
         yield CounterMetricFamily("coldstream_drift_alarms", "drift alarms of the run", value=num_alarms)
+        unscored = view.get("unscored", 0)
+        yield CounterMetricFamily("coldstream_unscored", "predictions of the run that were no numbers", value=unscored)
         yield from self._of_features()
         yield from self._of_twin()
         yield from self._of_join()
@@ -103,8 +105,12 @@ class _Figures(Collector):
         health = self._health
         counts = CounterMetricFamily("coldstream_join", "what the join counted", labels=["kind"])
         for name, count in health["counts"].items():
-            counts.add_metric([name], count)
+            if name != "dropped":
+                counts.add_metric([name], count)
         yield counts
+        # It falls when a late label turns one of them, which a counter must not.
+        dropped = health["counts"].get("dropped")
+        yield _gauge("dropped_negatives", "negatives left out by join.negative_rate", [], [([], dropped)])
         shares = (([name], share) for name, share in health["rates"].items())
         yield _gauge("join_rate", "share of feedback (hit, orphan) or of events (late, dead_letter)", ["kind"], shares)
         # By worker: a sum would fall when one of them leaves, which a counter must not.

@@ -293,6 +293,7 @@ class View:
             "arrivals": self.arrivals(whole),
             "freshness": self.freshness(recent),
             "late_labels": whole.late_labels,
+            "unscored": whole.unscored,
         }
 
 

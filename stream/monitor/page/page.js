@@ -100,6 +100,10 @@ function drawSeries() {
   for (const alarm of shown.series ? shown.series.alarms.slice(-8).reverse() : []) {
     list.append(element("li", `${time(alarm.end_ms).slice(0, 19)}Z  ${alarm.said}`, { class: "bad" }));
   }
+  if (shown.unscored) {
+    const said = `${whole(shown.unscored)} predictions of this run were no numbers: the model diverged; they are in no figure`;
+    list.append(element("li", said, { class: "bad" }));
+  }
 }
 
 function fill(table, names, rows) {
@@ -156,7 +160,8 @@ function drawTwin() {
   byId("twin-said").textContent = twin
     ? `The live weights beside weights that were ${fixed(twin.age_h, 1)} h old on average (event time), on the same ` +
       `${whole(twin.whole[0].samples)} impressions of a share of the users: AUC ${fixed(twin.whole[0].auc.value)} ` +
-      `against ${fixed(twin.whole[0].reference_auc.value)}.`
+      `against ${fixed(twin.whole[0].reference_auc.value)}.` +
+      (twin.unscored ? ` For ${whole(twin.unscored)} more, no weights were old enough.` : "")
     : `Nothing yet: frozen weights are compared once they have their age. ${twinState}`;
   if (!twin) return;
   const users = twin.whole.filter((row) => row.dimension !== "item" && row.dimension !== "account" && row.benefit.value !== null);
