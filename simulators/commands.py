@@ -329,7 +329,7 @@ def bench_ingest(context: typer.Context) -> None:
 
 @bench.command("monitor", context_settings=_PASS_ON)
 def bench_monitor(context: typer.Context) -> None:
-    """What monitoring costs; the page under load (--events, --long, --repeats, --control, --only, --rate, --json)."""
+    """What monitoring costs; the page under load (--events, --repeats, --control, --rate, --only, --json)."""
     _run_benchmark("monitor", context.args)
 
 

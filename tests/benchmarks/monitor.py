@@ -1,9 +1,8 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
-Three parts in one run. Learner alone: the same samples with and without cohort figures, in turns, in one process.
-Pipeline: two of them, each with a broker, a worker, Redis and a learner of its own, work off the same log in turns of a
-second (see `turns.py`); one has all monitoring on: cohort figures, the twin, the monitor's process, somebody who looks
-at the page. Page: answers of the monitor while a producer writes at a given rate.
+Cost: two pipelines, each with a broker, a worker, Redis and a learner of its own, work off the same log in turns of a
+second (see `turns.py`). One has all monitoring on: cohort figures, the twin, the monitor's process, and somebody who
+looks at the page. Page: answers of the monitor while a producer writes at a given rate.
 """
 
 import argparse
@@ -11,7 +10,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,111 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from rich.console import Console
+from rich.table import Table
 from turns import alternate, paused_pipeline, with_interval
-from viewer import watched
+from viewer import Viewer
 
-from learner.learner import Learner
-from learner.sample import Sample, decode_samples
 from simulators import movielens, synthetic
-from simulators.backtest import Backtest, BacktestSettings
 from simulators.demo import run_demo
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings
-from simulators.replay import Plan, ReplaySettings, iter_whole_log, plan_replay
-from state_store.client import connect
-from state_store.embedded import EmbeddedRedis
-from state_store.outbox import Outbox
+from simulators.replay import Plan, ReplaySettings, plan_replay
+from state_store.child import free_port
 from stream.doctor import versions
-from stream.monitor.meter import Meter
-from stream.monitor.twin_feed import TwinFeed
-from stream.prediction_log import PredictionLog, item_mean_baseline, log_rows
 from stream.settings import Settings, load_settings
 
-_CHECKPOINT_S = 10.0
-_TURN = 1280
-"""Samples that one side learns before it is the other's turn."""
-_NOW_MS = 4_102_444_800_000
-
-
-# Learner alone ------------------------------------------------------------------------------------------------------
-
-
-def samples_of(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> list[Sample]:
-    """Joined samples of a replay, without learning."""
-    plan = plan_replay(data, ReplaySettings(num_ratings=num_ratings))
-    backtest = Backtest(settings, BacktestSettings(), folder, _NOW_MS)
-    backtest.ingest(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
-    outbox = Outbox(connect(settings.redis), settings.redis.prefix, settings.kafka.partitions)
-    entries = outbox.read({}, max_entries=1 << 20).entries
-    return [sample for entry in entries for sample in decode_samples(entry.payload)]
-
-
-class Side:
-    """A learner and its prediction log, with or without cohort figures."""
-
-    def __init__(self, settings: Settings, folder: Path, *, metered: bool) -> None:
-        self._learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
-        self._log = PredictionLog(folder, keep=1)
-        feed = TwinFeed(connect(settings.redis), settings.redis.prefix, "bench", settings.monitor.twin_share)
-        self._meter = Meter(settings.monitor, len(settings.fields), feed=feed) if metered else None
-        self._feed = feed
-        self._size = settings.learner.micro_batch
-        self._checkpoint_at = _CHECKPOINT_S
-        self.seconds = 0.0
-        self.turns: list[float] = []
-        """Seconds of each."""
-
-    def learn(self, samples: list[Sample]) -> None:
-        """As the trainer does; what belongs to a checkpoint is written as often as in a live run."""
-        started = time.perf_counter()
-        for at in range(0, len(samples), self._size):
-            batch = samples[at : at + self._size]
-            learned = self._learner.learn(batch)
-            popularity_B = item_mean_baseline(learned.counts_BC[:, learned.counts_BC.shape[1] // 2 :])
-            rows = log_rows([(0, 0, sample) for sample in batch], learned.predictions_B, popularity_B, 0)
-            self._log.append(rows)
-            if self._meter is not None:
-                self._meter.observe(rows, batch, learned, 0, time.time_ns() // 1_000_000)
-        if self.seconds + time.perf_counter() - started >= self._checkpoint_at:
-            self._checkpoint_at += _CHECKPOINT_S
-            self._checkpoint()
-        self.turns.append(time.perf_counter() - started)
-        self.seconds += self.turns[-1]
-
-    def _checkpoint(self) -> None:
-        self._log.flush(1)
-        if self._meter is not None:
-            for bucket in self._meter.cut(time.time_ns() // 1_000_000):
-                bucket.encode()
-            self._feed.write(1)
-            self._feed.durable(1)
-
-
-def learner_alone(settings: Settings, data: MovieLens, num_ratings: int, folder: Path) -> dict[str, Any]:
-    """Both sides' samples per second, and what the difference is, turn by turn."""
-    with EmbeddedRedis() as server:
-        redis = msgspec.structs.replace(settings.redis, url=server.url)
-        settings = msgspec.structs.replace(settings, redis=redis)
-        samples = samples_of(settings, data, num_ratings, folder / "run")
-        sides = [Side(settings, folder / str(n), metered=bool(n)) for n in range(2)]
-        for turn, at in enumerate(range(0, len(samples), _TURN)):
-            for side in sides if turn % 2 else sides[::-1]:
-                side.learn(samples[at : at + _TURN])
-    plain, metered = (side.seconds for side in sides)
-    mean_s = metered / len(sides[1].turns)
-    return {
-        "samples": len(samples),
-        "samples_per_second": round(len(samples) / plain),
-        "samples_per_second_monitored": round(len(samples) / metered),
-        # Of the mean turn, so that they sum up to the share of the whole.
-        "throughput_lost": with_interval([(m - p) / mean_s for p, m in zip(*(s.turns for s in sides), strict=True)]),
-        "microseconds_per_sample": round((metered - plain) / len(samples) * 1e6, 2),
-    }
-
-
-# Pipeline -----------------------------------------------------------------------------------------------------------
+_PAGE_RATINGS = 100_000
 
 
 def pipelines(
@@ -139,22 +47,22 @@ def pipelines(
         watch: whether one of them is monitored at all.
         swapped: whether that one is started last.
     """
-    bare = with_monitor(settings, enabled=False)
-    with watched(with_monitor(settings, enabled=watch), first_user(data)) as (live, viewer), ExitStack() as stack:
-        viewer.only_if = lambda: False
-        arms = {}
-        for name in ("bare", "monitored") if swapped else ("monitored", "bare"):
-            own = live if name == "monitored" else bare
-            arms[name] = stack.enter_context(paused_pipeline(own, data, plan, folder / name))
-        viewer.only_if = lambda: watch and arms["monitored"].is_awake
+    own = {"monitored": with_monitor(settings, enabled=watch), "bare": with_monitor(settings, enabled=False)}
+    with ExitStack() as stack:
+        arms = {
+            name: stack.enter_context(paused_pipeline(own[name], data, plan, folder / name))
+            for name in (reversed(own) if swapped else own)
+        }
+        if watch:
+            stack.enter_context(Viewer(own["monitored"].monitor, first_user(data), lambda: arms["monitored"].is_awake))
         alternate(list(arms.values()))
-        viewer.only_if = lambda: False
         return {name: arm.taken() for name, arm in arms.items()}
 
 
-def with_monitor(settings: Settings, *, enabled: bool) -> Settings:
-    """Settings with the monitor on or off."""
-    return msgspec.structs.replace(settings, monitor=msgspec.structs.replace(settings.monitor, enabled=enabled))
+def with_monitor(settings: Settings, *, enabled: bool = True) -> Settings:
+    """Settings with the monitor on a free port, or without one."""
+    monitor = msgspec.structs.replace(settings.monitor, enabled=enabled, port=free_port())
+    return msgspec.structs.replace(settings, monitor=monitor)
 
 
 def compared(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -179,9 +87,10 @@ def page(
     settings: Settings, data: MovieLens, num_ratings: int, rate: float, folder: Path, console: Console
 ) -> dict[str, Any]:
     """How the monitor answers while a producer writes `rate` events/s."""
-    with watched(settings, first_user(data)) as (live, viewer):
+    settings = with_monitor(settings)
+    with Viewer(settings.monitor, first_user(data)) as viewer:
         replay, pace = ReplaySettings(num_ratings=num_ratings), PaceSettings(events_per_s=rate)
-        summary = run_demo(live, data, replay, pace, folder / "page", console)
+        summary = run_demo(settings, data, replay, pace, folder / "page", console)
     return {
         "events_per_second_written": rate,
         "events_per_second_learned": summary["events_per_second"],
@@ -195,19 +104,34 @@ def first_user(data: MovieLens) -> str:
     return user
 
 
+def show(cost: dict[str, Any], console: Console) -> None:
+    """The cost, for people."""
+
+    def said(share: dict[str, float | None]) -> str:
+        half = share["plus_minus"]
+        return f"{share['mean']:.1%}" + ("" if half is None else f" ± {half:.1%}")
+
+    table = Table(title=f"what monitoring costs, {cost['runs']} runs, 95 % intervals")
+    table.add_column("")
+    table.add_column("share", justify="right")
+    table.add_row("throughput lost", said(cost["throughput_lost"]))
+    table.add_row("more CPU time", said(cost["more_cpu_time"]))
+    for process, share in cost["more_cpu_time_of"].items():
+        table.add_row(f"  of it {process}", said(share))
+    console.print(table)
+
+
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000, help="ratings that the learner alone, and the page, see")
-    parser.add_argument("--long", type=int, default=0, help="ratings that the pipeline sees; 0: all")
-    parser.add_argument("--repeats", type=int, default=1, help="how often two pipelines see them")
-    parser.add_argument("--only", choices=("learner", "pipeline", "page"), help="one part alone")
+    parser.add_argument("--events", type=int, default=400_000, help="ratings that the two pipelines see")
+    parser.add_argument("--repeats", type=int, default=3, help="how often they see them")
+    parser.add_argument("--control", action="store_true", help="monitor neither of them: shows no difference")
     parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
+    parser.add_argument("--only", choices=("cost", "page"), help="one part alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--control", action="store_true", help="monitor neither of two pipelines: shows no difference")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    torch.set_num_threads(1)
     settings = load_settings(environment={})
     try:
         data = movielens.load()
@@ -216,21 +140,18 @@ def main(arguments: list[str]) -> None:
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if options.only in (None, "learner"):
-            report["learner"] = learner_alone(settings, data, options.events, folder / "alone")
-            console.print(f"learner alone: {report['learner']}")
-        if options.only in (None, "pipeline"):
-            runs, plan = [], plan_replay(data, ReplaySettings(num_ratings=options.long))
+        if options.only in (None, "cost"):
+            runs, plan = [], plan_replay(data, ReplaySettings(num_ratings=options.events))
             for n in range(options.repeats):
-                watch, swapped = not options.control, n % 2 == 1
-                run = folder / f"pipelines-{n}"
-                runs.append(pipelines(settings, data, plan, run, watch=watch, swapped=swapped))
-                console.print(f"pipelines, run {n + 1}: {runs[-1]}")
-            report["pipeline"] = compared(runs)
-            console.print(f"pipeline: {report['pipeline']}")
+                with console.status(f"run {n + 1} of {options.repeats}"):
+                    run, watch, swapped = folder / str(n), not options.control, n % 2 == 1
+                    runs.append(pipelines(settings, data, plan, run, watch=watch, swapped=swapped))
+            report["cost"] = compared(runs)
+            show(report["cost"], console)
         if options.only in (None, "page"):
-            report["page"] = page(settings, data, options.events, options.rate, folder, console)
-    console.print_json(json.dumps(report))
+            num_ratings = min(options.events, _PAGE_RATINGS)
+            report["page"] = page(settings, data, num_ratings, options.rate, folder, console)
+            console.print_json(json.dumps(report["page"]))
     report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
     if options.json:
         print(json.dumps(report))

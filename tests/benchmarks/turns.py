@@ -22,6 +22,7 @@ from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import Plan, iter_whole_log
 from state_store.client import connect
+from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.states import StateStore
 from stream.learner_role import read_status
@@ -29,8 +30,8 @@ from stream.roles import Role, servers, wait_until
 from stream.settings import Settings
 
 _TURN_S = 1.0
-_FROM, _TO = 0.05, 0.95
-"""The part of the work that is timed: neither the start, where caches are cold, nor the end, where roles wait."""
+_FROM, _TO = 0.2, 0.95
+"""The part of the work that is timed: neither the start, while the worker runs ahead, nor the end, where roles wait."""
 _STALLED_AFTER_S = 60.0
 
 
@@ -99,8 +100,14 @@ class Arm:
             raise TimeoutError(f"nothing has moved for {_STALLED_AFTER_S:.0f} s, {done:.1%} of the log are done")
 
     def taken(self) -> dict[str, float]:
-        """What the timed part of the work took: `seconds`, and by process, seconds of CPU time."""
+        """What the timed part of the work took: `seconds`, and by process, seconds of CPU time.
+
+        Raises:
+            OperatorError: the log is so short that the part had begun before anything was read off.
+        """
         done, *columns = np.array(self._readings).T
+        if done[0] > _FROM:
+            raise OperatorError(f"{self._num_events} events are too few: {done[0]:.0%} were done in the first turn")
         took = [float(np.diff(np.interp([_FROM, _TO], done, column))[0]) for column in columns]
         return dict(zip(["seconds", *self._processes], took, strict=True))
 
@@ -113,11 +120,14 @@ def paused_pipeline(settings: Settings, data: MovieLens, plan: Plan, folder: Pat
         producer = ReplayProducer(live.kafka, PaceSettings())
         producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
         producer.close()
-        kinds = ["monitor", "learner", "worker"] if live.monitor.enabled else ["learner", "worker"]
-        roles = [stack.enter_context(Role(kind, live, folder)) for kind in kinds]
-        wait_until(lambda: has_begun(live), "worker and learner to begin", roles)
+        # The worker last: it would be far ahead of a learner that still starts.
+        roles = [stack.enter_context(Role("learner", live, folder))]
+        wait_until(lambda: num_trained(live) >= 0, "the learner to start", roles)
         if live.monitor.enabled:
-            wait_until(lambda: "http://" in roles[0].log.read_text(), "the monitor to start", roles)
+            roles.append(stack.enter_context(Role("monitor", live, folder)))
+            wait_until(lambda: "http://" in roles[1].log.read_text(), "the monitor to start", roles)
+        roles.append(stack.enter_context(Role("worker", live, folder)))
+        wait_until(lambda: num_trained(live) > 0, "the worker to begin", roles)
         names = {role.pid: role.name for role in roles}
         started = [p for p in psutil.Process().children(recursive=True) if p not in others]
         processes = {names.get(p.pid, p.name()): p for p in started}
@@ -142,11 +152,11 @@ def stretched(settings: Settings) -> Settings:
     )
 
 
-def has_begun(settings: Settings) -> bool:
-    """Whether the learner has learned something."""
+def num_trained(settings: Settings) -> int:
+    """Samples learned; -1 before the learner has reported."""
     with connect(settings.redis) as client:
         status = read_status(client, settings.redis.prefix)
-    return status is not None and status.num_trained > 0
+    return status.num_trained if status else -1
 
 
 def alternate(arms: Sequence[Arm]) -> None:

@@ -3,26 +3,28 @@
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import msgspec
 import numpy as np
 
-from state_store.child import free_port
-from stream.settings import Settings
+from stream.monitor.config import MonitorSettings
 
 _LOOK_S = 0.1
 
 
 class Viewer:
-    """Has the page open: asks for what it asks for, as often, and looks a user up now and then."""
+    """Has the page open: asks for what it asks for, as often, and looks a user up now and then.
 
-    def __init__(self, url: str, user: str) -> None:
+    Args:
+        settings: of the monitor, with its port.
+        user: who is looked up.
+        only_if: whether somebody looks now; time counts only while they do.
+    """
+
+    def __init__(self, settings: MonitorSettings, user: str, only_if: Callable[[], bool] = lambda: True) -> None:
         self._asks = {"api/health": 2.0, "api/view": 4.0, f"api/user?id={user}": 20.0}
-        self._url = url
-        self.only_if: Callable[[], bool] = lambda: True
-        """Whether somebody looks now; time counts only while they do."""
+        self._url = f"http://{settings.host}:{settings.port}/"
+        self._only_if = only_if
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.seconds: dict[str, list[float]] = {path: [] for path in self._asks}
@@ -30,7 +32,7 @@ class Viewer:
     def _look(self) -> None:
         due, looked_s = dict.fromkeys(self._asks, 0.0), 0.0
         while not self._stop.wait(_LOOK_S):
-            if not self.only_if():
+            if not self._only_if():
                 continue
             looked_s += _LOOK_S
             for path, every in self._asks.items():
@@ -67,12 +69,3 @@ class Viewer:
             for path, taken in self.seconds.items()
             if taken
         }
-
-
-@contextmanager
-def watched(settings: Settings, user: str) -> Iterator[tuple[Settings, Viewer]]:
-    """Settings whose monitor somebody looks at."""
-    port = free_port()
-    settings = msgspec.structs.replace(settings, monitor=msgspec.structs.replace(settings.monitor, port=port))
-    with Viewer(f"http://127.0.0.1:{port}/", user) as viewer:
-        yield settings, viewer
