@@ -5,9 +5,10 @@ removed: so the log holds each trained sample exactly once, whatever was killed 
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -30,12 +31,30 @@ _SCHEMA = {
     "negative_rate": pl.Float32,
     "user_first_ts": pl.Int64,
 }
-IMP_ID, USER_ID, BASELINE, USER_FIRST_TS = map(list(_SCHEMA).index, ("imp_id", "user_id", "baseline", "user_first_ts"))
-"""Places in a row."""
 _PRIOR_WEIGHT = 5.0
 
-LogRow = tuple[Any, ...]
-"""What is logged of a sample, in the order of the schema."""
+
+class Logged(msgspec.Struct, frozen=True):
+    """What is logged of a micro-batch of B samples: the columns of the schema, B values each.
+
+    By column, not by sample: the columns are what a file is written from, and what the meter sums up.
+    """
+
+    partition: list[int]
+    sequence: list[int]
+    imp_id: list[str]
+    user_id: list[str]
+    item_id: list[str]
+    ts: list[int]
+    kind: list[int]
+    label: list[int]
+    prediction: np.ndarray
+    baseline: np.ndarray
+    user_impressions: list[int]
+    item_impressions: list[int]
+    version: list[int]
+    negative_rate: list[float]
+    user_first_ts: list[int]
 
 
 def sample_key(sample: Sample) -> tuple[str, bool]:
@@ -56,30 +75,29 @@ def item_mean_baseline(item_counts_BC: np.ndarray, prior: float = 0.5) -> np.nda
     return clipped
 
 
-def log_rows(
-    taken: Sequence[tuple[int, int, Sample]], predictions: np.ndarray, baselines: np.ndarray, version: int
-) -> list[LogRow]:
+def log_columns(
+    taken: Sequence[tuple[int, int, Sample]], predictions_B: np.ndarray, baselines_B: np.ndarray, version: int
+) -> Logged:
     """What is logged of a micro-batch: (partition, sequence, sample) each, its prediction and the baseline's."""
-    return [
-        (
-            partition,
-            sequence,
-            s.core.imp_id,
-            s.core.user_id,
-            s.core.item_id,
-            s.core.ts,
-            int(s.kind),
-            s.label,
-            p,
-            b,
-            s.state.user_counts[0],
-            s.state.item_counts[0],
-            version,
-            s.state.negative_rate,
-            s.state.user_first_ts,
-        )
-        for (partition, sequence, s), p, b in zip(taken, predictions.tolist(), baselines.tolist(), strict=True)
-    ]
+    cores = [sample.core for _, _, sample in taken]
+    states = [sample.state for _, _, sample in taken]
+    return Logged(
+        partition=[partition for partition, _, _ in taken],
+        sequence=[sequence for _, sequence, _ in taken],
+        imp_id=[core.imp_id for core in cores],
+        user_id=[core.user_id for core in cores],
+        item_id=[core.item_id for core in cores],
+        ts=[core.ts for core in cores],
+        kind=[int(sample.kind) for _, _, sample in taken],
+        label=[sample.label for _, _, sample in taken],
+        prediction=predictions_B,
+        baseline=baselines_B,
+        user_impressions=[state.user_counts[0] for state in states],
+        item_impressions=[state.item_counts[0] for state in states],
+        version=[version] * len(taken),
+        negative_rate=[state.negative_rate for state in states],
+        user_first_ts=[state.user_first_ts for state in states],
+    )
 
 
 class PredictionLog:
@@ -93,34 +111,43 @@ class PredictionLog:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self._folder = folder
         self._keep = keep
-        self._rows: list[LogRow] = []
+        self._waiting: list[Logged] = []
 
-    def append(self, rows: Sequence[LogRow]) -> None:
+    def append(self, logged: Logged) -> None:
         """Take the predictions of one micro-batch in."""
-        self._rows.extend(rows)
+        self._waiting.append(logged)
+
+    def _frame(self) -> pl.DataFrame:
+        """What waits to be written."""
+        columns = []
+        for name, kind in _SCHEMA.items():
+            parts = [getattr(logged, name) for logged in self._waiting]
+            whole = np.concatenate(parts) if parts and isinstance(parts[0], np.ndarray) else list(chain(*parts))
+            columns.append(pl.Series(name, whole, dtype=kind))
+        return pl.DataFrame(columns)
 
     def learned_behind(self, partition: int, sequence: int) -> set[tuple[str, bool]]:
         """Keys of the samples of a partition that were learned behind a sequence number."""
         behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
-        frames = [read_predictions(self._folder), pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")]
+        frames = [read_predictions(self._folder), self._frame()]
         rows = pl.concat(frames).filter(behind).select("imp_id", pl.col("kind") == int(SampleKind.CORRECTION))
         return set(rows.iter_rows())
 
     def flush(self, number: int) -> None:
         """Write what was collected as file `number`; also when it is nothing."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        frame = pl.DataFrame(self._rows, schema=_SCHEMA, orient="row")
+        frame = self._frame()
         path = self._folder / f"{number:012d}.parquet"
         temporary = path.with_suffix(".part")
         frame.write_parquet(temporary)
         temporary.rename(path)
-        self._rows = []
+        self._waiting = []
         for old in sorted(self._folder.glob("*.parquet"))[: -self._keep]:
             old.unlink()
 
     def rewind(self, number: int) -> None:
         """Forget everything behind checkpoint `number`."""
-        self._rows = []
+        self._waiting = []
         for path in self._folder.glob("*.parquet"):
             if int(path.stem) > number:
                 path.unlink()

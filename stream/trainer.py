@@ -12,7 +12,7 @@ from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.meter import Meter
-from stream.prediction_log import PredictionLog, item_mean_baseline, log_rows, sample_key
+from stream.prediction_log import PredictionLog, item_mean_baseline, log_columns, sample_key
 
 _ENTRIES_PER_READ = 16
 _LOADED_AT = 100
@@ -183,10 +183,10 @@ class Trainer:
         learned = self.learner.learn(samples)
         predictions, half = learned.predictions_B, learned.counts_BC.shape[1] // 2
         popularity_B = item_mean_baseline(learned.counts_BC[:, half:])
-        rows = log_rows(taken, predictions, popularity_B, self.version)
-        self._log.append(rows)
+        logged = log_columns(taken, predictions, popularity_B, self.version)
+        self._log.append(logged)
         if self.meter is not None:
-            self.meter.observe(rows, samples, learned, self.version, now_ms)
+            self.meter.observe(logged, samples, learned, self.version, now_ms)
         self.recent.update(learned.labels_B, predictions, sampling_weights(learned.labels_B, learned.rates_B))
         for partition, sequence, sample in taken:
             self.cursor[partition] = sequence

@@ -27,7 +27,7 @@ from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder, read_buckets, run_name
 from stream.monitor.report import NoHistoryError, write_report
 from stream.monitor.view import View, groups
-from stream.prediction_log import _SCHEMA, PredictionLog, log_rows, matured, read_predictions
+from stream.prediction_log import _SCHEMA, PredictionLog, log_columns, matured, read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
 
@@ -174,8 +174,8 @@ def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
 
     def observe(meter: Meter, samples: list[Sample]) -> None:
         learned = learner.learn(samples)
-        rows = log_rows([(0, 0, s) for s in samples], learned.predictions_B, learned.predictions_B, 0)
-        meter.observe(rows, samples, learned, 0, 1)
+        logged = log_columns([(0, 0, s) for s in samples], learned.predictions_B, learned.predictions_B, 0)
+        meter.observe(logged, samples, learned, 0, 1)
 
     learner = Learner(settings.model, settings.learner, settings.fields, 1)
     meter = Meter(settings.monitor, len(settings.fields))
@@ -214,7 +214,8 @@ def test_a_model_that_has_diverged_is_counted_and_harms_nobody(settings: Setting
         learned = learner.learn(samples)
         predictions = np.where(np.arange(40) < num_lost, np.nan, learned.predictions_B)
         learned = msgspec.structs.replace(learned, predictions_B=predictions)
-        meter.observe(log_rows([(0, 0, s) for s in samples], predictions, np.full(40, 0.5), 0), samples, learned, 0, 1)
+        logged = log_columns([(0, 0, s) for s in samples], predictions, np.full(40, 0.5), 0)
+        meter.observe(logged, samples, learned, 0, 1)
     (bucket,) = meter.cut(2)
     assert bucket.unscored == 10
     assert bucket.num_samples == 30
@@ -230,7 +231,7 @@ def test_a_user_that_is_looked_up_again_is_read_as_if_for_the_first_time(
         for user in ("u", "other"):
             core = Core(f"{user}{number}{wave}", user, "i", number, 0, [])
             sample = Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, 0, 0, [1, 0], 0.1, 0))
-            log.append(log_rows([(0, number, sample)], np.full(1, 0.5), np.full(1, 0.5), 0))
+            log.append(log_columns([(0, number, sample)], np.full(1, 0.5), np.full(1, 0.5), 0))
         log.flush(number)
 
     lookup = Lookup(settings, client, tmp_path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import chain, compress
-from operator import itemgetter
 
 import msgspec
 import numpy as np
@@ -54,9 +53,8 @@ from stream.monitor.rows import (
 )
 from stream.monitor.twin_feed import TwinFeed
 from stream.monitor.user_auc import UserAuc
-from stream.prediction_log import BASELINE, IMP_ID, USER_FIRST_TS, USER_ID, LogRow
+from stream.prediction_log import Logged
 
-_LOGGED = [itemgetter(place) for place in (IMP_ID, BASELINE, USER_FIRST_TS)]
 _DAY_MS = 86_400_000
 _EPS = 1e-6
 _FOLD_AT = 2000
@@ -70,11 +68,11 @@ _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
 class _Seen(msgspec.Struct):
     """Micro-batches that wait to be summed up.
 
-    Ids come from the rows of the prediction log: to look them up in the samples once more would cost more than all the
-    sums.
+    Ids come from the columns of the prediction log: to look them up in the samples once more would cost more than all
+    the sums.
     """
 
-    rows: list[Sequence[LogRow]] = msgspec.field(default_factory=list)
+    logged: list[Logged] = msgspec.field(default_factory=list)
     samples: list[Sequence[Sample]] = msgspec.field(default_factory=list)
     learned: list[Learned] = msgspec.field(default_factory=list)
     num_samples: int = 0
@@ -144,7 +142,7 @@ class Meter:
 
     def observe(
         self,
-        rows: Sequence[LogRow],
+        logged: Logged,
         samples: Sequence[Sample],
         learned: Learned,
         version: int,
@@ -155,7 +153,7 @@ class Meter:
         """Take a micro-batch in.
 
         Args:
-            rows: what is logged of B samples; the baseline is what the model is compared with.
+            logged: what is logged of B samples; the baseline is what the model is compared with.
             samples: the samples themselves.
             learned: what the learner predicted before learning from them.
             version: weights last published.
@@ -165,10 +163,10 @@ class Meter:
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
         seen = self._seen
-        seen.rows.append(rows)
+        seen.logged.append(logged)
         seen.samples.append(samples)
         seen.learned.append(learned)
-        seen.num_samples += len(rows)
+        seen.num_samples += len(samples)
         if age_ms:
             seen.age_ms += age_ms * (len(samples) - int(learned.corrections_B.sum()))
         if self._num_batches % _FEATURES_ONE_IN == 0:
@@ -202,12 +200,11 @@ class Meter:
         seen, self._seen = self._seen, _Seen()
         if not seen.learned:
             return
-        logged = list(chain.from_iterable(seen.rows))
-        hashes = user_hashes(list(map(itemgetter(USER_ID), logged)))
+        hashes = user_hashes(list(chain.from_iterable(one.user_id for one in seen.logged)))
         if self._feed is not None:
             samples = list(chain.from_iterable(seen.samples))
             self._feed.observe(samples, np.concatenate([one.predictions_B for one in seen.learned]), hashes)
-        rows, turned = self._collect(seen.learned, logged, hashes)
+        rows, turned = self._collect(seen.learned, seen.logged, hashes)
         cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
         self._note(rows, seen.age_ms)
         self._fold_uauc(rows[:, : len(hashes)], hashes, cohorts_3N)
@@ -220,16 +217,16 @@ class Meter:
             self._fold_sums(rows[:, used], columns[:, used], hashes[used], cohorts_3N[:, used])
 
     def _collect(
-        self, learned: Sequence[Learned], logged: Sequence[LogRow], hashes: np.ndarray
+        self, learned: Sequence[Learned], logged: Sequence[Logged], hashes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """What was predicted, shape (NUM_COLUMNS, N + T), and which samples turn a label, shape (T,).
 
         A turned label is two columns: its negative with a negative weight, in the sample's place, and behind all
         samples a positive.
         """
-        imp_ids, references, first_ts = (list(map(of, logged)) for of in _LOGGED)
+        imp_ids = list(chain.from_iterable(one.imp_id for one in logged))
         turned = np.flatnonzero(np.concatenate([one.corrections_B for one in learned]))
-        rows = rows_of(learned, references, first_ts, room=len(turned))
+        rows = rows_of(learned, logged, room=len(turned))
         lost = np.flatnonzero(~np.isfinite(rows[PREDICTION, : len(imp_ids)]))
         if len(lost):
             # A model that has diverged must not take the learner's process with it; its weights are held back anyway.

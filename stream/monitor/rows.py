@@ -1,12 +1,14 @@
 """What is kept of a sample until it is summed up, and of a negative for as long as a late label may turn it."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import polars as pl
 
 from learner.learner import Learned
 from learner.sample import SampleKind
+from stream.prediction_log import Logged
 
 NUM_COLUMNS = 10
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
@@ -16,25 +18,23 @@ _MAX_OPEN = 100_000
 """Negatives in a generation."""
 
 
-def rows_of(
-    learned: Sequence[Learned], references: Sequence[float], first_ts: Sequence[int], *, room: int
-) -> np.ndarray:
+def rows_of(learned: Sequence[Learned], logged: Sequence[Logged], *, room: int) -> np.ndarray:
     """One column per sample, shape (NUM_COLUMNS, N + room).
 
     Args:
         learned: what was known of N samples, micro-batch by micro-batch.
-        references: prediction of what the model is compared with, for each.
-        first_ts: event time of each user's first impression, ms.
+        logged: what is logged of them; the baseline is what the model is compared with.
         room: columns behind them that are left as they are.
     """
-    rows = np.empty((NUM_COLUMNS, len(first_ts) + room))
-    of = rows[:, : len(first_ts)]
+    num_samples = sum(len(one.imp_id) for one in logged)
+    rows = np.empty((NUM_COLUMNS, num_samples + room))
+    of = rows[:, :num_samples]
     counts = np.concatenate([one.counts_BC for one in learned])
     of[USER_N], of[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
     of[TS] = np.concatenate([one.ts_B for one in learned])
-    of[FIRST_TS] = first_ts
+    of[FIRST_TS] = np.fromiter(chain.from_iterable(one.user_first_ts for one in logged), np.float64, num_samples)
     of[PREDICTION] = np.concatenate([one.predictions_B for one in learned])
-    of[REFERENCE] = references
+    of[REFERENCE] = np.concatenate([one.baseline for one in logged])
     of[LABEL] = np.concatenate([one.labels_B for one in learned])
     of[RATE] = np.concatenate([one.rates_B for one in learned])
     of[SIGN] = of[ONCE] = 1.0

@@ -23,7 +23,7 @@ from stream.monitor.history import TWIN, open_history
 from stream.monitor.meter import Meter
 from stream.monitor.recorder import Recorder
 from stream.monitor.twin_feed import Scored, TwinFeedReader
-from stream.prediction_log import log_rows
+from stream.prediction_log import log_columns
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.monitor")
@@ -186,8 +186,9 @@ class Twin:
             frozen_B = self._model.predict_many(samples)
             learned = _as_learned(samples, np.array([s.prediction for s in batch], np.float32))
             age_ms = float(np.mean([s.core.ts for s in samples])) - chosen.learned_ts
-            rows = log_rows([(0, 0, sample) for sample in samples], learned.predictions_B, frozen_B, chosen.version)
-            self._meter.observe(rows, samples, learned, chosen.version, now_ms, age_ms=age_ms)
+            taken = [(0, 0, sample) for sample in samples]
+            logged = log_columns(taken, learned.predictions_B, frozen_B, chosen.version)
+            self._meter.observe(logged, samples, learned, chosen.version, now_ms, age_ms=age_ms)
         return len(scored)
 
 

@@ -22,6 +22,8 @@ class _Recent:
     def __init__(self) -> None:
         self._predictions: list[float] = []
         self._weights: list[float] = []
+        self._is_plain = True
+        """Whether each has stood for one impression so far; then they need only be counted."""
         self._arrived: deque[float] = deque()
 
     def add(self, prediction: float, weight: float) -> None:
@@ -30,6 +32,7 @@ class _Recent:
         at = bisect_right(self._predictions, prediction)
         self._predictions.insert(at, prediction)
         self._weights.insert(at, weight)
+        self._is_plain = self._is_plain and weight == 1.0
         self._arrived.append(prediction)
 
     def remove(self, prediction: float) -> bool:
@@ -52,6 +55,8 @@ class _Recent:
             return -1.0
         first = bisect_left(self._predictions, prediction)
         last = bisect_right(self._predictions, prediction, first)
+        if self._is_plain:
+            return (first + last) / 2 / len(self._weights)
         below, tied = sum(self._weights[:first]), sum(self._weights[first:last])
         return (below + tied / 2) / sum(self._weights)
 
