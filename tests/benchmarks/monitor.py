@@ -146,6 +146,7 @@ def main(arguments: list[str]) -> None:
                 with console.status(f"run {n + 1} of {options.repeats}"):
                     run, watch, swapped = folder / str(n), not options.control, n % 2 == 1
                     runs.append(pipelines(settings, data, plan, run, watch=watch, swapped=swapped))
+                console.print(f"run {n + 1}: throughput lost {compared(runs[-1:])['throughput_lost']['mean']:.1%}")
             report["cost"] = compared(runs)
             show(report["cost"], console)
         if options.only in (None, "page"):
