@@ -137,8 +137,9 @@ class Chaos:
             wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
             learner.stop()
             if self._chaos.monitor:
-                if not monitor.is_running:
-                    monitor.start()
+                # It may still wait for its failpoint, and would pass it now.
+                monitor.kill()
+                monitor.start()
                 feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
                 wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
         expected = expect(read_log(settings.kafka, ends), join, settings.actions)
