@@ -1,7 +1,7 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
-Cost: two pipelines, each with a broker, a worker, Redis and a learner of its own, work off the same log in turns of a
-second (see `turns.py`). One has all monitoring on: cohort figures, the twin, the monitor's process, and somebody who
+Cost: two pipelines, each with a worker, Redis and a learner of its own, work off the same log in turns of a second (see
+`turns.py`). One has all monitoring on: cohort figures, the twin, the monitor's process, and somebody who
 looks at the page. Page: answers of the monitor while a producer writes at a given rate.
 """
 
@@ -19,50 +19,50 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
-from turns import alternate, paused_pipeline, with_interval
+from turns import Log, alternate, waiting_pipeline, with_interval, written_log
 from viewer import Viewer
 
 from simulators import movielens, synthetic
 from simulators.demo import run_demo
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings
-from simulators.replay import Plan, ReplaySettings, plan_replay
+from simulators.replay import ReplaySettings, plan_replay
 from state_store.child import free_port
 from stream.doctor import versions
+from stream.monitor.config import MonitorSettings
 from stream.settings import Settings, load_settings
 
 _PAGE_RATINGS = 100_000
 
 
-def pipelines(
-    settings: Settings, data: MovieLens, plan: Plan, folder: Path, *, watch: bool, swapped: bool
-) -> dict[str, dict[str, float]]:
+def pipelines(log: Log, user: str, folder: Path, *, watch: bool, swapped: bool) -> dict[str, dict[str, float]]:
     """One run of a pipeline with monitoring and one without, in turns; what each took, as of `Arm.taken`.
 
     Args:
-        settings: of both.
-        data: what is replayed.
-        plan: how.
+        log: what both work off.
+        user: who is looked up on the page.
         folder: for both.
         watch: whether one of them is monitored at all.
         swapped: whether that one is started last.
     """
-    own = {"monitored": with_monitor(settings, enabled=watch), "bare": with_monitor(settings, enabled=False)}
+    monitors = {
+        "monitored": with_monitor(log.settings, enabled=watch),
+        "bare": with_monitor(log.settings, enabled=False),
+    }
     with ExitStack() as stack:
         arms = {
-            name: stack.enter_context(paused_pipeline(own[name], data, plan, folder / name))
-            for name in (reversed(own) if swapped else own)
+            name: stack.enter_context(waiting_pipeline(log, monitors[name], folder / name))
+            for name in (reversed(monitors) if swapped else monitors)
         }
         if watch:
-            stack.enter_context(Viewer(own["monitored"].monitor, first_user(data), lambda: arms["monitored"].is_awake))
+            stack.enter_context(Viewer(monitors["monitored"], user, lambda: arms["monitored"].is_awake))
         alternate(list(arms.values()))
         return {name: arm.taken() for name, arm in arms.items()}
 
 
-def with_monitor(settings: Settings, *, enabled: bool = True) -> Settings:
-    """Settings with the monitor on a free port, or without one."""
-    monitor = msgspec.structs.replace(settings.monitor, enabled=enabled, port=free_port())
-    return msgspec.structs.replace(settings, monitor=monitor)
+def with_monitor(settings: Settings, *, enabled: bool = True) -> MonitorSettings:
+    """Settings of a monitor on a free port, or of none."""
+    return msgspec.structs.replace(settings.monitor, enabled=enabled, port=free_port())
 
 
 def compared(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
@@ -83,11 +83,25 @@ def compared(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     }
 
 
+def cost(
+    settings: Settings, data: MovieLens, options: argparse.Namespace, folder: Path, console: Console
+) -> dict[str, Any]:
+    """Runs of both pipelines, compared; each is shown as it ends."""
+    runs, plan = [], plan_replay(data, ReplaySettings(num_ratings=options.events))
+    console.print(f"writing the log of {options.events:,} ratings")
+    with written_log(settings, data, plan) as log:
+        for n in range(options.repeats):
+            watch, swapped = not options.control, n % 2 == 1
+            runs.append(pipelines(log, first_user(data), folder / str(n), watch=watch, swapped=swapped))
+            console.print(f"run {n + 1}: throughput lost {compared(runs[-1:])['throughput_lost']['mean']:.1%}")
+    return compared(runs)
+
+
 def page(
     settings: Settings, data: MovieLens, num_ratings: int, rate: float, folder: Path, console: Console
 ) -> dict[str, Any]:
     """How the monitor answers while a producer writes `rate` events/s."""
-    settings = with_monitor(settings)
+    settings = msgspec.structs.replace(settings, monitor=with_monitor(settings))
     with Viewer(settings.monitor, first_user(data)) as viewer:
         replay, pace = ReplaySettings(num_ratings=num_ratings), PaceSettings(events_per_s=rate)
         summary = run_demo(settings, data, replay, pace, folder / "page", console)
@@ -124,8 +138,8 @@ def show(cost: dict[str, Any], console: Console) -> None:
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
-    parser.add_argument("--events", type=int, default=400_000, help="ratings that the two pipelines see")
-    parser.add_argument("--repeats", type=int, default=3, help="how often they see them")
+    parser.add_argument("--events", type=int, default=300_000, help="ratings that the two pipelines see")
+    parser.add_argument("--repeats", type=int, default=6, help="how often they see them")
     parser.add_argument("--control", action="store_true", help="monitor neither of them: shows no difference")
     parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
     parser.add_argument("--only", choices=("cost", "page"), help="one part alone")
@@ -141,13 +155,7 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if options.only in (None, "cost"):
-            runs, plan = [], plan_replay(data, ReplaySettings(num_ratings=options.events))
-            for n in range(options.repeats):
-                with console.status(f"run {n + 1} of {options.repeats}"):
-                    run, watch, swapped = folder / str(n), not options.control, n % 2 == 1
-                    runs.append(pipelines(settings, data, plan, run, watch=watch, swapped=swapped))
-                console.print(f"run {n + 1}: throughput lost {compared(runs[-1:])['throughput_lost']['mean']:.1%}")
-            report["cost"] = compared(runs)
+            report["cost"] = cost(settings, data, options, folder, console)
             show(report["cost"], console)
         if options.only in (None, "page"):
             num_ratings = min(options.events, _PAGE_RATINGS)

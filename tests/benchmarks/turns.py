@@ -1,8 +1,12 @@
 """Pipelines that work off the same log in turns: what one of them costs beside another.
 
-Each has servers and roles of its own, and while one works, every process of the others is stopped. So both see the same
-machine from second to second, and how fast it happens to be cancels; and both do the same work, so what is compared is
-the time that it took, however unevenly worker and learner go about it.
+Each has Redis and roles of its own, and while one works, every process of the others is stopped. So both see the same
+machine from moment to moment, and how fast it happens to be cancels; and both do the same work, so what is compared is
+the time that it took. The log is on one broker, which serves whoever is awake: writing it takes as long as working it
+off.
+
+Timed is everything from the worker's first records to nearly the learner's last sample. A part of it would not be the
+same work twice: the worker goes ahead by fits and starts, whenever a checkpoint has made room for it.
 """
 
 import signal
@@ -17,22 +21,43 @@ import numpy as np
 import psutil
 import scipy.stats
 
-from simulators.demo import in_flight
 from simulators.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import Plan, iter_whole_log
 from state_store.client import connect
-from state_store.errors import OperatorError
 from state_store.outbox import Outbox
-from state_store.states import StateStore
+from stream.broker import EmbeddedBroker
 from stream.learner_role import read_status
+from stream.monitor.config import MonitorSettings
 from stream.roles import Role, servers, wait_until
 from stream.settings import Settings
+from stream.topics import ensure_topics
 
-_TURN_S = 1.0
-_FROM, _TO = 0.2, 0.95
-"""The part of the work that is timed: neither the start, while the worker runs ahead, nor the end, where roles wait."""
+_TURN_S = 0.25
+_TO = 0.97
+"""Samples learned when the clock stops, as a share of the impressions: the last ones may wait for a timer."""
 _STALLED_AFTER_S = 60.0
+
+
+class Log(msgspec.Struct, frozen=True):
+    """A complete log on a broker."""
+
+    settings: Settings
+    """Settings with the broker's address."""
+    num_impressions: int
+    broker: psutil.Process
+
+
+@contextmanager
+def written_log(settings: Settings, data: MovieLens, plan: Plan) -> Iterator[Log]:
+    """A broker that holds a whole replay."""
+    with EmbeddedBroker() as broker:
+        settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))
+        ensure_topics(settings.kafka)
+        producer = ReplayProducer(settings.kafka, PaceSettings())
+        producer.write(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
+        producer.close()
+        yield Log(settings, plan.num_ratings, psutil.Process(broker.pid))
 
 
 class Arm:
@@ -40,30 +65,54 @@ class Arm:
 
     Args:
         settings: of the pipeline, with URLs.
-        num_events: length of its log.
-        roles: must not end.
-        processes: all of its processes, servers included, by name.
+        log: what it works off.
+        worker: not started yet.
+        roles: the others; none of them must end.
+        processes: theirs and Redis', by name.
     """
 
     def __init__(
-        self, settings: Settings, num_events: int, roles: Sequence[Role], processes: Mapping[str, psutil.Process]
+        self,
+        settings: Settings,
+        log: Log,
+        worker: Role,
+        roles: Sequence[Role],
+        processes: Mapping[str, psutil.Process],
     ) -> None:
-        client = connect(settings.redis)
-        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
-        self._outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
-        self._num_events = num_events
-        self._roles = roles
-        self._processes = processes
+        self._client = connect(settings.redis)
+        self._prefix = settings.redis.prefix
+        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
+        self._stop_at = _TO * log.num_impressions
+        self._broker = log.broker
+        self._broker_s = 0.0
+        self._worker = worker
+        self._roles = [*roles, worker]
+        self._processes = dict(processes)
+        self.is_awake = True
         self._seconds = 0.0
         self._moved_s = 0.0
-        self.is_awake = True
-        self._readings: list[tuple[float, ...]] = []
-        """After each turn: share of the work that is done, seconds of its turns, CPU time of each process."""
+        self._learned: list[tuple[int, float]] = []
+        """Samples learned, and after how many seconds of its turns."""
+        self._spent: list[tuple[float, ...]] = []
+        """From the beginning, and after each turn: seconds of all turns, CPU time of the broker in them and of each
+        process."""
+
+    def start_worker(self) -> None:
+        """Let there be something to learn from."""
+        self._worker.start()
+        self._processes["worker"] = psutil.Process(self._worker.pid)
+
+    def has_begun(self) -> bool:
+        """Whether there is something to learn from; if so, the pipeline is paused, and the clock at 0."""
+        if self.is_awake and any(self._outbox.sequences().values()):
+            self.pause()
+            self._note_spent()
+        return not self.is_awake
 
     @property
-    def done(self) -> float:
-        """Share of the work that is done: events to apply and samples to learn count alike."""
-        return self._readings[-1][0] if self._readings else 0.0
+    def is_done(self) -> bool:
+        """Whether the timed part of the work is done."""
+        return bool(self._learned) and self._learned[-1][0] >= self._stop_at
 
     def pause(self) -> None:
         """Stop every process."""
@@ -84,56 +133,64 @@ class Arm:
             OperatorError: a role has ended.
             TimeoutError: nothing has moved for too long.
         """
-        began, before = time.perf_counter(), self.done
+        began, since_ms, broker_s = time.perf_counter(), time.time() * 1000, cpu_s(self._broker)
         self.resume()
         time.sleep(_TURN_S)
-        done = 1 - in_flight(self._num_events, self._store, self._outbox) / self._num_events
+        status = read_status(self._client, self._prefix)
         self.pause()
+        if status is not None and status.time_ms >= since_ms:
+            self._note(status.num_trained, self._seconds + (status.time_ms - since_ms) / 1000)
         self._seconds += time.perf_counter() - began
-        times = [process.cpu_times() for process in self._processes.values()]
-        self._readings.append((done, self._seconds, *(t.user + t.system for t in times)))
-        if done > before:
-            self._moved_s = self._seconds
+        self._broker_s += cpu_s(self._broker) - broker_s
+        self._note_spent()
         for role in self._roles:
             role.check()
         if self._seconds - self._moved_s > _STALLED_AFTER_S:
-            raise TimeoutError(f"nothing has moved for {_STALLED_AFTER_S:.0f} s, {done:.1%} of the log are done")
+            raise TimeoutError(f"nothing has been learned for {_STALLED_AFTER_S:.0f} s; so far: {self._learned[-1:]}")
+
+    def _note(self, num_learned: int, seconds: float) -> None:
+        if not self._learned or num_learned > self._learned[-1][0]:
+            self._learned.append((num_learned, seconds))
+            self._moved_s = seconds
+
+    def _note_spent(self) -> None:
+        self._spent.append((self._seconds, self._broker_s, *map(cpu_s, self._processes.values())))
 
     def taken(self) -> dict[str, float]:
-        """What the timed part of the work took: `seconds`, and by process, seconds of CPU time.
+        """What the timed part of the work took: `seconds`, and by process, seconds of CPU time."""
+        num_learned, at = np.array(self._learned).T
+        ended = float(np.interp(self._stop_at, num_learned, at))
+        seconds, *columns = np.array(self._spent).T
+        took = [float(np.interp(ended, seconds, column) - column[0]) for column in columns]
+        return {"seconds": ended, **dict(zip(["broker", *self._processes], took, strict=True))}
 
-        Raises:
-            OperatorError: the log is so short that the part had begun before anything was read off.
-        """
-        done, *columns = np.array(self._readings).T
-        if done[0] > _FROM:
-            raise OperatorError(f"{self._num_events} events are too few: {done[0]:.0%} were done in the first turn")
-        took = [float(np.diff(np.interp([_FROM, _TO], done, column))[0]) for column in columns]
-        return dict(zip(["seconds", *self._processes], took, strict=True))
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU time of a process so far, seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextmanager
-def paused_pipeline(settings: Settings, data: MovieLens, plan: Plan, folder: Path) -> Iterator[Arm]:
-    """A pipeline on a complete log, paused; with a monitor if one is enabled."""
+def waiting_pipeline(log: Log, monitor: MonitorSettings, folder: Path) -> Iterator[Arm]:
+    """A pipeline at the beginning of a log, its worker not started; with a monitor if it is enabled."""
     others = set(psutil.Process().children(recursive=True))
-    with servers(stretched(settings)) as live, ExitStack() as stack:
-        producer = ReplayProducer(live.kafka, PaceSettings())
-        producer.write(iter_whole_log(data, plan, live.kafka.partitions, live.join))
-        producer.close()
-        # The worker last: it would be far ahead of a learner that still starts.
+    # A group and a Redis of its own: it reads the whole log, whoever has read it before.
+    kafka = msgspec.structs.replace(log.settings.kafka, group=f"{folder.parent.name}-{folder.name}")
+    settings = stretched(msgspec.structs.replace(log.settings, kafka=kafka, monitor=monitor))
+    with servers(settings) as live, ExitStack() as stack:
         roles = [stack.enter_context(Role("learner", live, folder))]
-        wait_until(lambda: num_trained(live) >= 0, "the learner to start", roles)
+        client = connect(live.redis)
+        wait_until(lambda: read_status(client, live.redis.prefix) is not None, "the learner to start", roles)
         if live.monitor.enabled:
             roles.append(stack.enter_context(Role("monitor", live, folder)))
             wait_until(lambda: "http://" in roles[1].log.read_text(), "the monitor to start", roles)
-        roles.append(stack.enter_context(Role("worker", live, folder)))
-        wait_until(lambda: num_trained(live) > 0, "the worker to begin", roles)
         names = {role.pid: role.name for role in roles}
         started = [p for p in psutil.Process().children(recursive=True) if p not in others]
-        processes = {names.get(p.pid, p.name()): p for p in started}
-        made = Arm(live, producer.num_sent, roles, processes)
+        worker = Role("worker", live, folder)
+        stack.callback(worker.stop)
+        made = Arm(live, log, worker, roles, {names.get(p.pid, p.name()): p for p in started})
         try:
-            made.pause()
             yield made
         finally:
             # A stopped process would not hear that it shall end.
@@ -152,16 +209,13 @@ def stretched(settings: Settings) -> Settings:
     )
 
 
-def num_trained(settings: Settings) -> int:
-    """Samples learned; -1 before the learner has reported."""
-    with connect(settings.redis) as client:
-        status = read_status(client, settings.redis.prefix)
-    return status.num_trained if status else -1
-
-
 def alternate(arms: Sequence[Arm]) -> None:
     """Turn by turn, until the timed part of the work is done by all."""
-    while any(arm.done < _TO for arm in arms):
+    # All at once: a worker that is stopped for longer than its session with the broker lasts has to join anew.
+    for arm in arms:
+        arm.start_worker()
+    wait_until(lambda: sum(arm.has_begun() for arm in arms) == len(arms), "the workers to begin")
+    while not all(arm.is_done for arm in arms):
         for arm in arms:
             arm.turn()
 
