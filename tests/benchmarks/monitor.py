@@ -1,8 +1,8 @@
 """`coldstream bench monitor`: what monitoring costs, and how the page answers while events flow.
 
-Cost: two pipelines, each with a worker, Redis and a learner of its own, work off the same log in turns of a second (see
-`turns.py`). One has all monitoring on: cohort figures, the twin, the monitor's process, and somebody who
-looks at the page. Page: answers of the monitor while a producer writes at a given rate.
+Cost: two pipelines, each with a worker, Redis and a learner of its own, work off the same log in turns (`turns.py`).
+One has all monitoring on: cohort figures, the twin, the monitor's process, and somebody who looks at the page. Page:
+answers of the monitor while a producer writes at a given rate.
 """
 
 import argparse
