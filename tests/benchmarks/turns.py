@@ -86,12 +86,11 @@ class Arm:
         self._broker = log.broker
         self._broker_s = 0.0
         self._worker = worker
-        self._roles = [*roles, worker]
+        self.roles = [*roles, worker]
         self._processes = dict(processes)
         self.is_awake = True
         self._seconds = 0.0
-        self._moved_s = 0.0
-        self._learned: list[tuple[int, float]] = []
+        self._learned: list[tuple[int, float]] = [(0, 0.0)]
         """Samples learned, and after how many seconds of its turns."""
         self._spent: list[tuple[float, ...]] = []
         """From the beginning, and after each turn: seconds of all turns, CPU time of the broker in them and of each
@@ -112,7 +111,7 @@ class Arm:
     @property
     def is_done(self) -> bool:
         """Whether the timed part of the work is done."""
-        return bool(self._learned) and self._learned[-1][0] >= self._stop_at
+        return self._learned[-1][0] >= self._stop_at
 
     def pause(self) -> None:
         """Stop every process."""
@@ -138,20 +137,16 @@ class Arm:
         time.sleep(_TURN_S)
         status = read_status(self._client, self._prefix)
         self.pause()
-        if status is not None and status.time_ms >= since_ms:
-            self._note(status.num_trained, self._seconds + (status.time_ms - since_ms) / 1000)
+        if status is not None and status.time_ms >= since_ms and status.num_trained > self._learned[-1][0]:
+            self._learned.append((status.num_trained, self._seconds + (status.time_ms - since_ms) / 1000))
         self._seconds += time.perf_counter() - began
         self._broker_s += cpu_s(self._broker) - broker_s
         self._note_spent()
-        for role in self._roles:
+        for role in self.roles:
             role.check()
-        if self._seconds - self._moved_s > _STALLED_AFTER_S:
-            raise TimeoutError(f"nothing has been learned for {_STALLED_AFTER_S:.0f} s; so far: {self._learned[-1:]}")
-
-    def _note(self, num_learned: int, seconds: float) -> None:
-        if not self._learned or num_learned > self._learned[-1][0]:
-            self._learned.append((num_learned, seconds))
-            self._moved_s = seconds
+        num_learned, at = self._learned[-1]
+        if self._seconds - at > _STALLED_AFTER_S:
+            raise TimeoutError(f"nothing has been learned for {_STALLED_AFTER_S:.0f} s; so far: {num_learned} samples")
 
     def _note_spent(self) -> None:
         self._spent.append((self._seconds, self._broker_s, *map(cpu_s, self._processes.values())))
@@ -214,7 +209,9 @@ def alternate(arms: Sequence[Arm]) -> None:
     # All at once: a worker that is stopped for longer than its session with the broker lasts has to join anew.
     for arm in arms:
         arm.start_worker()
-    wait_until(lambda: sum(arm.has_begun() for arm in arms) == len(arms), "the workers to begin")
+    roles = [role for arm in arms for role in arm.roles]
+    # Each is asked every time, and paused as soon as it has begun, whatever the other does.
+    wait_until(lambda: min([arm.has_begun() for arm in arms]), "the workers to begin", roles)
     while not all(arm.is_done for arm in arms):
         for arm in arms:
             arm.turn()
