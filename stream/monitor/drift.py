@@ -29,7 +29,6 @@ class DriftWatch:
     def __init__(self, cohort: Cohort, settings: MonitorSettings) -> None:
         self._cohort = cohort
         self._settings = settings
-        self._sums = [0.0] * 5
         self._detectors = {"NE against popularity": self._new(), "calibration": self._new()}
 
     def _new(self) -> PageHinkley:
@@ -38,17 +37,16 @@ class DriftWatch:
             min_instances=_MIN_BLOCKS, delta=settings.drift_tolerance, threshold=settings.drift_threshold, mode="both"
         )
 
-    def update(self, *new: float) -> list[str]:
-        """Take sums over a few samples in; returns what has drifted, with the figure of the newest block.
+    def update(self, weight: float, positives: float, predicted: float, loss: float, baseline_loss: float) -> list[str]:
+        """Take a block of samples in; returns what has drifted, with the figure of this block.
 
         Args:
-            new: weight, positives, predictions, loss, and the popularity baseline's loss.
+            weight: how many impressions the block stands for.
+            positives: of these, how many with a positive label.
+            predicted: sum of the predictions.
+            loss: sum of the log-loss.
+            baseline_loss: sum of the popularity baseline's.
         """
-        self._sums = [a + b for a, b in zip(self._sums, new, strict=True)]
-        weight, positives, predicted, loss, baseline_loss = self._sums
-        if weight < self._settings.drift_block:
-            return []
-        self._sums = [0.0] * 5
         share = positives / weight
         if not _LEAST_SHARE < share < 1 - _LEAST_SHARE:
             return []

@@ -16,6 +16,7 @@ from stream.monitor.bucket import (
     ARRIVAL_DAYS,
     BENEFIT,
     BENEFIT_SQUARED,
+    BENEFIT_WEIGHT,
     COUNT,
     ITEM_NORM,
     LOSS,
@@ -26,6 +27,7 @@ from stream.monitor.bucket import (
     PREDICTED,
     REFERENCE_LOSS,
     UAUC,
+    UAUC_WEIGHT,
     UNSEEN_ITEM,
     UNSEEN_USER,
     USER_NORM,
@@ -57,7 +59,7 @@ from stream.prediction_log import Logged
 
 _DAY_MS = 86_400_000
 _EPS = 1e-6
-_FOLD_AT = 2000
+_FOLD_AT = 4000
 _ONE_IN = 8
 """One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
 _FEATURES_ONE_IN = 16
@@ -107,6 +109,7 @@ class Meter:
         self.scheme = CohortScheme(settings)
         watched = [Cohort("all", "samples"), *self.scheme.cohorts] if watch else []
         self._watches = [DriftWatch(cohort, settings) for cohort in watched]
+        self._block_WM = np.zeros((len(watched), len(_WATCHED)))
         self._user_auc = UserAuc()
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
@@ -195,7 +198,7 @@ class Meter:
     def fold(self) -> None:
         """Sum up what was collected.
 
-        All at once: what a micro-batch costs is paid by some thirty of them together.
+        All at once: what a micro-batch costs is paid by some sixty of them together.
         """
         seen, self._seen = self._seen, _Seen()
         if not seen.learned:
@@ -207,7 +210,6 @@ class Meter:
         rows, turned = self._collect(seen.learned, seen.logged, hashes)
         cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
         self._note(rows, seen.age_ms)
-        self._fold_uauc(rows[:, : len(hashes)], hashes, cohorts_3N)
         columns = self._known_of(seen.learned, rows.shape[1], turned)
         hashes = np.concatenate([hashes, hashes[turned]])
         used = rows[RATE] > 0
@@ -273,26 +275,32 @@ class Meter:
             self._user_auc.turn(user, float(row[PREDICTION]))
         return row
 
-    def _fold_uauc(self, rows: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray) -> None:
-        chosen = np.flatnonzero((hashes % self._one_in == 0) & (rows[ONCE] > 0))
-        if not len(chosen):
-            return
-        # As they are kept in the rows of open negatives, so that a late label finds its own.
-        predictions = rows[PREDICTION][chosen].astype(np.float32)
-        weights = sampling_weights(rows[LABEL][chosen], rows[RATE][chosen])
-        shares = self._user_auc.update(hashes[chosen], predictions, rows[LABEL][chosen], weights)
-        counted = shares >= 0
-        chosen, shares, weights = chosen[counted], shares[counted], weights[counted]
-        self._add_replicates(UAUC, shares, weights, hashes[chosen], cohorts_3N[:, chosen])
-
-    def _add_replicates(
-        self, column: int, values: np.ndarray, weights: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
+    def _fold_replicates(
+        self, rows: np.ndarray, benefit: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
     ) -> None:
-        """Add values and their weights, times each replicate's weight of the user, to two columns of the replicates."""
-        weights_RN = replicate_weights(hashes).T * weights
-        both = np.concatenate([weights_RN * values, weights_RN])
-        summed_C2R = sum_by_cohort(both, cohorts_3N, len(self.scheme)).reshape(len(self.scheme), 2, -1)
-        self._bucket.replicates_CR4[:, :, column : column + 2] += summed_C2R.transpose(0, 2, 1)
+        """UAUC and benefit of the users chosen for it: the figure itself, and each replicate's.
+
+        Args:
+            rows: shape (NUM_COLUMNS, N), of these users alone.
+            benefit: loss of the reference less the model's, shape (N,).
+            hashes: of the users, shape (N,).
+            cohorts_3N: their cohorts.
+        """
+        values_4N = np.zeros((4, len(hashes)))
+        weight = sampling_weights(rows[LABEL], rows[RATE])
+        # A turned label has been ranked when its impression was.
+        base = rows[ONCE] > 0
+        # Predictions as they are kept in the rows of open negatives, so that a late label finds its own.
+        predictions = rows[PREDICTION][base].astype(np.float32)
+        shares = np.full(len(hashes), -1.0)
+        shares[base] = self._user_auc.update(hashes[base], predictions, rows[LABEL][base], weight[base])
+        values_4N[UAUC_WEIGHT] = weight * (shares >= 0)
+        values_4N[UAUC] = shares * values_4N[UAUC_WEIGHT]
+        values_4N[BENEFIT_WEIGHT] = rows[SIGN] * weight
+        values_4N[BENEFIT] = benefit * values_4N[BENEFIT_WEIGHT]
+        replicated = (values_4N[:, None] * replicate_weights(hashes).T).reshape(-1, len(hashes))
+        summed_C4R = sum_by_cohort(replicated, cohorts_3N, len(self.scheme)).reshape(len(self.scheme), 4, -1)
+        self._bucket.replicates_CR4 += summed_C4R.transpose(0, 2, 1)
 
     def _fold_sums(self, rows: np.ndarray, columns: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray) -> None:
         bucket, num_cohorts = self._bucket, len(self.scheme)
@@ -308,7 +316,8 @@ class Meter:
         new_CM = sum_by_cohort(columns, cohorts_3N, num_cohorts)
         bucket.sums_CM += new_CM
         chosen = np.flatnonzero(hashes % self._one_in == 0)
-        self._add_replicates(BENEFIT, benefit[chosen], weight[chosen], hashes[chosen], cohorts_3N[:, chosen])
+        if len(chosen):
+            self._fold_replicates(rows[:, chosen], benefit[chosen], hashes[chosen], cohorts_3N[:, chosen])
         bins_2N = np.minimum((predictions_2N * NUM_BINS).astype(np.int64), NUM_BINS - 1)
         of_cohort_3N = (cohorts_3N * 2 + (label > 0)) * NUM_BINS
         weight_3N = np.tile(weight, 3)
@@ -319,23 +328,29 @@ class Meter:
         self._watch(new_CM)
 
     def _watch(self, new_CM: np.ndarray) -> None:
-        overall_M = new_CM[: self.scheme.num_users].sum(0)
-        for watch, sums_M in zip(self._watches, [overall_M, *new_CM], strict=False):
-            for alarm in watch.update(*sums_M[_WATCHED].tolist()):
+        """Hand on to the detectors whatever has become a block of samples."""
+        if not self._watches:
+            return
+        sums_WM = self._block_WM
+        sums_WM[0] += new_CM[: self.scheme.num_users, _WATCHED].sum(0)
+        sums_WM[1:] += new_CM[:, _WATCHED]
+        for n in np.flatnonzero(sums_WM[:, 0] >= self._settings.drift_block).tolist():
+            for alarm in self._watches[n].update(*sums_WM[n].tolist()):
                 self._bucket.alarms.append(alarm)
                 self.alarms.append(alarm)
+            sums_WM[n] = 0.0
 
     def _fold_passage(self, rows: np.ndarray, columns: np.ndarray, user_cohorts: np.ndarray) -> None:
         """By n-th impression, and by arrival day and cohort: how users pass from cold to warm."""
         bucket = self._bucket
         nth = rows[USER_N].astype(np.int64)
-        early = nth < len(bucket.nth_NM)
-        bucket.nth_NM += sum_by_index(columns[:, early], nth[early], len(bucket.nth_NM))
+        early = np.flatnonzero(nth < len(bucket.nth_NM))
+        bucket.nth_NM += sum_by_index(columns.take(early, 1), nth[early], len(bucket.nth_NM))
         days = np.where(rows[FIRST_TS] > 0, rows[FIRST_TS], rows[TS]).astype(np.int64) // _DAY_MS
         oldest = int(days.max(initial=0)) - ARRIVAL_DAYS + 1
-        recent, num_users = days >= oldest, self.scheme.num_users
+        recent, num_users = np.flatnonzero(days >= oldest), self.scheme.num_users
         place = (days[recent] - oldest) * num_users + user_cohorts[recent]
-        sums = sum_by_index(columns[:, recent], place, ARRIVAL_DAYS * num_users)
+        sums = sum_by_index(columns.take(recent, 1), place, ARRIVAL_DAYS * num_users)
         sums_DUM = sums.reshape(ARRIVAL_DAYS, num_users, -1)
         for day in np.flatnonzero(sums_DUM.any((1, 2))).tolist():
             bucket.arrival(oldest + day)[:] += sums_DUM[day]
