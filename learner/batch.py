@@ -1,7 +1,9 @@
 """Samples -> tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from learner.config import FieldSettings
 from learner.embedding import NO_ROW, EmbeddingTable
-from learner.sample import Sample, SampleKind
+from learner.sample import Core, Sample, SampleKind
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -72,61 +74,24 @@ class Collator:
         self._table = table
         self._learning = learning
 
-    def _find(self, field: int, key: str) -> int:
-        if self._learning:
-            return self._table.row(field, key)
-        return self._table.rows_of[field].get(key, NO_ROW)
-
     def collate(self, samples: Sequence[Sample]) -> Batch:
         """Encode samples in order."""
-        rows: list[int] = []
-        weights: list[float] = []
-        offsets: list[int] = []
-        find = self._find
-        for sample in samples:
-            core = sample.core
-            values = iter(core.features)
-            for f, field in enumerate(self._fields):
-                offsets.append(len(rows))
-                kind = field.kind
-                value = (
-                    core.user_id
-                    if field.name == "user_id"
-                    else core.item_id
-                    if field.name == "item_id"
-                    else next(values)
-                )
-                if value is None:
-                    continue
-                if kind == "multi":
-                    assert isinstance(value, list)
-                    if value:
-                        rows.extend([find(f, v) for v in value])
-                        weights.extend([1.0 / len(value)] * len(value))
-                elif kind == "numeric":
-                    assert not isinstance(value, str | list)
-                    rows.append(find(f, ""))
-                    weights.append(symmetric_log(value))
-                else:
-                    assert isinstance(value, str)
-                    rows.append(find(f, value))
-                    weights.append(1.0)
-        rows_N = np.array(rows, np.int64)
-        distinct, occurrence = np.unique(rows_N, return_inverse=True)
-        sizes_BF = np.diff(np.array(offsets), append=len(rows)).reshape(len(samples), -1)
-        sizes_B = sizes_BF.sum(1)
+        cores = [s.core for s in samples]
         states = [s.state for s in samples]
+        rows_N, weights_N, sizes_BF = self._occurrences(cores)
+        distinct, occurrence = np.unique(rows_N, return_inverse=True)
+        sizes_B = sizes_BF.sum(1)
         labels = np.array([s.label for s in samples], np.float32)
-        ts = np.array([s.core.ts for s in samples], np.int64)
+        ts = np.array([core.ts for core in cores], np.int64)
         rates = np.array([s.negative_rate for s in states], np.float32)
         corrections = np.array([s.kind is SampleKind.CORRECTION for s in samples])
         return Batch(
             torch.from_numpy(distinct),
             torch.from_numpy(occurrence),
-            torch.tensor(offsets),
-            torch.tensor(weights),
-            torch.tensor([(s.user_norm, s.item_norm) for s in states]),
-            torch.tensor([s.user_counts + s.item_counts for s in states], dtype=torch.float32),
+            torch.from_numpy(np.cumsum(sizes_BF) - sizes_BF.ravel()),
+            torch.from_numpy(weights_N),
+            torch.from_numpy(np.array([(s.user_norm, s.item_norm) for s in states], np.float32)),
+            torch.from_numpy(np.array([s.user_counts + s.item_counts for s in states], np.float32)),
             torch.from_numpy(labels),
             torch.from_numpy(self._row_labels(corrections, labels, rates, sizes_B, occurrence, len(distinct))),
             ts,
@@ -135,6 +100,70 @@ class Collator:
             sizes_BF,
             self._table.touch(rows_N, np.repeat(ts, sizes_B)) if self._learning else None,
         )
+
+    def _occurrences(self, cores: Sequence[Core]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row and weight of every occurrence, ordered by sample, then field; occurrences per sample and field.
+
+        Field by field, so that a whole column is looked up at once, and put in order afterwards.
+        """
+        num_fields = len(self._fields)
+        keys: list[str] = []
+        rows: list[int | None] = []
+        weights: list[float] = []
+        owners: list[int] = []
+        """Sample of each occurrence."""
+        counts: list[int] = []
+        """Occurrences of each field."""
+        for column, field, rows_of in zip(self._columns(cores), self._fields, self._table.rows_of, strict=True):
+            present: Sequence[int] = range(len(cores))
+            values = column
+            if None in column:
+                present = [b for b, value in enumerate(column) if value is not None]
+                values = [column[b] for b in present]
+            if field.kind == "multi":
+                sizes = list(map(len, values))
+                ids = list(chain.from_iterable(values))
+                owners.extend(chain.from_iterable(map(repeat, present, sizes)))
+                weights.extend(chain.from_iterable(repeat(1.0 / size, size) for size in sizes if size))
+            elif field.kind == "numeric":
+                ids = [""] * len(values)
+                owners.extend(present)
+                weights.extend(map(symmetric_log, values))
+            else:
+                ids = values
+                owners.extend(present)
+                weights.extend(repeat(1.0, len(values)))
+            keys.extend(ids)
+            rows.extend(map(rows_of.get, ids))
+            counts.append(len(ids))
+        fields_N = np.repeat(np.arange(num_fields), counts)
+        if None in rows:
+            self._fill(rows, keys, owners, fields_N)
+        places_N = np.array(owners, np.int64) * num_fields + fields_N
+        order_N = np.argsort(places_N, kind="stable")
+        sizes_BF = np.bincount(places_N, minlength=len(cores) * num_fields).reshape(len(cores), num_fields)
+        return np.array(rows, np.int64)[order_N], np.array(weights, np.float32)[order_N], sizes_BF
+
+    def _columns(self, cores: Sequence[Core]) -> Iterator[list[Any]]:
+        """Values of each field, in the order of the fields."""
+        features = zip(*[core.features for core in cores], strict=True)
+        for field in self._fields:
+            if field.name == "user_id":
+                yield [core.user_id for core in cores]
+            elif field.name == "item_id":
+                yield [core.item_id for core in cores]
+            else:
+                yield list(next(features))
+
+    def _fill(self, rows: list[int | None], keys: Sequence[str], owners: Sequence[int], fields_N: np.ndarray) -> None:
+        """Give ids without a row one, sample by sample: the order they come in decides what a new row starts with."""
+        unknown = [n for n, row in enumerate(rows) if row is None]
+        if not self._learning:
+            for n in unknown:
+                rows[n] = NO_ROW
+            return
+        for n in sorted(unknown, key=owners.__getitem__):
+            rows[n] = self._table.row(int(fields_N[n]), keys[n])
 
     def _row_labels(
         self,
