@@ -2,8 +2,8 @@
 
 import gc
 
-_COLLECT_AFTER = 20_000
-"""Net new containers; a micro-batch's are gone, by their reference counts, before there are so many."""
+_COLLECT_AFTER = 100_000
+"""Net new containers; what is read from the outbox at once has fewer, which go by their reference counts."""
 
 
 def spare_garbage_collector() -> None:
