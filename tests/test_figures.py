@@ -52,7 +52,7 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
         sizes = rng.integers(1, 20, 150)
         users = np.repeat(np.arange(150), sizes)
         values = rng.normal(0.0, 1.0, 150)[users] + rng.normal(0.0, 0.3, len(users))
-        weights_NR = replicate_weights(user_hashes([f"{run}-{user}" for user in users]))
+        weights_NR = replicate_weights(np.array(user_hashes([f"{run}-{user}" for user in users])))
         estimate = bootstrapped((weights_NR * values[:, None]).sum(0), weights_NR.sum(0))
         assert estimate.value == pytest.approx(values.mean())
         held += estimate.low <= 0.0 <= estimate.high
@@ -62,10 +62,10 @@ def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 
 def test_replicates_are_the_same_in_every_process() -> None:
-    weights = replicate_weights(user_hashes(["u1", "u2"]))
+    weights = replicate_weights(np.array(user_hashes(["u1", "u2"])))
     assert weights.shape == (2, 1 + NUM_REPLICATES)
     assert weights[:, 0].tolist() == [1.0, 1.0]
-    assert weights[0, 1:6].tolist() == replicate_weights(user_hashes(["u1"]))[0, 1:6].tolist()
+    assert weights[0, 1:6].tolist() == replicate_weights(np.array(user_hashes(["u1"])))[0, 1:6].tolist()
     assert replicate_weights(np.arange(8192)).mean() == pytest.approx(1.0, abs=0.01)
 
 

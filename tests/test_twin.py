@@ -58,7 +58,7 @@ class Pipeline:
         """Learn an hour's samples, make a checkpoint, publish."""
         samples = make_samples(200, START + hour * HOUR_MS, seed=hour)
         predictions = self.learner.learn_many(samples)
-        self.feed.observe(samples, predictions, user_hashes([s.core.user_id for s in samples]))
+        self.feed.observe(samples, predictions, user_hashes(s.core.user_id for s in samples))
         self.feed.write(self.number + 1)
         if durable:
             self.number += 1
@@ -234,7 +234,7 @@ def test_weights_that_redis_lost_are_waited_for_anew(hourly: Settings, client: r
 def test_a_share_of_the_users_is_a_share_of_the_users(client: redis.Redis) -> None:
     samples = make_samples(4000, START, num_users=2000)
     feed = TwinFeed(client, "share", "run", 0.25)
-    hashes = user_hashes([s.core.user_id for s in samples])
+    hashes = user_hashes(s.core.user_id for s in samples)
     feed.observe(samples, np.zeros(len(samples)), hashes)
     feed.write(1)
     feed.durable(1)

@@ -5,8 +5,8 @@ other, which buckets can keep (Oza and Russell 2001; Chamandy et al. 2012, "Esti
 streams").
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterable
+from zlib import crc32
 
 import numpy as np
 
@@ -15,8 +15,6 @@ NUM_REPLICATES = 24
 _NUM_GROUPS = 8192
 """Users that share a group share their weights."""
 _SEED = 20_250_115
-_BASE = 0x9E3779B97F4A7C15
-_MIX = [(np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB))]
 
 
 def _draw() -> np.ndarray:
@@ -28,41 +26,20 @@ def _draw() -> np.ndarray:
 _WEIGHTS_GR = _draw()
 
 
-def user_hashes(user_ids: Sequence[str]) -> np.ndarray:
-    """A number below 2^32 per user id, the same in every process; in one pass, as the learner does it for every sample.
+def user_hashes(user_ids: Iterable[str]) -> list[int]:
+    """A number below 2^32 per user id, the same in every process: CRC-32, as the learner does it for every sample.
 
-    A polynomial in the id's bytes, modulo 2^64, whose bits are then mixed (the finaliser of SplitMix64).
-
-    >>> user_hashes(["1", "2", "1"]).tolist()
-    [3566269532, 3819870894, 3566269532]
+    >>> user_hashes(["1", "2", "1"])
+    [2212294583, 450215437, 2212294583]
     """
-    # Each id behind a NUL; those in an id itself, if there should be any, are something else.
-    joined = "\0".join(["", *user_ids])
-    if joined.count("\0") > len(user_ids):
-        joined = "\0".join(["", *(user_id.replace("\0", "\1") for user_id in user_ids)])
-    bytes_X = np.frombuffer(joined.encode(), np.uint8)
-    starts_N = np.flatnonzero(bytes_X == 0)
-    if not len(starts_N):
-        return starts_N
-    lengths_N = np.diff(starts_N, append=len(bytes_X))
-    at_X = np.arange(len(bytes_X)) - np.repeat(starts_N, lengths_N)
-    mixed_N = np.add.reduceat(bytes_X * _powers(int(lengths_N.max()))[at_X], starts_N)
-    for shift, factor in _MIX:
-        mixed_N = (mixed_N ^ (mixed_N >> shift)) * factor
-    hashes_N: np.ndarray = (mixed_N >> np.uint64(32)).astype(np.int64)
-    return hashes_N
-
-
-@lru_cache
-def _powers(size: int) -> np.ndarray:
-    return np.cumprod(np.full(size, _BASE, np.uint64))
+    return list(map(crc32, map(str.encode, user_ids)))
 
 
 def replicate_weights(hashes_N: np.ndarray) -> np.ndarray:
     """Weights of each user's samples: 1 in column 0, which is the figure itself, then one per replicate.
 
     Args:
-        hashes_N: from `user_hashes`.
+        hashes_N: from `user_hashes`, shape (N,).
 
     Returns:
         shape (N, 1 + R).

@@ -70,13 +70,14 @@ _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
 class _Seen(msgspec.Struct):
     """Micro-batches that wait to be summed up.
 
-    Ids come from the columns of the prediction log: to look them up in the samples once more would cost more than all
-    the sums.
+    Columns, and not the samples: to look up ids in them once more would cost more than all the sums, and so does it to
+    free them when they have left the processor's caches.
     """
 
     logged: list[Logged] = msgspec.field(default_factory=list)
-    samples: list[Sequence[Sample]] = msgspec.field(default_factory=list)
     learned: list[Learned] = msgspec.field(default_factory=list)
+    hashes: list[int] = msgspec.field(default_factory=list)
+    """Of the samples' users."""
     num_samples: int = 0
     age_ms: float = 0.0
     """Ages of the reference's weights, summed over the samples that count as impressions."""
@@ -165,11 +166,13 @@ class Meter:
         """
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
-        seen = self._seen
+        seen, hashes = self._seen, user_hashes(logged.user_id)
         seen.logged.append(logged)
-        seen.samples.append(samples)
         seen.learned.append(learned)
+        seen.hashes += hashes
         seen.num_samples += len(samples)
+        if self._feed is not None:
+            self._feed.observe(samples, learned.predictions_B, hashes)
         if age_ms:
             seen.age_ms += age_ms * (len(samples) - int(learned.corrections_B.sum()))
         if self._num_batches % _FEATURES_ONE_IN == 0:
@@ -203,10 +206,7 @@ class Meter:
         seen, self._seen = self._seen, _Seen()
         if not seen.learned:
             return
-        hashes = user_hashes(list(chain.from_iterable(one.user_id for one in seen.logged)))
-        if self._feed is not None:
-            samples = list(chain.from_iterable(seen.samples))
-            self._feed.observe(samples, np.concatenate([one.predictions_B for one in seen.learned]), hashes)
+        hashes = np.array(seen.hashes)
         rows, turned = self._collect(seen.learned, seen.logged, hashes)
         cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
         self._note(rows, seen.age_ms)

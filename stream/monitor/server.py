@@ -39,7 +39,7 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
 _VIEWS_KEPT = 4
-_TWIN_EVERY_S = 1.0
+_TWIN_EVERY_S = 2.0
 _NICE = 5
 """The pipeline goes first, where processors are few."""
 

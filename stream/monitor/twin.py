@@ -31,7 +31,7 @@ log = logging.getLogger("coldstream.monitor")
 _HOUR_MS = 3_600_000
 _STEPS = 4
 """Weights are pinned every fourth of the age, so that the twin's are between one and 1.25 times as old as asked."""
-_BATCH = 256
+_BATCH = 1024
 _ANY_NUMBER = 1 << 62
 """The twin follows checkpoints that are durable: it has nothing to forget."""
 

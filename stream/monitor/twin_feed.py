@@ -25,7 +25,7 @@ _HASHES = 1 << 32
 
 def in_share(user_id: str, share: float) -> bool:
     """Whether a user is among the share that the twin scores."""
-    return bool(user_hashes([user_id])[0] < share * _HASHES)
+    return user_hashes([user_id])[0] < share * _HASHES
 
 
 class Scored(msgspec.Struct, frozen=True, array_like=True):
@@ -51,10 +51,11 @@ class TwinFeed:
         self._below = share * _HASHES
         self._waiting: list[Scored] = []
 
-    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes_N: np.ndarray) -> None:
+    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
         """Take N samples in; hashes are those of their users."""
-        for n in np.flatnonzero(hashes_N < self._below).tolist():
-            self._waiting.append(Scored(samples[n], float(predictions_N[n])))
+        for n, user in enumerate(hashes):
+            if user < self._below:
+                self._waiting.append(Scored(samples[n], float(predictions_N[n])))
 
     def rewind(self, number: int) -> None:
         """Forget everything behind checkpoint `number`."""
