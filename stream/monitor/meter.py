@@ -59,7 +59,11 @@ from stream.prediction_log import Logged
 
 _DAY_MS = 86_400_000
 _EPS = 1e-6
-_FOLD_AT = 4000
+_SUMMED_AT_ONCE = 2000
+"""Samples that are summed up together, as many as the caches hold."""
+_WAITING = 8
+"""So many times as many wait: whatever is summed up throws the model's weights and rows out of the caches, which costs
+as much as the sums if it is done each time."""
 _ONE_IN = 8
 """One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
 _FEATURES_ONE_IN = 16
@@ -114,7 +118,7 @@ class Meter:
         self._user_auc = UserAuc()
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
-        self._seen = _Seen()
+        self._seen: list[_Seen] = []
         self._num_batches = 0
         self._bucket = self._new_bucket(0)
         self._done: list[Bucket] = []
@@ -166,7 +170,9 @@ class Meter:
         """
         if not self._bucket.start_ms:
             self._bucket.start_ms = now_ms
-        seen, hashes = self._seen, user_hashes(logged.user_id)
+        if not self._seen or self._seen[-1].num_samples >= _SUMMED_AT_ONCE:
+            self._seen.append(_Seen())
+        seen, hashes = self._seen[-1], user_hashes(logged.user_id)
         seen.logged.append(logged)
         seen.learned.append(learned)
         seen.hashes += hashes
@@ -180,7 +186,7 @@ class Meter:
         self._num_batches += 1
         self._bucket.version = version
         ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
-        if seen.num_samples >= _FOLD_AT or ends:
+        if ends or (len(self._seen) == _WAITING and seen.num_samples >= _SUMMED_AT_ONCE):
             self.fold()
         if ends:
             self._close(now_ms)
@@ -199,13 +205,12 @@ class Meter:
     # Folding --------------------------------------------------------------------------------------------------------
 
     def fold(self) -> None:
-        """Sum up what was collected.
+        """Sum up what was collected."""
+        waiting, self._seen = self._seen, []
+        for seen in waiting:
+            self._sum_up(seen)
 
-        All at once: what a micro-batch costs is paid by some sixty of them together.
-        """
-        seen, self._seen = self._seen, _Seen()
-        if not seen.learned:
-            return
+    def _sum_up(self, seen: _Seen) -> None:
         hashes = np.array(seen.hashes)
         rows, turned = self._collect(seen.learned, seen.logged, hashes)
         cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
