@@ -62,8 +62,8 @@ _EPS = 1e-6
 _SUMMED_AT_ONCE = 2000
 """Samples that are summed up together, as many as the caches hold."""
 _WAITING = 8
-"""So many times as many wait: whatever is summed up throws the model's weights and rows out of the caches, which costs
-as much as the sums if it is done each time."""
+"""So many times as many wait, and are summed up one after the other: each time, the model's weights and rows are thrown
+out of the caches, and fetching them again is dear, too."""
 _ONE_IN = 8
 """One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
 _FEATURES_ONE_IN = 16
