@@ -14,6 +14,9 @@ from learner.config import FieldSettings
 from learner.embedding import NO_ROW, EmbeddingTable
 from learner.sample import Core, Sample, SampleKind
 
+_TYPES: dict[str, set[type]] = {"id": {str}, "categorical": {str}, "multi": {list}, "numeric": {int, float}}
+"""Of a value, by kind of field. A string taken for a list would be looked up by letters, and nothing would fail."""
+
 
 class Batch(msgspec.Struct, frozen=True):
     """A micro-batch. B samples, F fields, N feature occurrences, U distinct rows, C counters per entity.
@@ -120,6 +123,8 @@ class Collator:
             if None in column:
                 present = [b for b, value in enumerate(column) if value is not None]
                 values = [column[b] for b in present]
+            types = set(map(type, values))
+            assert types <= _TYPES[field.kind], f"field {field.name!r} is declared {field.kind!r}, but has {types}"
             if field.kind == "multi":
                 sizes = list(map(len, values))
                 ids = list(chain.from_iterable(values))

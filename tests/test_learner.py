@@ -10,7 +10,7 @@ from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.embedding import EmbeddingTable
 from learner.learner import Learner
 from learner.metrics import calibration
-from learner.sample import Core, Sample, SampleKind, State
+from learner.sample import Core, FeatureValue, Sample, SampleKind, State
 from learner.snapshot import ServingModel, encode_snapshot
 
 MODEL = ModelSettings(dim=4, hidden=(8,))
@@ -152,6 +152,39 @@ def test_unknown_ids_are_scored_without_rows(learner: Learner, fields: tuple[Fie
     stranger = make_samples(1)[0]
     core = Core("x", "nobody", "nothing", 0, 0, [None, [], None])
     assert np.isfinite(serving.predict_many([Sample(stranger.kind, 0, 0, core, stranger.state)])).all()
+
+
+def test_occurrences_go_sample_by_sample_whatever_is_missing(learner: Learner) -> None:
+    plain, bare, other = make_samples(3)
+    features: list[FeatureValue] = [None, [], None]
+    bare = msgspec.structs.replace(bare, core=msgspec.structs.replace(bare.core, features=features))
+    batch = learner._collate([plain, bare, other])
+    assert batch.sizes_BF.tolist() == [[1, 1, 1, 2, 1], [1, 1, 0, 0, 0], [1, 1, 1, 2, 1]]
+    assert batch.offsets_BF.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 8, 8, 8, 9, 10, 11, 13]
+    owners = [learner.table.owner[row] for row in batch.rows_U[batch.occurrence_N].tolist()]
+    expected = []
+    for core in (plain.core, bare.core, other.core):
+        expected += [(0, core.user_id), (1, core.item_id)]
+        if core is not bare.core:
+            category, group, _ = core.features
+            assert isinstance(group, list)
+            expected += [(2, category), *((3, one) for one in group), (4, "")]
+    assert owners == expected
+    # Rows are given out in that order, too: they depend on it for what they start with.
+    assert [row for n, row in enumerate(owners) if row not in owners[:n]] == learner.table.owner[1:]
+    number = plain.core.features[2]
+    assert isinstance(number, float)
+    assert batch.weights_N[:6].tolist() == pytest.approx([1, 1, 1, 0.5, 0.5, np.log1p(number)])
+
+
+@pytest.mark.parametrize(("place", "value"), [(0, ["a"]), (0, 1.0), (1, "letters"), (2, "1.5")])
+def test_a_value_that_is_not_of_its_fields_kind_is_not_learned_from(
+    learner: Learner, place: int, value: FeatureValue
+) -> None:
+    sample = make_samples(1)[0]
+    sample.core.features[place] = value
+    with pytest.raises(AssertionError, match="is declared"):
+        learner.learn([sample])
 
 
 def test_an_id_is_admitted_at_its_threshold() -> None:
