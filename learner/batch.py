@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from learner.config import FieldSettings
-from learner.embedding import NO_ROW, EmbeddingTable
 from learner.sample import Core, Sample, SampleKind
+from learner.tables.embedding import NO_ROW, EmbeddingTable
 
 _TYPES: dict[str, set[type]] = {"id": {str}, "categorical": {str}, "multi": {list}, "numeric": {int, float}}
 """Of a value, by kind of field. A string taken for a list would be looked up by letters, and nothing would fail."""

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learner.adaf2m2.loss import probabilities, total_loss
+from learner.adaf2m2.model import AdaF2M2
 from learner.batch import Batch, Collator
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
-from learner.embedding import EmbeddingTable
-from learner.loss import probabilities, total_loss
-from learner.model import AdaF2M2
 from learner.sample import Sample
+from learner.tables.embedding import EmbeddingTable
 
 _DAY_MS = 86_400_000
 

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from learner.adaf2m2.loss import probabilities
+from learner.adaf2m2.model import AdaF2M2
 from learner.batch import Collator
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
-from learner.embedding import EmbeddingTable
 from learner.learner import Learner
-from learner.loss import probabilities
-from learner.model import AdaF2M2
 from learner.sample import Sample
+from learner.tables.embedding import EmbeddingTable
 
 
 class RowIds(msgspec.Struct, frozen=True, array_like=True):

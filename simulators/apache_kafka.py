@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from state_store.child import ChildServer, NoServerError, free_port
+from state_store.embedded.child import ChildServer, NoServerError, free_port
 
 _PROPERTIES = """\
 process.roles=broker,controller

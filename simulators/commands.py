@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from state_store.errors import OperatorError
-from stream.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather
+from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather
 
 Events = Annotated[str, typer.Option("--events", help="Ratings to replay, oldest first, or 'all'.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the replay and of the learner.")]
@@ -43,7 +43,7 @@ class UsageError(OperatorError):
 @data.command("fetch")
 def fetch(name: str, from_folder: From = None) -> None:
     """Find, check and keep a data set (ml-1m)."""
-    from simulators import movielens
+    from simulators.logs import movielens
 
     if name != "ml-1m":
         raise UsageError(f"data set {name!r} is unknown; known: ml-1m")
@@ -63,7 +63,7 @@ def fetch(name: str, from_folder: From = None) -> None:
 
 def _load(from_folder: Path | None, num_ratings: int, seed: int, console: Console) -> Any:
     """MovieLens, or a synthetic log if it is out of reach."""
-    from simulators import movielens, synthetic
+    from simulators.logs import movielens, synthetic
 
     try:
         log = movielens.load(from_folder)
@@ -102,7 +102,7 @@ def _drift(text: str | None) -> tuple[int, float]:
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:
-    from simulators.summary import cohort_rows
+    from simulators.runs.summary import cohort_rows
 
     table = Table(title="progressive validation, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
     for column in ("cohort", "samples", "AUC", "UAUC", "log-loss", "NE", "calibr.", "item-mean AUC"):
@@ -151,9 +151,9 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Replay MovieLens-1M through the whole pipeline and show what it learned."""
-    from simulators.demo import run_demo
     from simulators.producer import PaceSettings
     from simulators.replay import ReplaySettings
+    from simulators.runs.demo import run_demo
 
     console = Console(stderr=True)
     folder = _run_folder(name)
@@ -186,7 +186,7 @@ def backtest(
 ) -> None:
     """Run the same stages without a broker, deterministic for a seed."""
     from simulators.replay import ReplaySettings
-    from simulators.run_backtest import run_backtest
+    from simulators.runs.run_backtest import run_backtest
 
     console = Console(stderr=True)
     folder = _run_folder(name)
@@ -221,7 +221,7 @@ def replay(
     """Write MovieLens-1M to a Kafka as impressions and feedback; whoever consumes it is not its concern."""
     from simulators.producer import PaceSettings, ReplayProducer
     from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
-    from stream.topics import ensure_topics
+    from stream.kafka.topics import ensure_topics
 
     console = Console(stderr=True)
     settings = gather(config, overrides, kafka)
@@ -263,9 +263,9 @@ def chaos(
     from contextlib import ExitStack
 
     from simulators.apache_kafka import ApacheKafka, find_kafka
-    from simulators.chaos import Chaos, ChaosSettings
     from simulators.replay import ReplaySettings
-    from stream.roles import servers
+    from simulators.runs.chaos import Chaos, ChaosSettings
+    from stream.command.roles import servers
 
     console = Console(stderr=True)
     folder = _run_folder(name)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from simulators.oracle import Record
-from stream.security import client_options
-from stream.settings import KafkaSettings
+from stream.kafka.security import client_options
+from stream.sections import KafkaSettings
 
 
 def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Iterator[Record]:

@@ -10,9 +10,9 @@ from kafka.errors import KafkaError
 from msgspec import Meta
 
 from simulators.replay import LogEntry
-from stream.security import client_options
-from stream.settings import KafkaSettings
-from stream.topics import BrokerUnavailableError
+from stream.kafka.security import client_options
+from stream.kafka.topics import BrokerUnavailableError
+from stream.sections import KafkaSettings
 
 _CHECK_EVERY = 500
 _WAIT_S = 0.01

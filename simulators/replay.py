@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from simulators.movielens import MovieLens
+from simulators.logs.movielens import MovieLens
 from state_store.config import JoinSettings
 from stream.events import Feedback, Heartbeat, Impression, encode_event
 from stream.partitioning import partition_of

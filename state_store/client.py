@@ -101,4 +101,4 @@ def _advice(exc: Exception) -> str:
 
 def script(client: redis.Redis, name: str) -> Script:
     """Register one of this package's Lua scripts."""
-    return client.register_script((files("state_store") / f"{name}.lua").read_text())
+    return client.register_script((files("state_store") / "lua" / f"{name}.lua").read_text())

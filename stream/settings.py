@@ -5,105 +5,23 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from state_store.client import masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
-from stream.failpoints import VARIABLE as FAILPOINT
-from stream.monitor.config import MonitorSettings
-
-PositiveInt = Annotated[int, Meta(gt=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
 
 ENV_PREFIX = "COLDSTREAM_"
+FAILPOINT = f"{ENV_PREFIX}FAILPOINT"
+"""No setting: the place at which a process is to die (`stream/process/failpoints.py`)."""
 
 
 class SettingsError(OperatorError):
     """A setting is unknown or out of bounds."""
-
-
-class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The broker and its topics."""
-
-    url: str = ""
-    """`host:port[,host:port]`; empty: an embedded broker, in memory."""
-    impressions: TopicName = "impressions"
-    feedback: TopicName = "feedback"
-    dead_letter: TopicName = "dead-letter"
-    weights: TopicName = "weights"
-    partitions: PositiveInt = 4
-    """Of impressions and feedback alike; fixed once the topics exist."""
-    replication: PositiveInt = 1
-    group: Annotated[str, Meta(min_length=1)] = "coldstream"
-    """Consumer group of the workers."""
-    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
-    username: str = ""
-    password: str = ""
-    """Best given as `COLDSTREAM_KAFKA__PASSWORD`."""
-    ca_file: str = ""
-    """PEM file of the authority that signed the brokers' certificates; empty: the system's."""
-    cert_file: str = ""
-    """PEM file of a client certificate, where the brokers ask for one."""
-    key_file: str = ""
-
-    def __post_init__(self) -> None:
-        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
-        given = [f"kafka.{name}" for name, value in files.items() if value]
-        if given and not self.security.endswith("SSL"):
-            raise ValueError(f"{' and '.join(given)} given, but kafka.security is {self.security}; set SSL or SASL_SSL")
-        if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("kafka.cert_file and kafka.key_file belong together; give both or none")
-        if self.security.startswith("SASL") and not (self.username and self.password):
-            raise ValueError(f"kafka.security is {self.security}, so kafka.username and kafka.password must be given")
-
-
-class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds on what counts as an event."""
-
-    min_ts_ms: Annotated[int, Meta(ge=0)] = 631_152_000_000
-    """Earlier event times (default: before 1990) are malformed."""
-    max_ahead_ms: PositiveInt = 86_400_000
-    """So are event times this far ahead of the wall clock."""
-
-
-class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The Faust worker."""
-
-    consumer: Literal["coalescing", "plain"] = "coalescing"
-    """How records reach the worker: in batches made before Faust sees them, or one by one through Faust's documented
-    `take_events`, which is some 25 times slower."""
-    batch: Annotated[int, Meta(gt=0, le=4096)] = 256
-    """Most records in one call to Redis."""
-    outbox_high_water: PositiveInt = 20_000
-    """Samples in one partition's outbox at which the worker waits for the learner."""
-    idle_after_ms: Annotated[int, Meta(ge=0)] = 10_000
-    """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
-    stalled_after_s: PositiveFloat = 120.0
-    """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
-    roll_up_s: PositiveFloat = 1.0
-    """How often item counts are exchanged between partitions."""
-
-
-class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Weights and checkpoints."""
-
-    interval_s: PositiveFloat = 2.0
-    """Weights are published this often, whether or not samples came."""
-    full_every: PositiveInt = 20
-    """Every n-th version is a full snapshot; those between carry touched rows only."""
-    max_log_loss_rise: PositiveFloat = 0.25
-    """No publish while the recent log-loss exceeds that of the last publish by more than this."""
-    checkpoint_s: PositiveFloat = 10.0
-    """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
-    keep_prediction_files: PositiveInt = 20_000
-    """Files of the prediction log kept; one is written with each checkpoint."""
 
 
 _MOVIELENS_FIELDS = (

@@ -9,11 +9,11 @@ import torch
 
 from learner.config import FieldSettings
 from simulators.apache_kafka import ApacheKafka, find_kafka
-from state_store.child import NoServerError
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
-from state_store.embedded import EmbeddedRedis
+from state_store.embedded.child import NoServerError
+from state_store.embedded.redis import EmbeddedRedis
 from state_store.states import StateStore
-from stream.broker import EmbeddedBroker
+from stream.kafka.broker import EmbeddedBroker
 from stream.settings import Settings, load_settings
 
 # Two processes that spin on two cores are 20 times slower, not twice.

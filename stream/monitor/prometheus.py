@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stream.monitor.figures import Estimate
+from stream.monitor.figures.intervals import Estimate
 
 _FIGURES = {
     "auc": "area under the ROC curve",

@@ -12,9 +12,9 @@ from typing import Any
 
 import faust
 
-from stream.coalesce import coalescing_app
 from stream.events import decode_event
-from stream.faust_app import CODEC, run_app
+from stream.ingest.coalesce import coalescing_app
+from stream.ingest.faust_app import CODEC, run_app
 
 _TAKE = 1024
 

@@ -14,11 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from simulators import movielens, synthetic
-from simulators.movielens import MovieLens
+from simulators.logs import movielens, synthetic
+from simulators.logs.movielens import MovieLens
 from simulators.replay import ReplaySettings, plan_replay
-from simulators.run_backtest import run_backtest
-from stream.monitor.recorder import read_buckets
+from simulators.runs.run_backtest import run_backtest
+from stream.monitor.history.recorder import read_buckets
 from stream.settings import load_settings
 
 

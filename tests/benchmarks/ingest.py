@@ -17,13 +17,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from simulators.logs.synthetic import generate
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_log, plan_replay
-from simulators.synthetic import generate
-from stream.broker import EmbeddedBroker
-from stream.doctor import versions
-from stream.settings import KafkaSettings
-from stream.topics import ensure_topics
+from stream.command.doctor import versions
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.topics import ensure_topics
+from stream.sections import KafkaSettings
 
 _TIMEOUT_S = 300
 

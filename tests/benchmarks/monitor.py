@@ -22,14 +22,14 @@ from rich.table import Table
 from turns import Log, alternate, waiting_pipeline, with_interval, written_log
 from viewer import Viewer
 
-from simulators import movielens, synthetic
-from simulators.demo import run_demo
-from simulators.movielens import MovieLens
+from simulators.logs import movielens, synthetic
+from simulators.logs.movielens import MovieLens
 from simulators.producer import PaceSettings
 from simulators.replay import ReplaySettings, plan_replay
-from state_store.child import free_port
-from stream.doctor import versions
-from stream.monitor.config import MonitorSettings
+from simulators.runs.demo import run_demo
+from state_store.embedded.child import free_port
+from stream.command.doctor import versions
+from stream.sections import MonitorSettings
 from stream.settings import Settings, load_settings
 
 _PAGE_RATINGS = 100_000

@@ -18,17 +18,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from simulators import movielens, synthetic
-from simulators.demo import run_demo
-from simulators.movielens import MovieLens
+from simulators.logs import movielens, synthetic
+from simulators.logs.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.runs.demo import run_demo
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
-from stream.doctor import versions
-from stream.learner_role import read_status
-from stream.roles import Role, servers
+from stream.command.doctor import versions
+from stream.command.roles import Role, servers
+from stream.process.status import read_status
 from stream.settings import Settings, load_settings
 
 _POLL_S = 0.02

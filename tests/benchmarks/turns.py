@@ -21,17 +21,17 @@ import numpy as np
 import psutil
 import scipy.stats
 
-from simulators.movielens import MovieLens
+from simulators.logs.movielens import MovieLens
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import Plan, iter_whole_log
 from state_store.client import connect
 from state_store.outbox import Outbox
-from stream.broker import EmbeddedBroker
-from stream.learner_role import read_status
-from stream.monitor.config import MonitorSettings
-from stream.roles import Role, servers, wait_until
+from stream.command.roles import Role, servers, wait_until
+from stream.kafka.broker import EmbeddedBroker
+from stream.kafka.topics import ensure_topics
+from stream.process.status import read_status
+from stream.sections import MonitorSettings
 from stream.settings import Settings
-from stream.topics import ensure_topics
 
 _TURN_S = 0.25
 _TO = 0.97

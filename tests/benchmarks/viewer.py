@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream.monitor.config import MonitorSettings
+from stream.sections import MonitorSettings
 
 _LOOK_S = 0.1
 

@@ -4,17 +4,17 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from simulators import synthetic
 from simulators.log_reader import read_log
+from simulators.logs import synthetic
 from simulators.oracle import expect
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import LogEntry, ReplaySettings, iter_whole_log, plan_replay
-from simulators.summary import differences
+from simulators.runs.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from stream.command.roles import Role, wait_until
 from stream.prediction_log import matured, read_predictions
-from stream.roles import Role, wait_until
 from stream.settings import Settings
 
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import redis
 
-from state_store.embedded import EmbeddedRedis
+from state_store.embedded.redis import EmbeddedRedis
 
 _NUM_SLOTS = 16_384
 _BUS_OFFSET = 10_000

@@ -1,0 +1,1 @@
+"""Embedding tables that grow, admit and evict."""

@@ -1,0 +1,1 @@
+"""Logged event streams: where they come from, and what they say."""

@@ -1,0 +1,155 @@
+"""The pipeline without a broker: the same stages over an in-memory log, deterministic for a seed.
+
+Ingest, state store (a real Redis), outbox, trainer and publisher are those of the run behind Kafka; only the log, the
+clock and the order of the two topics' batches are replaced. One round: append events to the log, ingest what each topic
+partition has, exchange item counts, train on all that came out; publish every so many samples.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import redis
+import torch
+from msgspec import Meta
+
+from learner.learner import Learner
+from simulators.oracle import Record
+from simulators.replay import LogEntry
+from state_store.client import connect
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from state_store.weights import Manifest, WeightStore
+from stream.ingest.stage import DeadLetter, Ingest, LogRecord
+from stream.monitor.figures.meter import Meter
+from stream.monitor.history.recorder import Recorder, run_name
+from stream.monitor.twin.twin import Twin
+from stream.monitor.twin.feed import TwinFeed
+from stream.prediction_log import PredictionLog
+from stream.training.publisher import Publisher
+from stream.settings import Settings
+from stream.training.trainer import Trainer
+
+
+class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What timers do in a live run is counted in events and samples here, so that a run can be repeated."""
+
+    round_events: Annotated[int, Meta(gt=0)] = 1000
+    """Events per round; batches and item counts are exchanged at its end."""
+    publish_samples: Annotated[int, Meta(gt=0)] = 20_000
+    """Samples between two published versions, whose norms flow back into the features."""
+
+
+class Backtest:
+    """Runs a log through the stages.
+
+    Args:
+        settings: effective settings; `redis.url` is set and the Redis is empty.
+        rounds: the backtest's own settings.
+        folder: where the prediction log goes.
+        now_ms: wall clock that the run pretends to have, for the bounds on event time.
+    """
+
+    def __init__(self, settings: Settings, rounds: BacktestSettings, folder: Path, now_ms: int) -> None:
+        torch.set_num_threads(settings.learner.num_threads)
+        self._settings = settings
+        self._rounds = rounds
+        self._now_ms = now_ms
+        client = connect(settings.redis)
+        self.store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self.dead: list[DeadLetter] = []
+        self._ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self.dead.extend)
+        self._partitions = range(settings.kafka.partitions)
+        for partition in self._partitions:
+            self._ingest.assign(partition)
+        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
+        self._log.rewind(0)
+        learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
+        self._outbox = outbox
+        self._name = run_name(folder, now_ms)
+        self._number = 0
+        self._feed, self._twin = self._open_twin(client, folder)
+        monitor = settings.monitor
+        meter = Meter(monitor, len(settings.fields), feed=self._feed) if monitor.enabled else None
+        self.trainer = Trainer(learner, outbox, self._log, meter=meter)
+        self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
+        self._publisher = Publisher(
+            WeightStore(client, settings.redis.prefix), self.store, settings.publish, settings.kafka.partitions
+        )
+        self._published_at = 0
+        self._next_offset: dict[tuple[int, int], int] = {}
+        self.records: list[Record] = []
+        self.manifest: Manifest | None = None
+
+    def _open_twin(self, client: redis.Redis, folder: Path) -> tuple[TwinFeed | None, Twin | None]:
+        monitor, prefix = self._settings.monitor, self._settings.redis.prefix
+        if not monitor.enabled or not monitor.twin_share:
+            return None, None
+        return TwinFeed(client, prefix, self._name, monitor.twin_share), Twin(self._settings, client, folder)
+
+    def run(self, entries: Iterable[LogEntry]) -> None:
+        """Ingest and learn from a whole log, then publish once more."""
+        for chunk in _chunks(entries, self._rounds.round_events):
+            self.ingest(chunk)
+            while self._step(partial=False):
+                self._maybe_publish()
+            self._outbox.trim(self.trainer.cursor)
+        while self._step(partial=True):
+            self._maybe_publish()
+        self._publish()
+        self._log.flush(1)
+        if self._recorder is not None:
+            self._recorder.write(1, self.trainer.num_trained)
+
+    def _step(self, *, partial: bool) -> int:
+        # A run that can be repeated has no clock: to the meter, a sample is a millisecond.
+        return self.trainer.step(partial=partial, now_ms=self.trainer.num_trained)
+
+    def ingest(self, entries: Iterable[LogEntry]) -> None:
+        """Append entries to the log and apply them: one batch after the other of each topic partition."""
+        queues: dict[tuple[int, int], list[LogRecord]] = {}
+        for entry in entries:
+            tp = entry.topic, entry.partition
+            offset = self._next_offset.get(tp, 0)
+            self._next_offset[tp] = offset + 1
+            queues.setdefault(tp, []).append(LogRecord(offset, entry.value, 0))
+            self.records.append(Record(entry.topic, entry.partition, offset, entry.value))
+        size = self._settings.worker.batch
+        for (topic, partition), queue in sorted(queues.items()):
+            for start in range(0, len(queue), size):
+                self._ingest.process(self._settings.topics[topic], partition, queue[start : start + size], self._now_ms)
+        self.store.roll_up_items(self._partitions, len(self._partitions))
+
+    def _maybe_publish(self) -> None:
+        if self.trainer.num_trained - self._published_at >= self._rounds.publish_samples:
+            self._publish()
+
+    def _publish(self) -> None:
+        trainer = self.trainer
+        manifest = self._publisher.publish(
+            trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), self._now_ms
+        )
+        if manifest is not None:
+            self.manifest = manifest
+            trainer.version = manifest.version
+        self._published_at = trainer.num_trained
+        if self._feed is not None and self._twin is not None and trainer.meter is not None:
+            self._number += 1
+            # What the meter has not summed up yet it has not handed on either.
+            trainer.meter.fold()
+            self._feed.write(self._number)
+            self._feed.durable(self._number)
+            self._twin.poll(self._name, trainer.num_trained)
+
+
+def _chunks(entries: Iterable[LogEntry], size: int) -> Iterator[list[LogEntry]]:
+    chunk: list[LogEntry] = []
+    for entry in entries:
+        chunk.append(entry)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

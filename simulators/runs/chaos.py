@@ -1,0 +1,264 @@
+"""Kill roles at random while a replay runs, then compare everything exact with the oracle.
+
+What must hold: whatever is killed, whenever, the counters, the samples and the learner's trained samples end equal to
+what an offline pass over the same log gives.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from learner.sample import SampleKind
+from simulators.log_reader import read_log
+from simulators.logs.movielens import MovieLens
+from simulators.oracle import Expected, expect
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.runs.summary import differences
+from state_store.embedded.child import free_port
+from state_store.client import connect
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
+from stream.process.status import read_status
+from stream.monitor.history.history import TWIN, HistoryReader
+from stream.monitor.history.recorder import read_buckets
+from stream.monitor.twin.feed import TwinFeedReader, in_share
+from stream.prediction_log import matured, read_predictions
+from stream.command.roles import Role, wait_until
+from stream.settings import FAILPOINT, Settings
+
+_POLL_S = 0.05
+_STALLED_S = 180.0
+_LEARNER_SHARE = 0.2
+_MONITOR_SHARE = 0.2
+"""Share of the deaths that the monitor goes along with."""
+_TWIN_SHARE = 0.5
+_COMPARED = (
+    "positive",
+    "negative",
+    "correction",
+    "dropped",
+    "orphan",
+    "late",
+    "duplicate_impression",
+    "duplicate_feedback",
+)
+
+
+class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much is killed, and how."""
+
+    kills: int = 20
+    workers: int = 1
+    """With more than one, one of them leaves each time, killed or by SIGTERM; the others take its partitions over, and
+    it comes back at the next death. Each makes two rebalances."""
+    seed: int = 7
+    failpoint_share: float = 0.5
+    """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""
+    longest_pause_s: float = 2.0
+    """Greatest time between a role's restart and the next kill."""
+    last_wait_s: float = 20.0
+    """Longest wait for an armed failpoint to be passed; after that the role is killed from outside."""
+    monitor: bool = True
+    """Whether the monitor runs, dies, too, and must have scored each impression of the twin's share once."""
+
+
+class Chaos:
+    """One run on servers that are up.
+
+    Args:
+        settings: effective settings, with URLs.
+        data: what is replayed.
+        replay: how.
+        chaos: how much is killed.
+        folder: run folder.
+    """
+
+    def __init__(
+        self, settings: Settings, data: MovieLens, replay: ReplaySettings, chaos: ChaosSettings, folder: Path
+    ) -> None:
+        monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
+        settings = msgspec.structs.replace(settings, monitor=monitor)
+        self._settings = settings
+        self._data = data
+        self._replay = replay
+        self._chaos = chaos
+        self._folder = folder
+        self._rng = random.Random(chaos.seed)
+        self._monitor_rng = random.Random(chaos.seed + 1)
+        self._client = connect(settings.redis)
+        self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
+        self._partitions = range(settings.kafka.partitions)
+        self.deaths: Counter[str] = Counter()
+
+    def run(self, on_progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+        """Replay under fire; returns the report.
+
+        Raises:
+            OperatorError: the pipeline does not come to its end.
+        """
+        settings, join = self._settings, self._settings.join
+        plan = plan_replay(self._data, self._replay)
+        partitions = len(self._partitions)
+        log = iter_whole_log(self._data, plan, partitions, join)
+        per_kill = -(-(len(plan) + 2 * partitions) // (self._chaos.kills + 1))
+        producer = ReplayProducer(settings.kafka, PaceSettings())
+        started = time.monotonic()
+        with ExitStack() as stack:
+            learner = stack.enter_context(Role("learner", settings, self._folder))
+            folders = [self._folder] if self._chaos.workers == 1 else self._worker_folders()
+            workers = [stack.enter_context(Role("worker", settings, folder)) for folder in folders]
+            monitor = Role("monitor", settings, self._folder)
+            if self._chaos.monitor:
+                stack.enter_context(monitor)
+            for kill in range(self._chaos.kills):
+                producer.write(islice(log, per_kill))
+                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
+                if len(workers) == 1:
+                    self._kill(workers[0], learner)
+                else:
+                    self._rebalance(workers, learner)
+                if self._chaos.monitor and self._monitor_rng.random() < _MONITOR_SHARE:
+                    self._kill_monitor(monitor)
+            producer.write(log)
+            ends = producer.end_offsets()
+            producer.close()
+            on_progress("waiting for the end of the log")
+            running = [role for role in (*workers, learner) if role.is_running]
+            wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
+            learner.stop()
+            if self._chaos.monitor:
+                # It may still wait for its failpoint, and would pass it now.
+                monitor.kill()
+                monitor.start()
+                feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
+                wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
+        expected = expect(read_log(settings.kafka, ends), join, settings.actions)
+        return self._report(expected, producer.num_sent, time.monotonic() - started)
+
+    # Killing ----------------------------------------------------------------------------------------------------
+
+    def _kill(self, worker: Role, learner: Role) -> None:
+        """One death of the worker, the learner, or both."""
+        victims = self._rng.choice(((worker,), (learner,), (worker, learner)))
+        time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
+        for victim in victims:
+            if self._rng.random() < self._chaos.failpoint_share:
+                self._die_at_failpoint(victim)
+            else:
+                victim.kill()
+                self.deaths[f"{victim.name}: from outside"] += 1
+        for victim in victims:
+            victim.start()
+
+    def _kill_monitor(self, monitor: Role) -> None:
+        """Kill the monitor, if it has not died at its failpoint meanwhile; maybe arm another one."""
+        self.deaths["monitor: at a failpoint" if not monitor.is_running else "monitor: from outside"] += 1
+        monitor.kill()
+        if self._monitor_rng.random() < self._chaos.failpoint_share:
+            monitor.start({FAILPOINT: f"{self._monitor_rng.choice(MONITOR_POINTS)}:{self._monitor_rng.randint(1, 3)}"})
+        else:
+            monitor.start()
+
+    def _worker_folders(self) -> list[Path]:
+        return [self._folder / f"worker{n}" for n in range(self._chaos.workers)]
+
+    def _rebalance(self, workers: list[Role], learner: Role) -> None:
+        """Whoever was away comes back, and one worker leaves; now and then the learner dies, too."""
+        for worker in workers:
+            if not worker.is_running:
+                worker.start()
+        time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
+        leaver = self._rng.choice(workers)
+        if self._rng.random() < 0.5:
+            leaver.stop()
+            self.deaths["worker: left"] += 1
+        else:
+            leaver.kill()
+            self.deaths["worker: from outside"] += 1
+        if self._rng.random() < _LEARNER_SHARE:
+            learner.kill()
+            learner.start()
+            self.deaths["learner: from outside"] += 1
+
+    def _die_at_failpoint(self, role: Role) -> None:
+        """Restart a role with a failpoint armed, and wait until it has died of it."""
+        point = self._rng.choice(WORKER_POINTS if role.name == "worker" else LEARNER_POINTS)
+        role.kill()
+        role.start({FAILPOINT: f"{point}:{self._rng.randint(1, 5)}"})
+        deadline = time.monotonic() + self._chaos.last_wait_s
+        while role.is_running and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        if role.is_running:
+            # Nothing was left to do that passes the point: the log up to here is applied and learned.
+            role.kill()
+            point = "from outside"
+        self.deaths[f"{role.name}: {point}"] += 1
+
+    # The end ----------------------------------------------------------------------------------------------------
+
+    def _is_done(self, ends: dict[tuple[int, int], int]) -> bool:
+        topics = self._settings.topics
+        for p in self._partitions:
+            offsets = self._store.fence_offsets(p)
+            if any(offsets[topics[t]] < end for (t, q), end in ends.items() if q == p):
+                return False
+        status = read_status(self._client, self._settings.redis.prefix)
+        sequences = self._outbox.sequences()
+        return status is not None and all(status.cursor.get(str(p), 0) == sequences[p] for p in self._partitions)
+
+    def _num_monitored(self) -> int:
+        """Samples in the cohort figures, each of which is in one user cohort."""
+        return round(sum(bucket.num_samples for bucket in read_buckets(self._folder)))
+
+    @property
+    def _run_name(self) -> str:
+        return HistoryReader(self._client, self._settings.redis.prefix).runs()[-1]
+
+    def _num_of_twin(self) -> int:
+        """Impressions that the frozen twin has scored, or had no weights for."""
+        buckets = HistoryReader(self._client, self._settings.redis.prefix).read(self._run_name, TWIN)
+        return sum(bucket.unscored + round(bucket.num_samples) for bucket in buckets)
+
+    def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
+        wrong = differences(self._store, len(self._partitions), expected)
+        predictions = read_predictions(self._folder / "predictions")
+        by_kind = Counter(predictions["kind"].to_list())
+        final = matured(predictions)
+        labels = dict(zip(final["imp_id"].to_list(), final["label"].to_list(), strict=True))
+        as_of = dict(zip(final["imp_id"].to_list(), final["user_impressions"].to_list(), strict=True))
+        counts = self._store.fence_counts(self._partitions)
+        totals = {name: [counts.get(name, 0), expected.counts[name]] for name in _COMPARED}
+        for kind in SampleKind:
+            totals[f"trained_{kind.name.lower()}"] = [by_kind[int(kind)], expected.counts[kind.name.lower()]]
+        checks = {
+            "counters": not wrong,
+            "one_base_sample_per_impression": len(final) == len(labels) == len(expected.labels),
+            "final_labels": labels == expected.labels,
+            "user_impressions_as_of": as_of == expected.user_impressions,
+            "monitored_samples": self._num_monitored() == len(final),
+            "trained_samples": all(have == want for have, want in totals.values()),
+        }
+        if self._chaos.monitor:
+            of_twin = sum(in_share(user, _TWIN_SHARE) for user in final["user_id"])
+            checks["twin_samples"] = self._num_of_twin() == of_twin
+        return {
+            "kills": sum(self.deaths.values()),
+            "equal": all(checks.values()),
+            "checks": checks,
+            "totals": totals,
+            "count_differences": dict(list(wrong.items())[:20]),
+            "deaths": dict(sorted(self.deaths.items())),
+            "events": num_events,
+            "seconds": round(seconds, 1),
+            "seed": self._chaos.seed,
+        }

@@ -1,0 +1,237 @@
+"""The whole pipeline on a replay: producer -> Kafka -> Faust worker -> Redis -> learner -> weights -> scorer."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import redis
+from rich.console import Console
+
+from simulators.log_reader import read_log
+from simulators.logs.movielens import MovieLens
+from simulators.oracle import expect
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import Plan, ReplaySettings, iter_whole_log, plan_replay
+from simulators.runs.summary import build_summary
+from state_store.embedded.child import port_or_free
+from state_store.client import connect
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from state_store.weights import Manifest, WeightStore
+from stream.command.display import Display
+from stream.process.status import LearnerStatus, read_status
+from stream.prediction_log import read_predictions
+from stream.command.roles import Role, StalledError, servers, wait_until
+from stream.serving.scorer import Candidate, Scorer
+from stream.settings import Settings
+
+
+def in_flight(sent: int, store: StateStore, outbox: Outbox) -> int:
+    """Events written and not applied, and samples joined and not learned.
+
+    Args:
+        sent: events written.
+        store: of the pipeline.
+        outbox: of the pipeline.
+    """
+    applied = sum(offset + 1 for p in range(outbox.num_partitions) for offset in store.fence_offsets(p).values())
+    status = read_status(store.client, store.keys.prefix)
+    return sent - applied + sum(outbox.sequences().values()) - (status.num_trained if status else 0)
+
+
+class Demo:
+    """One run of the pipeline on servers that are up.
+
+    Args:
+        settings: effective settings, with URLs.
+        data: what is replayed.
+        replay: how.
+        pace: how fast.
+        folder: run folder.
+        console: where progress is shown.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: MovieLens,
+        replay: ReplaySettings,
+        pace: PaceSettings,
+        folder: Path,
+        console: Console,
+    ) -> None:
+        self._settings = settings
+        self._data = data
+        self._replay = replay
+        self._pace = pace
+        self._folder = folder
+        self._console = console
+        self._client = connect(settings.redis)
+        self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
+        self._partitions = range(settings.kafka.partitions)
+
+    def run(self) -> dict[str, Any]:
+        """Replay, wait until everything is learned and published, check against the oracle; returns the summary.
+
+        Raises:
+            OperatorError: a role died, or nothing moves any more.
+        """
+        settings = self._settings
+        plan = plan_replay(self._data, self._replay)
+        with (
+            Role("worker", settings, self._folder) as worker,
+            Role("learner", settings, self._folder) as learner,
+            self._watched() as monitor,
+        ):
+            roles = (worker, learner)
+            self._wait_until_ready(worker, learner, monitor)
+            producer = ReplayProducer(settings.kafka, self._pace, self._in_flight)
+            with Display(settings, self._client, self._console) as display:
+                started = time.monotonic()
+                self._write(producer, plan, display, roles)
+                ends = producer.end_offsets()
+                self._wait_until_learned(ends, display, producer.num_sent, roles)
+                seconds = time.monotonic() - started
+                display.refresh(producer.num_sent)
+            producer.close()
+            learner.stop()
+            manifest, status = WeightStore(self._client, settings.redis.prefix).latest(), self._status()
+        assert manifest is not None
+        expected = expect(read_log(settings.kafka, ends), settings.join, settings.actions)
+        run = {
+            "run": self._folder.name,
+            "data": self._data.source,
+            "events_produced": producer.num_sent,
+            "weights_version": manifest.version,
+            "events_per_second": round(producer.num_sent / seconds, 1),
+            "impressions_per_second": round(plan.num_ratings / seconds, 1),
+            "seconds": round(seconds, 2),
+            "freshness_seconds": {"p50": status.freshness_p50_s, "p99": status.freshness_p99_s},
+            "seed": self._replay.seed,
+            "replay": msgspec.to_builtins(self._replay),
+            "pace": msgspec.to_builtins(self._pace),
+            "scorer": self._try_scorer(manifest, plan),
+        }
+        return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
+
+    @contextmanager
+    def _watched(self) -> Iterator[Role | None]:
+        """The monitor beside the run, unless it is turned off; nothing hangs on it."""
+        monitor = self._settings.monitor
+        if not monitor.enabled:
+            yield None
+            return
+        port = port_or_free(monitor.host, monitor.port)
+        settings = msgspec.structs.replace(self._settings, monitor=msgspec.structs.replace(monitor, port=port))
+        with Role("monitor", settings, self._folder) as role:
+            self._console.print(f"monitor: http://{monitor.host}:{port}/ while this runs")
+            yield role
+
+    # Steps ------------------------------------------------------------------------------------------------------
+
+    def _wait_until_ready(self, worker: Role, learner: Role, monitor: Role | None) -> None:
+        """Both roles have reported, the worker owns every partition, and the monitor serves, or has ended."""
+        status = self._console.status("starting worker and learner")
+        with status:
+            self._wait(
+                lambda: self._owned() >= set(self._partitions) and read_status(self._client, self._prefix) is not None,
+                (worker, learner),
+                "the worker to join its group and the learner to start",
+            )
+            if monitor is not None:
+                log = monitor.log
+                self._wait(lambda: not monitor.is_running or "http://" in log.read_text(), (), "the monitor to start")
+
+    def _owned(self) -> set[int]:
+        reports = self._client.hvals(self._store.keys.worker_status)
+        return {p for report in reports for p in msgspec.json.decode(report)["partitions"]}
+
+    def _write(self, producer: ReplayProducer, plan: Plan, display: Display, roles: tuple[Role, ...]) -> None:
+        last_shown = 0.0
+
+        def progress(sent: int) -> None:
+            nonlocal last_shown
+            if time.monotonic() - last_shown > 0.5:
+                last_shown = time.monotonic()
+                display.refresh(sent)
+                for role in roles:
+                    role.check()
+
+        partitions = len(self._partitions)
+        producer.write(iter_whole_log(self._data, plan, partitions, self._settings.join), progress)
+
+    def _in_flight(self, sent: int) -> int:
+        return in_flight(sent, self._store, self._outbox)
+
+    def _wait_until_learned(
+        self, ends: dict[tuple[int, int], int], display: Display, sent: int, roles: tuple[Role, ...]
+    ) -> None:
+        """Every record applied, every sample learned, and weights published that learned from all of them."""
+        topics = self._settings.topics
+
+        def done() -> bool:
+            display.refresh(sent)
+            for p in self._partitions:
+                offsets = self._store.fence_offsets(p)
+                if any(offsets[topics[t]] < end for (t, q), end in ends.items() if q == p):
+                    return False
+            manifest = WeightStore(self._client, self._prefix).latest()
+            sequences = self._outbox.sequences()
+            return manifest is not None and all(
+                manifest.learned.get(str(p), 0) == sequences[p] for p in self._partitions
+            )
+
+        self._wait(done, roles, "every event to be learned from")
+
+    def _wait(self, done: Callable[[], bool], roles: tuple[Role, ...], what: str) -> None:
+        wait_until(done, what, roles, progress=self._progress)
+
+    def _progress(self) -> tuple[object, ...]:
+        status = read_status(self._client, self._prefix)
+        offsets = [self._store.fence_offsets(p) for p in self._partitions]
+        return status.num_trained if status else -1, status.version if status else -1, str(offsets)
+
+    def _status(self) -> LearnerStatus:
+        status = read_status(self._client, self._prefix)
+        assert status is not None
+        return status
+
+    @property
+    def _prefix(self) -> str:
+        return self._settings.redis.prefix
+
+    def _try_scorer(self, manifest: Manifest, plan: Plan) -> dict[str, Any]:
+        """Load the newest weights as a server would, and rank some items for the last user of the replay."""
+        scorer = Scorer(self._settings, self._client)
+        scorer.refresh()
+        user_id = self._data.ratings["user_id"][plan.num_ratings - 1]
+        candidates = [Candidate(item_id, features) for item_id, features in list(self._data.items.items())[:100]]
+        started = time.perf_counter()
+        scores = scorer.score(user_id, self._data.users[user_id], candidates)
+        seconds = time.perf_counter() - started
+        best = sorted(zip(scores.tolist(), (c.item_id for c in candidates), strict=True), reverse=True)[:5]
+        return {
+            "version": manifest.version,
+            "user_id": user_id,
+            "candidates": len(candidates),
+            "milliseconds": round(seconds * 1000, 2),
+            "best": [{"item_id": item_id, "score": round(score, 4)} for score, item_id in best],
+        }
+
+
+def run_demo(
+    settings: Settings, data: MovieLens, replay: ReplaySettings, pace: PaceSettings, folder: Path, console: Console
+) -> dict[str, Any]:
+    """Start what is missing, run, write `summary.json`; returns the summary."""
+    with servers(settings) as live:
+        try:
+            summary = Demo(live, data, replay, pace, folder, console).run()
+        except redis.ConnectionError as exc:
+            raise StalledError(f"redis went away during the run ({exc}); see the logs in {folder}") from exc
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
+    return summary

@@ -1,0 +1,141 @@
+"""The summary of a run: totals against the oracle, quality on matured labels, speed, freshness, settings."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from learner.metrics import auc, log_loss, sampling_weights, summarise
+from simulators.oracle import Expected
+from state_store.states import StateStore
+from stream.command.doctor import versions
+from stream.prediction_log import matured
+from stream.settings import Settings
+
+COHORTS: tuple[tuple[str, int, float], ...] = (
+    ("0-9", 0, 10),
+    ("10-49", 10, 50),
+    ("50-199", 50, 200),
+    ("200+", 200, math.inf),
+)
+"""By the user's impressions before the one predicted: name, from, below."""
+
+_COMPARED = (
+    "impressions",
+    "feedback",
+    "positive",
+    "negative",
+    "correction",
+    "dropped",
+    "orphan",
+    "late",
+    "duplicate_impression",
+    "duplicate_feedback",
+    "malformed",
+    "heartbeat",
+)
+
+
+def differences(store: StateStore, num_partitions: int, expected: Expected) -> dict[str, Any]:
+    """Where Redis and the oracle disagree: counter name -> [in Redis, expected]; empty if they agree in everything."""
+    found: dict[str, Any] = {}
+    counts = store.fence_counts(range(num_partitions))
+    for name in _COMPARED:
+        if counts.get(name, 0) != expected.counts[name]:
+            found[name] = [counts.get(name, 0), expected.counts[name]]
+    for kind, wanted in (("u", expected.users), ("i", expected.items)):
+        totals: dict[str, Counter[str]] = {}
+        for p in range(num_partitions):
+            for entity, counters in store.iter_counters(p, kind).items():
+                totals.setdefault(entity, Counter()).update(counters)
+        for entity in totals.keys() | wanted.keys():
+            have, want = +totals.get(entity, Counter()), +wanted.get(entity, Counter())
+            if have != want:
+                found[f"{kind}:{entity}"] = [dict(have), dict(want)]
+    return found
+
+
+def quality(predictions: pl.DataFrame) -> dict[str, Any]:
+    """Progressive validation on matured labels: overall, by cohort, and the popularity baseline beside it."""
+    rows = matured(predictions)
+    if rows.is_empty():
+        return {"cohorts": {}}
+    labels, scores = rows["label"].to_numpy(), rows["prediction"].to_numpy()
+    users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
+    seen, baseline = rows["user_impressions"].to_numpy(), rows["baseline"].to_numpy()
+    weights = sampling_weights(labels, rows["negative_rate"].to_numpy())
+    overall = _plain(summarise(labels, scores, users, weights))
+    overall["impressions_evaluated"] = overall.pop("samples")
+    overall["baseline"] = _plain(
+        {"auc": auc(labels, baseline, weights), "log_loss": log_loss(labels, baseline, weights)}
+    )
+    overall["cohorts"] = {}
+    for name, low, high in COHORTS:
+        chosen = (seen >= low) & (seen < high)
+        figures = _plain(summarise(labels[chosen], scores[chosen], users[chosen], weights[chosen]))
+        figures["baseline_auc"] = _plain({"x": auc(labels[chosen], baseline[chosen], weights[chosen])})["x"]
+        overall["cohorts"][name] = figures
+    return overall
+
+
+def _plain(figures: Mapping[str, float | int]) -> dict[str, Any]:
+    """Six digits; NaN, where a metric has no value, becomes None."""
+    return {k: v if isinstance(v, int) else round(v, 6) if math.isfinite(v) else None for k, v in figures.items()}
+
+
+def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    """Samples by kind, and the events that became none.
+
+    `dropped`: negatives left out by `join.negative_rate`. `orphan`: feedback without an impression to belong to;
+    `dead_letter`: malformed or late; both are in the dead-letter topic.
+    """
+    return {
+        "positive": counts.get("positive", 0),
+        "negative": counts.get("negative", 0),
+        "correction": counts.get("correction", 0),
+        "dropped": counts.get("dropped", 0),
+        "orphan": counts.get("orphan", 0),
+        "dead_letter": counts.get("malformed", 0) + counts.get("late", 0),
+    }
+
+
+def build_summary(
+    settings: Settings, store: StateStore, predictions: pl.DataFrame, expected: Expected, run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put the summary together.
+
+    Args:
+        settings: effective settings.
+        store: the run's state.
+        predictions: its prediction log.
+        expected: what the oracle counted from the log.
+        run: what the caller measured: names, seeds, times, versions of the weights.
+    """
+    partitions = settings.kafka.partitions
+    counts = store.fence_counts(range(partitions))
+    wrong = differences(store, partitions, expected)
+    trained = len(predictions)
+    return {
+        **run,
+        "impressions": counts.get("impressions", 0),
+        "feedback": counts.get("feedback", 0),
+        "samples": sample_counts(counts),
+        "duplicates": counts.get("duplicate_impression", 0) + counts.get("duplicate_feedback", 0),
+        "samples_trained": trained,
+        "counts_match": not wrong
+        and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction")),
+        "count_differences": dict(list(wrong.items())[:20]),
+        **quality(predictions),
+        "settings": settings.masked(),
+        "versions": versions(),
+    }
+
+
+def cohort_rows(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The overall figures and those of each cohort, for a table."""
+    overall = {k: summary.get(k) for k in ("auc", "uauc", "log_loss", "ne", "calibration")}
+    overall["samples"] = summary.get("impressions_evaluated", 0)
+    overall["baseline_auc"] = summary.get("baseline", {}).get("auc")
+    return [("all", overall), *summary["cohorts"].items()]

@@ -1,0 +1,1 @@
+"""Whatever a person types; the only part that may import every other."""

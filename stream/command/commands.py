@@ -1,0 +1,190 @@
+"""Commands of the stream package: roles, topics, settings, doctor."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls
+
+RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints, predictions and logs.")]
+
+_RESTART_PAUSE_S = 2.0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("coldstream").setLevel(logging.INFO)
+
+
+def _keep_to_one_processor() -> None:
+    """Before polars and numpy are imported: their thread pools would spin on processors that the other roles need."""
+    for variable in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+
+def worker(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
+    """Run one worker: Kafka -> counts, label join, outbox. Start as many as there are partitions."""
+    from stream.ingest.app import run_worker
+
+    _log_to_stderr()
+    run_worker(need_urls(gather(config, overrides, kafka, redis), "worker"))
+
+
+def learner(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    run: RunFolder = Path("runs/learner"),
+) -> None:
+    """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder."""
+    _keep_to_one_processor()
+    from stream.settings import SettingsError
+    from stream.training.role import LearnerRole
+
+    _log_to_stderr()
+    settings = gather(config, overrides, kafka, redis)
+    if not settings.redis.url:
+        raise SettingsError("redis.url is empty; `coldstream learner` attaches to a running Redis: give --redis")
+    LearnerRole(settings, run).run()
+
+
+def monitor(
+    config: Config = None,
+    overrides: Overrides = None,
+    redis: RedisUrl = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The learner's run folder, for a user's recent predictions.")
+    ] = None,
+) -> None:
+    """Serve the page: how users fare in their first impressions, the pipeline's health, Prometheus metrics."""
+    _keep_to_one_processor()
+    from stream.monitor.page.server import run_monitor
+    from stream.settings import SettingsError
+
+    _log_to_stderr()
+    settings = gather(config, overrides, None, redis)
+    if not settings.redis.url:
+        raise SettingsError("redis.url is empty; `coldstream monitor` attaches to a running Redis: give --redis")
+    run_monitor(settings, run)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, as in runs/demo.")],
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Write a finished run's figures: report.html, one self-contained file, and PNG pictures in report/."""
+    from stream.monitor.page.report import write_report
+
+    for path in write_report(gather(config, overrides), folder):
+        print(path)
+
+
+def up(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    run: RunFolder = Path("runs/up"),
+) -> None:
+    """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
+    from state_store.client import connect, masked_url
+    from stream.command.display import Display
+    from stream.command.roles import Role, servers
+    from stream.settings import SettingsError
+
+    settings = gather(config, overrides, kafka, redis)
+    if not settings.redis.url and (run / "checkpoints").exists():
+        raise SettingsError(
+            f"--run {run} holds checkpoints of an earlier run, whose state an embedded Redis does not have; "
+            "give another --run folder, or --redis with the Redis of that run"
+        )
+    console = Console(stderr=True)
+    with (
+        servers(settings) as live,
+        Role("worker", live, run) as work,
+        Role("learner", live, run) as learn,
+        Role("monitor", live, run) as watch,
+    ):
+        console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
+        console.print(f"monitor http://{live.monitor.host}:{live.monitor.port}/")
+        with Display(live, connect(live.redis), console) as display:
+            try:
+                while True:
+                    for role in (work, learn, watch):
+                        if not role.is_running:
+                            console.print(f"the {role.name} ended; starting it again (its log: {role.log})")
+                            time.sleep(_RESTART_PAUSE_S)
+                            role.start()
+                    display.refresh()
+                    time.sleep(0.5)
+            except KeyboardInterrupt:
+                console.print("stopping")
+
+
+def topics(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    new_log: Annotated[
+        bool, typer.Option("--new-log", help="Accept topics made anew: keep the counters, start offsets over.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the topics that are missing, and show them."""
+    from state_store.client import connect
+    from state_store.states import StateStore
+    from stream.kafka.topics import ensure_topics, log_ids
+    from stream.settings import SettingsError
+
+    given = gather(config, overrides, kafka, redis)
+    if not given.kafka.url:
+        raise SettingsError("kafka.url is empty; give --kafka HOST:PORT")
+    found = ensure_topics(given.kafka)
+    if new_log:
+        with connect(need_urls(given, "topics --new-log").redis) as client:
+            store = StateStore(client, given.redis, given.join, given.actions, given.topics)
+            store.open_log(log_ids(found, given), given.kafka.partitions)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+        return
+    for name, topic in found.items():
+        print(f"{name}  {topic.partitions} partition(s)")
+
+
+def settings(
+    config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None
+) -> None:
+    """Print the effective settings as JSON, passwords masked."""
+    print(msgspec.json.format(msgspec.json.encode(gather(config, overrides, kafka, redis).masked())).decode())
+
+
+def doctor(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check packages, Redis, broker, topics, state and weights, and say what is wrong."""
+    from stream.command.doctor import examine
+
+    findings = list(examine(gather(config, overrides, kafka, redis)))
+    if as_json:
+        print(msgspec.json.encode({"ok": all(f.ok for f in findings), "findings": findings}).decode())
+    else:
+        table = Table(box=None, show_header=False)
+        for finding in findings:
+            table.add_row("[green]ok[/]" if finding.ok else "[red]bad[/]", finding.subject, finding.detail)
+        Console().print(table)
+    if not all(f.ok for f in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""Reaching a broker: the embedded one, topics, logins and TLS."""

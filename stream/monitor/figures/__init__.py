@@ -1,0 +1,1 @@
+"""Predictions and labels -> sums by cohort, and what can be read from them."""

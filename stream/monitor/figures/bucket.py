@@ -1,0 +1,170 @@
+"""A stretch of time, summed up by cohort; buckets add up, so any two neighbours can be merged without loss."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from stream.monitor.figures.bootstrap import NUM_REPLICATES
+
+NUM_BINS = 100
+"""Bins of the histograms of predictions, evenly over [0, 1]."""
+
+COUNT, WEIGHT, POSITIVE, PREDICTED, LOSS, LOSS_SQUARED, REFERENCE_LOSS, BENEFIT_SQUARED = range(8)
+UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM, ADAPTER = range(8, 13)
+"""Columns of `sums_CM`; the adapter's weights per field begin at ADAPTER."""
+NTH_COLUMNS = 6
+"""COUNT to LOSS_SQUARED, by n-th impression and by arrival."""
+
+UAUC, UAUC_WEIGHT, BENEFIT, BENEFIT_WEIGHT = range(4)
+"""Last axis of `replicates_CR4`."""
+
+SEEN, NULL, NEW, AGE = range(4)
+"""Columns of `features_GA`; the histogram of ages begins at AGE."""
+NUM_AGES = 24
+"""Bins of ages: below 1 s, then each twice as wide as the one before, up to 48 days and beyond."""
+NORMS = 2
+"""Rows of `features_GA` behind those of the fields: norm of the user, norm of the item."""
+
+ARRIVAL_DAYS = 28
+"""Newest days of arrival that are kept apart."""
+
+_SCALARS = ("start_ms", "end_ms", "first_ts", "last_ts", "version", "late_labels", "unscored", "age_ms", "alarms")
+_ARRAYS = ("histogram_2C2K", "sums_CM", "replicates_CR4", "nth_NM", "features_GA")
+
+
+class _Stored(msgspec.Struct, array_like=True):
+    start_ms: int
+    end_ms: int
+    first_ts: int
+    last_ts: int
+    version: int
+    late_labels: int
+    unscored: int
+    age_ms: float
+    shape: list[int]
+    arrays: bytes
+    arrivals: dict[int, list[list[float]]]
+    alarms: list[str]
+
+
+class Bucket:
+    """Sums over the samples of a stretch of time.
+
+    A figure of the model stands beside that of a reference on the same samples: popularity, or frozen weights.
+
+    Args:
+        num_cohorts: C.
+        num_fields: F, for the adapter's weights and for G = F + 2 rows of feature freshness.
+        num_nth: length of the n-th impression curve.
+        num_user_cohorts: cohorts that a user passes on its way from cold to warm.
+    """
+
+    def __init__(self, num_cohorts: int, num_fields: int, num_nth: int, num_user_cohorts: int) -> None:
+        self.start_ms = self.end_ms = 0
+        """Wall clock."""
+        self.first_ts = self.last_ts = 0
+        """Event time."""
+        self.version = 0
+        """Version of the weights last published."""
+        self.late_labels = 0
+        """Corrections whose prediction was no longer known, and which are in no figure."""
+        self.unscored = 0
+        """Impressions without a figure: the reference had no weights for them, or the model predicted no number."""
+        self.age_ms = 0.0
+        """Sum over samples of the age of the reference's weights, event time; 0 where it has none."""
+        self.histogram_2C2K = np.zeros((2, num_cohorts, 2, NUM_BINS), np.float32)
+        """[model or reference, cohort, label, bin] -> weight."""
+        self.sums_CM = np.zeros((num_cohorts, ADAPTER + num_fields), np.float64)
+        self.replicates_CR4 = np.zeros((num_cohorts, 1 + NUM_REPLICATES, 4), np.float64)
+        """The figure itself, then its bootstrap replicates: UAUC's sum and weight, the benefit's sum and weight; of a
+        share of the users."""
+        self.nth_NM = np.zeros((num_nth, NTH_COLUMNS), np.float64)
+        self.features_GA = np.zeros((num_fields + NORMS, AGE + NUM_AGES), np.float64)
+        """How often each feature was there, and how old it was at use."""
+        self.arrivals: dict[int, np.ndarray] = {}
+        """Day of a user's first impression -> sums by user cohort."""
+        self.alarms: list[str] = []
+        self._num_user_cohorts = num_user_cohorts
+
+    @property
+    def num_samples(self) -> float:
+        """Impressions: each is in one user cohort, and those come first."""
+        return float(self.sums_CM[: self._num_user_cohorts, COUNT].sum())
+
+    def arrival(self, day: int) -> np.ndarray:
+        """Sums of the users that came on a day (days since 1970), shape (user cohorts, NTH_COLUMNS)."""
+        found = self.arrivals.get(day)
+        if found is None:
+            found = self.arrivals[day] = np.zeros((self._num_user_cohorts, NTH_COLUMNS))
+        return found
+
+    def add(self, other: "Bucket") -> Self:
+        """Take a later bucket in."""
+        self.start_ms = min(self.start_ms or other.start_ms, other.start_ms)
+        self.end_ms = max(self.end_ms, other.end_ms)
+        self.first_ts = min(self.first_ts or other.first_ts, other.first_ts or self.first_ts)
+        self.last_ts, self.version = max(self.last_ts, other.last_ts), max(self.version, other.version)
+        self.late_labels += other.late_labels
+        self.unscored += other.unscored
+        self.age_ms += other.age_ms
+        for name in _ARRAYS:
+            mine = getattr(self, name)
+            mine += getattr(other, name)
+        for day, sums in other.arrivals.items():
+            self.arrival(day)[:] += sums
+        for day in sorted(self.arrivals)[:-ARRIVAL_DAYS]:
+            del self.arrivals[day]
+        self.alarms += other.alarms
+        return self
+
+    def empty_like(self) -> "Bucket":
+        """A bucket of the same shape without anything in it."""
+        num_cohorts, columns = self.sums_CM.shape
+        return Bucket(num_cohorts, columns - ADAPTER, len(self.nth_NM), self._num_user_cohorts)
+
+    def encode(self) -> bytes:
+        """For the history."""
+        num_cohorts, columns = self.sums_CM.shape
+        arrays = b"".join(getattr(self, name).astype(np.float32).tobytes() for name in _ARRAYS)
+        stored = _Stored(
+            self.start_ms,
+            self.end_ms,
+            self.first_ts,
+            self.last_ts,
+            self.version,
+            self.late_labels,
+            self.unscored,
+            self.age_ms,
+            [num_cohorts, columns - ADAPTER, len(self.nth_NM), self._num_user_cohorts],
+            zlib.compress(arrays, 1),
+            {day: sums.tolist() for day, sums in self.arrivals.items()},
+            self.alarms,
+        )
+        return msgspec.msgpack.encode(stored)
+
+    @staticmethod
+    def decode(data: bytes) -> "Bucket":
+        """From the history."""
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        bucket = Bucket(*stored.shape)
+        for name in _SCALARS:
+            setattr(bucket, name, getattr(stored, name))
+        flat = np.frombuffer(zlib.decompress(stored.arrays), np.float32)
+        at = 0
+        for name in _ARRAYS:
+            shape = getattr(bucket, name)
+            shape[...] = flat[at : at + shape.size].reshape(shape.shape)
+            at += shape.size
+        bucket.arrivals = {day: np.array(sums) for day, sums in stored.arrivals.items()}
+        return bucket
+
+
+def merge(buckets: Sequence[Bucket]) -> Bucket:
+    """The sum of at least one bucket."""
+    total = buckets[0].empty_like()
+    for bucket in buckets:
+        total.add(bucket)
+    return total

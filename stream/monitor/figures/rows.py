@@ -1,0 +1,134 @@
+"""What is kept of a sample until it is summed up, and of a negative for as long as a late label may turn it."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import polars as pl
+
+from learner.learner import Learned
+from learner.sample import SampleKind
+from stream.monitor.figures.bucket import ADAPTER, ITEM_NORM, UNSEEN_ITEM, UNSEEN_USER, USER_NORM
+from stream.prediction_log import Logged
+
+NUM_COLUMNS = 10
+USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
+"""Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
+where a negative is taken back, else 1; whether the sample counts as an impression."""
+_MAX_OPEN = 100_000
+"""Negatives in a generation."""
+
+
+def rows_of(learned: Sequence[Learned], logged: Sequence[Logged], *, room: int) -> np.ndarray:
+    """One column per sample, shape (NUM_COLUMNS, N + room).
+
+    Args:
+        learned: what was known of N samples, micro-batch by micro-batch.
+        logged: what is logged of them; the baseline is what the model is compared with.
+        room: columns behind them that are left as they are.
+    """
+    num_samples = sum(len(one.imp_id) for one in logged)
+    rows = np.empty((NUM_COLUMNS, num_samples + room))
+    of = rows[:, :num_samples]
+    counts = np.concatenate([one.counts_BC for one in learned])
+    of[USER_N], of[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
+    of[TS] = np.concatenate([one.ts_B for one in learned])
+    of[FIRST_TS] = np.fromiter(chain.from_iterable(one.user_first_ts for one in logged), np.float64, num_samples)
+    of[PREDICTION] = np.concatenate([one.predictions_B for one in learned])
+    of[REFERENCE] = np.concatenate([one.baseline for one in logged])
+    of[LABEL] = np.concatenate([one.labels_B for one in learned])
+    of[RATE] = np.concatenate([one.rates_B for one in learned])
+    of[SIGN] = of[ONCE] = 1.0
+    return rows
+
+
+def known_of(learned: Sequence[Learned], num_fields: int, num_columns: int, turned: np.ndarray) -> np.ndarray:
+    """Columns as of a bucket's sums, shape (M, num_columns); what the model knew of each sample is filled in.
+
+    Args:
+        learned: micro-batch by micro-batch.
+        num_fields: F.
+        num_columns: samples, and behind them room for those that turn a label.
+        turned: which samples turn a label; they were counted when their impressions were.
+    """
+    columns = np.zeros((ADAPTER + num_fields, num_columns), np.float32)
+    known = columns[:, : num_columns - len(turned)]
+    known[[UNSEEN_USER, UNSEEN_ITEM]] = np.concatenate([one.unseen_B2 for one in learned]).T
+    known[[USER_NORM, ITEM_NORM]] = np.concatenate([one.norms_B2 for one in learned]).T
+    weights = [one.weight_BF for one in learned if one.weight_BF is not None]
+    if len(weights) == len(learned):
+        known[ADAPTER:] = np.concatenate(weights).T
+    known[:, turned] = 0.0
+    return columns
+
+
+class _Generation:
+    """Negatives and their rows."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.rows = np.empty((_MAX_OPEN, NUM_COLUMNS), np.float32)
+        self.num_rows = 0
+
+
+class OpenNegatives:
+    """Negatives that a late label may still turn, the newest of them.
+
+    In two generations: once the younger one is full, the older one is forgotten as a whole. That costs nothing per
+    negative, where taking the oldest one out each time would.
+    """
+
+    def __init__(self) -> None:
+        self._younger, self._older = _Generation(), _Generation()
+
+    def remember(self, predictions: pl.DataFrame) -> None:
+        """Know the negatives of a prediction log again.
+
+        Args:
+            predictions: rows of the log, oldest first.
+        """
+        turned = predictions.filter(pl.col("kind") == int(SampleKind.CORRECTION))["imp_id"]
+        negatives = predictions.filter(
+            (pl.col("kind") == int(SampleKind.NEGATIVE)) & ~pl.col("imp_id").is_in(turned.implode())
+        ).tail(_MAX_OPEN)
+        rows = np.zeros((len(negatives), NUM_COLUMNS), np.float32)
+        for column, name in (
+            (USER_N, "user_impressions"),
+            (ITEM_N, "item_impressions"),
+            (TS, "ts"),
+            (FIRST_TS, "user_first_ts"),
+            (PREDICTION, "prediction"),
+            (REFERENCE, "baseline"),
+            (RATE, "negative_rate"),
+        ):
+            rows[:, column] = negatives[name].to_numpy()
+        rows[:, SIGN] = rows[:, ONCE] = 1.0
+        self.keep(negatives["imp_id"].to_list(), rows)
+
+    def keep(self, imp_ids: Sequence[str], rows: np.ndarray) -> None:
+        """Keep N negatives.
+
+        Args:
+            imp_ids: their impressions.
+            rows: shape (N, NUM_COLUMNS).
+        """
+        young = self._younger
+        end = young.num_rows + len(rows)
+        if end > len(young.rows):
+            young.rows = np.concatenate([young.rows[: young.num_rows], rows])
+        else:
+            young.rows[young.num_rows : end] = rows
+        young.places.update(zip(imp_ids, range(young.num_rows, end), strict=True))
+        young.num_rows = end
+        if end >= _MAX_OPEN:
+            self._older, self._younger = young, _Generation()
+
+    def turn(self, imp_id: str) -> np.ndarray | None:
+        """The row of a negative whose label came late, marked as one to take back; None if it is not known."""
+        for generation in (self._younger, self._older):
+            place = generation.places.pop(imp_id, None)
+            if place is not None:
+                row: np.ndarray = generation.rows[place].astype(np.float64)
+                row[SIGN], row[ONCE] = -1.0, 0.0
+                return row
+        return None

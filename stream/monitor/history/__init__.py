@@ -1,0 +1,1 @@
+"""Where the sums are kept, checkpoint by checkpoint."""

@@ -1,0 +1,1 @@
+"""The frozen twin: what learning online is worth."""

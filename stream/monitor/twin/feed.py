@@ -1,0 +1,107 @@
+"""Samples on their way from the learner to the frozen twin: a share of users, checkpoint by checkpoint.
+
+A field of a Redis hash holds the samples of one checkpoint, under its number, and is written before the checkpoint. The
+twin takes a field once its checkpoint is durable. So a learner that dies in between overwrites what it had written,
+and each sample is scored once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import redis
+
+from learner.sample import Sample
+from state_store.keys import Keys
+from stream.monitor.figures.bootstrap import user_hashes
+
+_DURABLE = b"durable"
+_DROPPED = b"dropped"
+_MAX_WAITING = 60
+"""Checkpoints whose samples wait for a monitor; beyond, the oldest are dropped, and counted."""
+_HASHES = 1 << 32
+
+
+def in_share(user_id: str, share: float) -> bool:
+    """Whether a user is among the share that the twin scores."""
+    return user_hashes([user_id])[0] < share * _HASHES
+
+
+class Scored(msgspec.Struct, frozen=True, array_like=True):
+    """A sample, and what the learner predicted before learning from it."""
+
+    sample: Sample
+    prediction: float
+
+
+class TwinFeed:
+    """The learner's side.
+
+    Args:
+        client: Redis.
+        prefix: of its keys.
+        run: name of the learner run.
+        share: of the users, 0 to 1.
+    """
+
+    def __init__(self, client: redis.Redis, prefix: str, run: str, share: float) -> None:
+        self._client = client
+        self._key = Keys(prefix).monitor_feed(run)
+        self._below = share * _HASHES
+        self._waiting: list[Scored] = []
+
+    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
+        """Take N samples in; hashes are those of their users."""
+        for n, user in enumerate(hashes):
+            if user < self._below:
+                self._waiting.append(Scored(samples[n], float(predictions_N[n])))
+
+    def rewind(self, number: int) -> None:
+        """Forget everything behind checkpoint `number`."""
+        behind = [field for field in _numbers(self._client.hkeys(self._key)) if field > number]
+        if behind:
+            self._client.hdel(self._key, *map(str, behind))
+
+    def write(self, number: int) -> None:
+        """Write what belongs to checkpoint `number`; before it is durable, and again if it was not."""
+        self._client.hset(self._key, str(number), msgspec.msgpack.encode(self._waiting))
+
+    def durable(self, number: int) -> None:
+        """Checkpoint `number` is durable; nothing of it will come again."""
+        self._waiting = []
+        self._client.hset(self._key, _DURABLE, number)
+        surplus = _numbers(self._client.hkeys(self._key))[:-_MAX_WAITING]
+        if surplus:
+            self._client.hdel(self._key, *map(str, surplus))
+            self._client.hincrby(self._key, _DROPPED, len(surplus))
+
+
+class TwinFeedReader:
+    """The twin's side."""
+
+    def __init__(self, client: redis.Redis, prefix: str, run: str) -> None:
+        self._client = client
+        self._key = Keys(prefix).monitor_feed(run)
+
+    def waiting(self) -> list[int]:
+        """Numbers of durable checkpoints whose samples wait, oldest first."""
+        durable = int(self._client.hget(self._key, _DURABLE) or 0)
+        return [number for number in _numbers(self._client.hkeys(self._key)) if number <= durable]
+
+    def read(self, number: int) -> list[Scored]:
+        """Samples of a checkpoint."""
+        found: Any = self._client.hget(self._key, str(number))
+        return msgspec.msgpack.decode(found, type=list[Scored]) if found is not None else []
+
+    def done(self, number: int) -> None:
+        """A checkpoint's samples are in the history."""
+        self._client.hdel(self._key, str(number))
+
+    def dropped(self) -> int:
+        """Checkpoints whose samples were dropped, as no monitor took them."""
+        return int(self._client.hget(self._key, _DROPPED) or 0)
+
+
+def _numbers(fields: Any) -> list[int]:
+    return sorted(int(field) for field in fields if field not in (_DURABLE, _DROPPED))

@@ -1,0 +1,137 @@
+"""The sections of the settings that belong to the stream; those of the learner and of the state store lie with them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+PositiveInt = Annotated[int, Meta(gt=0)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Edges = Annotated[tuple[PositiveInt, ...], Meta(min_length=1, max_length=12)]
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The broker and its topics."""
+
+    url: str = ""
+    """`host:port[,host:port]`; empty: an embedded broker, in memory."""
+    impressions: TopicName = "impressions"
+    feedback: TopicName = "feedback"
+    dead_letter: TopicName = "dead-letter"
+    weights: TopicName = "weights"
+    partitions: PositiveInt = 4
+    """Of impressions and feedback alike; fixed once the topics exist."""
+    replication: PositiveInt = 1
+    group: Annotated[str, Meta(min_length=1)] = "coldstream"
+    """Consumer group of the workers."""
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    username: str = ""
+    password: str = ""
+    """Best given as `COLDSTREAM_KAFKA__PASSWORD`."""
+    ca_file: str = ""
+    """PEM file of the authority that signed the brokers' certificates; empty: the system's."""
+    cert_file: str = ""
+    """PEM file of a client certificate, where the brokers ask for one."""
+    key_file: str = ""
+
+    def __post_init__(self) -> None:
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        given = [f"kafka.{name}" for name, value in files.items() if value]
+        if given and not self.security.endswith("SSL"):
+            raise ValueError(f"{' and '.join(given)} given, but kafka.security is {self.security}; set SSL or SASL_SSL")
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("kafka.cert_file and kafka.key_file belong together; give both or none")
+        if self.security.startswith("SASL") and not (self.username and self.password):
+            raise ValueError(f"kafka.security is {self.security}, so kafka.username and kafka.password must be given")
+
+
+class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds on what counts as an event."""
+
+    min_ts_ms: Annotated[int, Meta(ge=0)] = 631_152_000_000
+    """Earlier event times (default: before 1990) are malformed."""
+    max_ahead_ms: PositiveInt = 86_400_000
+    """So are event times this far ahead of the wall clock."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Faust worker."""
+
+    consumer: Literal["coalescing", "plain"] = "coalescing"
+    """How records reach the worker: in batches made before Faust sees them, or one by one through Faust's documented
+    `take_events`, which is some 25 times slower."""
+    batch: Annotated[int, Meta(gt=0, le=4096)] = 256
+    """Most records in one call to Redis."""
+    outbox_high_water: PositiveInt = 20_000
+    """Samples in one partition's outbox at which the worker waits for the learner."""
+    idle_after_ms: Annotated[int, Meta(ge=0)] = 10_000
+    """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
+    stalled_after_s: PositiveFloat = 120.0
+    """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
+    roll_up_s: PositiveFloat = 1.0
+    """How often item counts are exchanged between partitions."""
+
+
+class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights and checkpoints."""
+
+    interval_s: PositiveFloat = 2.0
+    """Weights are published this often, whether or not samples came."""
+    full_every: PositiveInt = 20
+    """Every n-th version is a full snapshot; those between carry touched rows only."""
+    max_log_loss_rise: PositiveFloat = 0.25
+    """No publish while the recent log-loss exceeds that of the last publish by more than this."""
+    checkpoint_s: PositiveFloat = 10.0
+    """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
+    keep_prediction_files: PositiveInt = 20_000
+    """Files of the prediction log kept; one is written with each checkpoint."""
+
+
+class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cohorts, how finely and how long their figures are kept, when they raise an alarm, and where the page is."""
+
+    enabled: bool = True
+    """Whether the learner keeps cohort figures."""
+    user_impressions: Edges = (1, 5, 10, 50, 200)
+    """Lower bounds of the user cohorts but the first, by earlier impressions: 0, 1-4, 5-9, 10-49, 50-199, 200+."""
+    item_impressions: Edges = (1, 5, 10, 50, 200)
+    """The same for items."""
+    account_days: Edges = (1, 7, 30)
+    """Lower bounds of the account-age cohorts but the first, days since the user's first impression."""
+    nth_impressions: PositiveInt = 50
+    """Length of the curve by n-th impression."""
+    bucket_s: PositiveFloat = 2.0
+    """Wall-clock length of the finest bucket."""
+    max_buckets: Annotated[int, Meta(ge=40)] = 800
+    """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser. A bucket is
+    some 7 KB in Redis, and the frozen twin has as many again."""
+    max_runs: PositiveInt = 10
+    """Learner runs whose history is kept."""
+    window_s: PositiveFloat = 300.0
+    """Length of the window that "now" means, wall clock."""
+    drift_block: PositiveInt = 2000
+    """Samples of a cohort that give the drift detectors one value."""
+    drift_threshold: PositiveFloat = 0.3
+    """Page-Hinkley's lambda: by how much a cohort's NE against popularity, or the logarithm of its calibration, must
+    have moved, summed over blocks."""
+    drift_tolerance: PositiveFloat = 0.03
+    """Page-Hinkley's delta: a change of this size in a block is none."""
+    half_life: PositiveInt = 20_000
+    """Samples of a cohort after which a sample counts half in its fading figures."""
+    twin_share: Annotated[float, Meta(ge=0, le=1)] = 0.02
+    """Share of the users whose impressions the frozen twin scores, too; 0: there is no twin. More where users are few:
+    its figures are as sure as the number of its users lets them be."""
+    twin_age_h: PositiveFloat = 24.0
+    """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old. Those
+    that are on their way to it, up to six snapshots, stay in Redis."""
+    host: str = "127.0.0.1"
+    """Address the page binds to; loopback unless told otherwise, as it has no login."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8900
+
+    def __post_init__(self) -> None:
+        for name in ("user_impressions", "item_impressions", "account_days"):
+            edges = getattr(self, name)
+            if list(edges) != sorted(set(edges)):
+                raise ValueError(f"monitor.{name} must ascend without repeats, got {list(edges)}")

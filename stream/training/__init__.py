@@ -1,0 +1,1 @@
+"""Outbox -> predict, then learn -> weights: the learner role."""

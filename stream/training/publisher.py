@@ -1,0 +1,146 @@
+"""Publishing: the learner's weights as versioned blobs, and embedding norms back into the state.
+
+Incremental by design: most versions carry the dense part and the rows touched since the last one (Monolith, section
+2.3); every n-th is full, so that a scorer that starts has a short way.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from learner.learner import Learner
+from learner.snapshot import encode_snapshot
+from state_store.errors import OperatorError
+from state_store.states import StateStore
+from state_store.weights import BlobRef, Manifest, WeightStore
+from stream.sections import PublishSettings
+
+
+class LostOwnershipError(OperatorError):
+    """Another learner publishes to the same place."""
+
+
+class Publisher:
+    """Publishes a learner's weights.
+
+    Args:
+        weights: where they go.
+        store: where the norms go.
+        settings: the publish section.
+        num_partitions: of the input topics.
+    """
+
+    def __init__(self, weights: WeightStore, store: StateStore, settings: PublishSettings, num_partitions: int) -> None:
+        self._weights = weights
+        self._store = store
+        self._settings = settings
+        self._num_partitions = num_partitions
+        self._epoch = weights.open_epoch()
+        self._last: Manifest | None = None
+        self._user_norms: dict[int, dict[str, float]] = {}
+        self._item_norms: dict[str, float] = {}
+        self._cut_off = False
+        """Whether the last attempt ended in an error, so that it is not known how far it came."""
+        self._last_log_loss = math.inf
+        latest = weights.latest()
+        self.version = latest.version if latest is not None else 0
+        self.held_back = ""
+        """Why the last attempt did not publish; empty if it did."""
+
+    def publish(
+        self,
+        learner: Learner,
+        cursor: Mapping[int, int],
+        users: Mapping[str, int],
+        metrics: Mapping[str, float],
+        now_ms: int,
+    ) -> Manifest | None:
+        """Publish the next version, unless the gate is shut.
+
+        Args:
+            learner: whose weights.
+            cursor: partition -> sequence number of the last sample learned.
+            users: users learned from since the last publish -> partition.
+            metrics: recent progressive validation.
+            now_ms: wall clock.
+
+        Raises:
+            LostOwnershipError: another learner has taken over.
+
+        An attempt that ends in another error may have come to its end in Redis all the same; the next one finds out,
+        and publishes everything.
+        """
+        self.held_back = self._gate(learner, metrics)
+        if self.held_back:
+            return None
+        if self._cut_off:
+            self._find_own()
+        self._cut_off = True
+        version = self.version + 1
+        table = learner.table
+        rows = table.take_touched()
+        self._collect_norms(learner, rows, users)
+        evicted = table.take_evicted()
+        last = self._last
+        if last is None or version - last.base_version >= self._settings.full_every:
+            base = self._weights.put(f"{version}-full", encode_snapshot(learner, None))
+            base_version: int = version
+            deltas: tuple[BlobRef, ...] = ()
+        else:
+            base, base_version = last.base, last.base_version
+            deltas = (*last.deltas, self._weights.put(f"{version}-delta", encode_snapshot(learner, rows, evicted)))
+        manifest = Manifest(
+            version=version,
+            epoch=self._epoch,
+            created_ms=now_ms,
+            base=base,
+            base_version=base_version,
+            deltas=deltas,
+            learned={str(p): seq for p, seq in cursor.items()},
+            num_samples=learner.num_samples,
+            learned_ts=learner.learned_ts,
+            metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
+        )
+        if not self._weights.publish(manifest):
+            raise LostOwnershipError(
+                f"weights version {version} was refused: another learner publishes under the prefix "
+                f"{self._store.keys.prefix!r}; stop one of them, or set redis.prefix"
+            )
+        if last is not None and last.base != base:
+            self._weights.retire((last.base, *last.deltas))
+        self._last, self.version = manifest, version
+        self._last_log_loss = metrics.get("log_loss", math.inf)
+        self._store.write_norms(version, self._user_norms, self._item_norms, self._num_partitions)
+        self._user_norms, self._item_norms = {}, {}
+        self._cut_off = False
+        return manifest
+
+    def _find_own(self) -> None:
+        """Go on behind the version that an attempt without an answer may have put in force."""
+        latest = self._weights.latest()
+        if latest is not None and latest.epoch == self._epoch:
+            self.version = max(self.version, latest.version)
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Make the next version a full one: blobs of the last ones may be gone."""
+        self._last = None
+
+    def _gate(self, learner: Learner, metrics: Mapping[str, float]) -> str:
+        if not learner.is_finite:
+            return "a weight is not finite"
+        loss = metrics.get("log_loss", math.nan)
+        limit = self._last_log_loss + self._settings.max_log_loss_rise
+        return f"recent log-loss {loss:.4f} exceeds {limit:.4f}" if loss > limit else ""
+
+    def _collect_norms(self, learner: Learner, rows: np.ndarray, users: Mapping[str, int]) -> None:
+        """Norms of the touched users and items; a user's go to its own partition, an item's to all."""
+        names = [field.name for field in learner.fields]
+        user_field, item_field = names.index("user_id"), names.index("item_id")
+        for row, norm in zip(rows.tolist(), learner.table.norms(rows).tolist(), strict=True):
+            field, key = learner.table.owner[row]
+            if field == item_field:
+                self._item_norms[key] = norm
+            elif field == user_field and key in users:
+                self._user_norms.setdefault(users[key], {})[key] = norm

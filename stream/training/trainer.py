@@ -1,0 +1,211 @@
+"""The training stage: outbox -> micro-batches -> predict, then learn. No clock, no process; time is an argument."""
+
+from collections import deque
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+
+from learner.learner import Learner
+from learner.metrics import RecentAuc, sampling_weights
+from learner.sample import Sample, SampleKind, decode_samples
+from state_store.outbox import Outbox
+from state_store.records import OutboxEntry
+from stream.monitor.figures.meter import Meter
+from stream.prediction_log import PredictionLog, item_mean_baseline, log_columns, sample_key
+
+_ENTRIES_PER_READ = 16
+_LOADED_AT = 100
+"""Micro-batches waiting, from which on they grow."""
+_FRESHNESS_BINS = 400
+
+
+class Freshness:
+    """Distribution of times from an event's record to the first published weights that learned from it.
+
+    A histogram with logarithmic bins from 1 ms to about 28 hours, 4.7 % apart: constant memory, survives restarts.
+
+    >>> freshness = Freshness()
+    >>> freshness.update(np.array([1000.0, 1000.0, 5000.0]))
+    >>> round(freshness.quantile(0.5), 1)
+    1.0
+    """
+
+    def __init__(self, counts: list[int] | None = None) -> None:
+        self.counts = np.array(counts if counts is not None else [0] * _FRESHNESS_BINS, np.int64)
+
+    def update(self, ages_ms: np.ndarray) -> None:
+        """Take ages in."""
+        bins = np.clip(np.log(np.maximum(ages_ms, 1.0)) / np.log(1e8) * _FRESHNESS_BINS, 0, _FRESHNESS_BINS - 1)
+        np.add.at(self.counts, bins.astype(np.int64), 1)
+
+    def quantile(self, q: float) -> float:
+        """Quantile in seconds; NaN if there is nothing yet."""
+        total = int(self.counts.sum())
+        if not total:
+            return float("nan")
+        at = int(np.searchsorted(np.cumsum(self.counts), q * total))
+        return float(1e8 ** ((at + 0.5) / _FRESHNESS_BINS)) / 1000
+
+
+class TrainerState(msgspec.Struct, frozen=True):
+    """What a checkpoint keeps of the trainer itself."""
+
+    cursor: dict[int, int]
+    num_by_kind: list[int]
+    freshness: list[int]
+    skip: dict[int, list[tuple[str, bool]]] = {}
+    """Partition -> samples learned already that a restored Redis will emit again."""
+    num_missed: int = 0
+
+
+class Trainer:
+    """Reads joined samples behind a cursor and trains on each once.
+
+    Args:
+        learner: what learns.
+        outbox: where samples come from.
+        log: where predictions go.
+        state: where an earlier trainer was.
+        meter: sums the predictions up by cohort.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        outbox: Outbox,
+        log: PredictionLog,
+        state: TrainerState | None = None,
+        meter: Meter | None = None,
+    ) -> None:
+        self.learner = learner
+        self._outbox = outbox
+        self._log = log
+        self.cursor: dict[int, int] = dict(state.cursor) if state else {}
+        self.num_by_kind = list(state.num_by_kind) if state else [0] * len(SampleKind)
+        self.freshness = Freshness(state.freshness if state else None)
+        self.recent = RecentAuc()
+        self.meter = meter
+        self.version = 0
+        """Version of the last published weights."""
+        self.num_missed = state.num_missed if state else 0
+        """Samples that were trimmed from the outbox before this learner saw them: behind another one's checkpoint."""
+        self.rolled_back = False
+        """Set when Redis was found to be older than the training; whoever publishes clears it."""
+        self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
+        self._buffer: deque[tuple[int, int, Sample | None]] = deque()
+        self._at_hand = 0
+        self._read: dict[int, int] = dict(self.cursor)
+        self._users: dict[str, int] = {}
+        self._unpublished_ms: list[int] = []
+        outbox.expect(self.cursor)
+
+    @property
+    def num_trained(self) -> int:
+        """Samples trained on."""
+        return sum(self.num_by_kind)
+
+    def state(self) -> TrainerState:
+        """For a checkpoint."""
+        skip = {p: sorted(keys) for p, keys in self._skip.items() if keys}
+        return TrainerState(
+            dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist(), skip, self.num_missed
+        )
+
+    def fill(self) -> int:
+        """Read ahead if less than a micro-batch is at hand; returns the samples at hand."""
+        if self._at_hand < self.learner.settings.max_micro_batch:
+            found = self._outbox.read(self._read, max_entries=_ENTRIES_PER_READ)
+            for partition, known in found.rolled_back.items():
+                self._rewind(partition, known)
+            for entry in found.entries:
+                self._take(entry)
+            self._pass_skipped()
+        return self._at_hand
+
+    def _take(self, entry: OutboxEntry) -> None:
+        """Put an entry's samples behind the others; of those that were learned before, only the place."""
+        samples = decode_samples(entry.payload)
+        first = entry.sequence - len(samples) + 1
+        seen = self._read.get(entry.partition, 0)
+        if first > seen + 1:
+            self.num_missed += first - seen - 1
+        skip = self._skip.get(entry.partition, set())
+        for i, sample in enumerate(samples):
+            if first + i <= seen:
+                continue
+            known = bool(skip) and sample_key(sample) in skip
+            if known:
+                skip.remove(sample_key(sample))
+            self._buffer.append((entry.partition, first + i, None if known else sample))
+            self._at_hand += not known
+        self._read[entry.partition] = entry.sequence
+
+    def _pass_skipped(self) -> None:
+        """Move the cursor over places at the front that hold nothing to train on."""
+        while self._buffer and self._buffer[0][2] is None:
+            partition, sequence, _ = self._buffer.popleft()
+            self.cursor[partition] = sequence
+
+    def _rewind(self, partition: int, known: int) -> None:
+        """Redis is older than the training: the samples behind `known` will come anew, perhaps in another order.
+
+        What was learned from there on is skipped by id when it comes again.
+        """
+        self._skip[partition] = self._skip.get(partition, set()) | self._log.learned_behind(partition, known)
+        self._buffer = deque(item for item in self._buffer if item[0] != partition)
+        self._at_hand = sum(item[2] is not None for item in self._buffer)
+        self._read[partition] = self.cursor[partition] = known
+        self._outbox.expect({partition: known})
+        self.rolled_back = True
+
+    def step(self, *, partial: bool, now_ms: int = 0) -> int:
+        """Train on one micro-batch; returns its size, 0 if none is at hand.
+
+        Args:
+            partial: take a micro-batch that is not full, too.
+            now_ms: wall clock, for the meter.
+        """
+        settings = self.learner.settings
+        at_hand = self.fill()
+        size = min(settings.max_micro_batch, max(settings.micro_batch, at_hand // _LOADED_AT))
+        if at_hand < size:
+            if not partial or not at_hand:
+                return 0
+            size = at_hand
+        taken: list[tuple[int, int, Sample]] = []
+        while len(taken) < size:
+            partition, sequence, sample = self._buffer.popleft()
+            if sample is not None:
+                taken.append((partition, sequence, sample))
+        self._at_hand -= size
+        samples = [sample for _, _, sample in taken]
+        learned = self.learner.learn(samples)
+        predictions, half = learned.predictions_B, learned.counts_BC.shape[1] // 2
+        popularity_B = item_mean_baseline(learned.counts_BC[:, half:])
+        logged = log_columns(taken, predictions, popularity_B, self.version)
+        self._log.append(logged)
+        if self.meter is not None:
+            self.meter.observe(logged, samples, learned, self.version, now_ms)
+        self.recent.update(learned.labels_B, predictions, sampling_weights(learned.labels_B, learned.rates_B))
+        for partition, sequence, sample in taken:
+            self.cursor[partition] = sequence
+            self._users[sample.core.user_id] = partition
+            self.num_by_kind[sample.kind] += 1
+            self._unpublished_ms.append(sample.core.produced_ms)
+        self._pass_skipped()
+        return size
+
+    def take_users(self) -> Mapping[str, int]:
+        """Users trained on since the last call -> partition."""
+        users, self._users = self._users, {}
+        return users
+
+    def published(self, version: int, now_ms: int) -> None:
+        """Weights that learned from everything so far are out."""
+        self.version = version
+        if self.meter is not None:
+            self.meter.published(version, now_ms)
+        if self._unpublished_ms:
+            self.freshness.update(now_ms - np.array(self._unpublished_ms, np.float64))
+            self._unpublished_ms = []

@@ -1,0 +1,206 @@
+"""The whole pipeline on real brokers, real Redis and real data."""
+
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from kafka import KafkaConsumer, KafkaProducer
+from rich.console import Console
+
+from learner.metrics import auc, log_loss
+from learner.sample import Sample, decode_samples
+from simulators.logs import movielens, synthetic
+from simulators.logs.movielens import MovieLens
+from simulators.producer import PaceSettings, ReplayProducer
+from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.runs.backtest import Backtest, BacktestSettings
+from simulators.runs.demo import Demo
+from simulators.runs.run_backtest import run_backtest
+from state_store.client import connect
+from state_store.outbox import Outbox
+from state_store.states import StateStore
+from stream.command.roles import Role, wait_until
+from stream.events import Feedback, Impression, encode_event
+from stream.kafka.topics import admin, ensure_topics
+from stream.partitioning import partition_of
+from stream.prediction_log import matured, read_predictions
+from stream.settings import Settings
+
+NUM_RATINGS = 20_000
+AUC_MARGIN_OVER_ITEM_MEAN = 0.03
+pytestmark = pytest.mark.slow
+BOTH_WAYS = pytest.mark.parametrize("consumer", ["coalescing", "plain"])
+
+
+@pytest.fixture(scope="session")
+def data() -> MovieLens:
+    try:
+        return movielens.load()
+    except movielens.DataError as exc:
+        pytest.skip(f"MovieLens-1M is out of reach: {exc}")
+
+
+def on(settings: Settings, broker: str) -> Settings:
+    live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker))
+    ensure_topics(live.kafka)
+    return live
+
+
+@BOTH_WAYS
+def test_a_replay_through_kafka_counts_joins_and_learns(
+    settings: Settings, broker: str, data: MovieLens, tmp_path: Path
+) -> None:
+    live = on(settings, broker)
+    replay = ReplaySettings(num_ratings=NUM_RATINGS)
+    summary = Demo(live, data, replay, PaceSettings(in_flight=10_000), tmp_path, Console(stderr=True, quiet=True)).run()
+    assert summary["counts_match"], summary["count_differences"]
+    samples = summary["samples"]
+    assert samples["positive"] + samples["negative"] == NUM_RATINGS == summary["impressions_evaluated"]
+    assert samples["correction"] > 0
+    assert samples["orphan"] > 0
+    assert summary["samples_trained"] == NUM_RATINGS + samples["correction"]
+    assert summary["events_produced"] == summary["impressions"] + summary["feedback"] + 2 * live.kafka.partitions
+    assert summary["weights_version"] >= 1
+    assert 0 < summary["freshness_seconds"]["p50"] <= summary["freshness_seconds"]["p99"] < 120
+    rows = matured(read_predictions(tmp_path / "predictions"))
+    labels, scores = rows["label"].to_numpy(), rows["prediction"].to_numpy()
+    assert auc(labels, scores) > auc(labels, rows["baseline"].to_numpy()) + AUC_MARGIN_OVER_ITEM_MEAN
+    constant = log_loss(labels, labels * 0.0 + labels.mean())
+    assert log_loss(labels, scores) < constant - 0.03
+    assert summary["ne"] < 0.95
+    manifests = read_topic(broker, live.kafka.weights)
+    assert manifests, "each new manifest is announced in the weights topic"
+    assert sum(cohort["samples"] for cohort in summary["cohorts"].values()) == NUM_RATINGS
+
+
+def read_topic(broker: str, topic: str) -> list:
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=broker, auto_offset_reset="earliest", consumer_timeout_ms=3000, group_id=None
+    )
+    try:
+        return list(consumer)
+    finally:
+        consumer.close()
+
+
+def exact(sample: Sample) -> tuple:
+    """What no timing may change: ids, times, features, label, kind, the user's impressions before it."""
+    core = sample.core
+    features = tuple(tuple(v) if isinstance(v, list) else v for v in core.features)
+    ids = (core.imp_id, core.user_id, core.item_id, core.ts)
+    return (*ids, features, sample.kind, sample.label, sample.delay_ms, sample.state.user_counts[0])
+
+
+def outbox_of(settings: Settings) -> list[Sample]:
+    client = connect(settings.redis)
+    entries = Outbox(client, settings.redis.prefix, settings.kafka.partitions).read({}, max_entries=1 << 20).entries
+    client.close()
+    return [sample for entry in entries for sample in decode_samples(entry.payload)]
+
+
+@BOTH_WAYS
+def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
+    settings: Settings, broker: str, data: MovieLens, tmp_path: Path
+) -> None:
+    live = on(settings, broker)
+    replay = ReplaySettings(num_ratings=NUM_RATINGS, seed=3)
+    plan, partitions = plan_replay(data, replay), live.kafka.partitions
+    producer = ReplayProducer(live.kafka, PaceSettings())
+    producer.write(iter_whole_log(data, plan, partitions, live.join))
+    ends = producer.end_offsets()
+    producer.close()
+    client = connect(live.redis)
+    store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+
+    def applied() -> bool:
+        offsets = {p: store.fence_offsets(p) for p in range(partitions)}
+        return all(offsets[p][live.topics[t]] == end for (t, p), end in ends.items())
+
+    with Role("worker", live, tmp_path) as worker:
+        wait_until(applied, "the log to be applied", [worker])
+    through_kafka = outbox_of(live)
+    apart = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-backtest")
+    offline = msgspec.structs.replace(live, redis=apart)
+    backtest = Backtest(offline, BacktestSettings(), tmp_path / "backtest", 4_102_444_800_000)
+    backtest.ingest(iter_whole_log(data, plan, partitions, live.join))
+    assert sorted(map(exact, outbox_of(offline))) == sorted(map(exact, through_kafka))
+    assert len(through_kafka) > NUM_RATINGS
+    client.close()
+
+
+@BOTH_WAYS
+def test_bad_records_go_to_the_dead_letter_topic_and_nothing_else_is_lost(
+    settings: Settings, broker: str, tmp_path: Path
+) -> None:
+    kafka = msgspec.structs.replace(settings.kafka, url=broker)
+    client = admin(kafka)
+    # With Kafka's default limit the broker itself would refuse what is over 1 MiB.
+    large = {"num_partitions": kafka.partitions, "replication_factor": 1, "configs": {"max.message.bytes": "4194304"}}
+    client.create_topics({kafka.impressions: large}, wait_for_metadata=True)
+    client.close()
+    live = on(settings, broker)
+    now = int(time.time() * 1000)
+    good = [Impression(imp_id=f"g{n}", user_id="u", item_id="i", ts=now + n) for n in range(50)]
+    bad = {
+        b"\xff\xfe not an event": "object",
+        b"neither JSON nor msgpack": "malformed",
+        b'{"type":"impression","imp_id":"x","user_id":"u","item_id":"i"}': "ts",
+        b'{"type":"impression","imp_id":"x","user_id":7,"item_id":"i","ts":1}': "user_id",
+        encode_event(Impression(imp_id="x", user_id="u", item_id="i", ts=4_000_000_000_000)): "ts",
+        b'{"type":"impression","imp_id":"' + b"x" * (1 << 20) + b'"}': "1048576",
+    }
+    producer = KafkaProducer(bootstrap_servers=broker, max_request_size=4 << 20)
+    p = partition_of("u", live.kafka.partitions)
+    sent: dict[int, bytes] = {}
+    for n, event in enumerate(good):
+        producer.send(live.kafka.impressions, value=encode_event(event), partition=p).get(10)
+        if n % 8 == 5 and n // 8 < len(bad):
+            value = list(bad)[n // 8]
+            sent[producer.send(live.kafka.impressions, value=value, partition=p).get(10).offset] = value
+    assert len(sent) == len(bad)
+    producer.send(live.kafka.feedback, value=encode_event(_like("g0", now)), partition=p).get(10)
+    producer.send(live.kafka.feedback, value=encode_event(_like("nothing", now - 1)), partition=p).get(10)
+    producer.send(live.kafka.feedback, value=encode_event(_like("z", now + 2 * 3_600_000)), partition=p).get(10)
+    producer.close()
+    client = connect(live.redis)
+    store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+    last = len(good) + len(sent) - 1
+    with Role("worker", live, tmp_path) as worker:
+        wait_until(
+            lambda: store.fence_offsets(p) == {live.topics[0]: last, live.topics[1]: 2},
+            "the records to be applied",
+            [worker],
+        )
+    assert store.read_user(p, "u").counts == (50, 1)
+    assert store.fence_counts([p])["malformed"] == len(sent)
+    letters = read_topic(broker, live.kafka.dead_letter)
+    found = {}
+    for letter in letters:
+        headers = {k: v.decode() for k, v in letter.headers}
+        assert headers["topic"] == live.kafka.impressions
+        assert int(headers["partition"]) == p
+        found[int(headers["offset"])] = (letter.value, headers["reason"])
+    assert {offset: value for offset, (value, _) in found.items()} == sent
+    assert all(bad[value] in reason for value, reason in found.values())
+    client.close()
+
+
+def _like(imp_id: str, ts: int) -> Feedback:
+    return Feedback(imp_id=imp_id, user_id="u", item_id="i", action="like", ts=ts)
+
+
+def test_a_backtest_can_be_repeated(settings: Settings, tmp_path: Path) -> None:
+    data = synthetic.generate(3000, seed=1)
+    outcomes = []
+    for n in range(2):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        named = msgspec.structs.replace(settings.redis, prefix=f"{settings.redis.prefix}-{n}")
+        summary = run_backtest(
+            msgspec.structs.replace(settings, redis=named), data, ReplaySettings(seed=5), folder, BacktestSettings()
+        )
+        assert summary["counts_match"], summary["count_differences"]
+        outcomes.append({k: v for k, v in summary.items() if k in ("auc", "log_loss", "samples", "cohorts", "ne")})
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0]["auc"] > 0.6

@@ -1,0 +1,83 @@
+"""The same pipeline on a Redis Cluster of three masters."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from redis.cluster import RedisCluster
+from support.load import Load
+from support.redis_cluster import EmbeddedRedisCluster
+
+from state_store.client import connect
+from stream.command.doctor import examine
+from stream.command.roles import Role, wait_until
+from stream.kafka.topics import ensure_topics
+from stream.serving.scorer import Candidate, Scorer
+from stream.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[EmbeddedRedisCluster]:
+    with EmbeddedRedisCluster(tmp_path / "cluster") as servers:
+        yield servers
+
+
+@pytest.fixture
+def live(settings: Settings, embedded_broker: str, cluster: EmbeddedRedisCluster) -> Settings:
+    live = msgspec.structs.replace(
+        settings,
+        kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker, partitions=4),
+        redis=msgspec.structs.replace(settings.redis, url=cluster.url),
+    )
+    ensure_topics(live.kafka)
+    return live
+
+
+def test_partitions_live_on_different_masters_and_everything_works(
+    live: Settings, cluster: EmbeddedRedisCluster, tmp_path: Path
+) -> None:
+    load = Load(live, 8000, seed=21)
+    assert isinstance(load.client, RedisCluster)
+    assert len({cluster.node_of(load.store.keys.fence(p)).port for p in range(4)}) == 3
+    with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+        load.start()
+        ends = load.finish(worker, learner)
+        findings = [finding for finding in examine(live) if not finding.ok]
+        assert findings == []
+    client = connect(live.redis)
+    scorer = Scorer(live, client)
+    scorer.refresh()
+    user = load.data.ratings["user_id"][0]
+    scores = scorer.score(user, {}, [Candidate("1"), Candidate("2")])
+    assert len(scores) == 2
+    assert np.isfinite(scores).all()
+    client.close()
+    load.check(ends, tmp_path)
+
+
+def test_a_master_that_is_killed_and_comes_back_under_load_is_waited_for(
+    live: Settings, cluster: EmbeddedRedisCluster, tmp_path: Path
+) -> None:
+    load = Load(live, 12_000, seed=22)
+    master = cluster.node_of(load.store.keys.fence(0))
+    with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+        load.start()
+        wait_until(lambda: load.learned() > 1500, "the replay to get going", [worker, learner])
+        master.kill()
+        # Longer than the cluster's node timeout: the other masters refuse, too.
+        time.sleep(4)
+        for role in (worker, learner):
+            role.check()
+        master.start()
+        wait_until(lambda: all(map(cluster._is_ok, cluster.nodes)), "the cluster to heal", [worker, learner])
+        ends = load.finish(worker, learner)
+    for role in ("worker", "learner"):
+        said = (tmp_path / f"{role}.log").read_text()
+        assert "trying again" in said
+        assert "starting anew" not in said
+    load.check(ends, tmp_path)

@@ -1,0 +1,52 @@
+"""Fault injection, the short version of `coldstream chaos`."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from simulators.logs import movielens, synthetic
+from simulators.replay import ReplaySettings
+from simulators.runs.chaos import Chaos, ChaosSettings
+from stream.kafka.topics import ensure_topics
+from stream.settings import Settings
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("consumer", ["coalescing", "plain"])
+def test_whatever_is_killed_the_totals_are_those_of_an_offline_pass(
+    settings: Settings, broker: str, tmp_path: Path
+) -> None:
+    with_monitor = settings.worker.consumer == "coalescing"
+    kill(settings, broker, ChaosSettings(kills=5, seed=11, monitor=with_monitor), tmp_path)
+
+
+def test_dropped_negatives_are_the_same_whatever_is_killed(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    join = msgspec.structs.replace(settings.join, negative_rate=0.3, negative_rate_from=20)
+    sampled = msgspec.structs.replace(settings, join=join)
+    kill(sampled, embedded_broker, ChaosSettings(kills=4, seed=13, monitor=False), tmp_path)
+
+
+def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
+    settings: Settings, broker: str, tmp_path: Path, long: bool
+) -> None:
+    """Each time one of three leaves, by SIGTERM or SIGKILL, and returns at the next; the learner dies now and then."""
+    kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12, monitor=False), tmp_path)
+
+
+def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path) -> None:
+    partitions = 2 * chaos.workers
+    live = msgspec.structs.replace(
+        settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=partitions)
+    )
+    ensure_topics(live.kafka)
+    try:
+        data = movielens.load()
+    except movielens.DataError:
+        data = synthetic.generate(10_000, seed=1)
+    report = Chaos(live, data, ReplaySettings(num_ratings=10_000), chaos, folder).run()
+    assert report["equal"], (report["checks"], report["totals"], report["count_differences"])
+    assert report["kills"] >= chaos.kills

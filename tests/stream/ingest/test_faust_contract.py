@@ -1,0 +1,225 @@
+"""A test for each private piece of Faust that is relied on, and what both consumers promise on real brokers."""
+
+import asyncio
+import gc
+import inspect
+import json
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Iterator
+
+import faust
+import pytest
+from faust import streams
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from kafka import KafkaProducer
+
+from stream.ingest.coalesce import CoalescingConsumer, coalescing_app
+from stream.ingest.record_batch import RecordBatch
+from stream.kafka.topics import ensure_topics
+from stream.sections import KafkaSettings
+
+Raw = namedtuple("Raw", "topic partition offset timestamp timestamp_type value")
+
+
+def raw(tp: TP, offset: int, timestamp: int = 0) -> Raw:
+    return Raw(tp.topic, tp.partition, offset, timestamp, 0, b"v")
+
+
+def consumer_of() -> tuple[faust.App, CoalescingConsumer]:
+    """A consumer as a worker would have it, without a broker."""
+    app = coalescing_app("contract", "127.0.0.1:1", 16, None)
+    return app, app._new_consumer()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    new = asyncio.new_event_loop()
+    asyncio.set_event_loop(new)
+    yield new
+    asyncio.set_event_loop(None)
+    new.close()
+    # Finalisers that run while something is being compiled confuse Python 3.11 (gh-106905).
+    gc.collect()
+
+
+def test_faust_is_the_series_the_contract_was_checked_for() -> None:
+    assert faust.__version__.startswith("0.15.")
+
+
+def test_faust_asks_the_configured_scheduler_for_every_fetch() -> None:
+    assert "self.app.conf.ConsumerScheduler()" in inspect.getsource(faust_consumer.Consumer.__init__)
+    assert "self.scheduler.iterate(records)" in inspect.getsource(faust_consumer.Consumer.getmany)
+
+
+def test_faust_reads_of_a_record_only_what_a_batch_has() -> None:
+    source = inspect.getsource(driver.Consumer._to_message)
+    used = {word.split("record.")[1].strip("(),:\n ") for word in source.split() if "record." in word}
+    names = {u.split(")")[0].split(",")[0] for u in used}
+    assert names <= set(RecordBatch.__slots__), names
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_batch_arrives_in_the_agent_as_its_own_value() -> None:
+    tp = TP("t", 0)
+    batch = RecordBatch([raw(tp, 5), raw(tp, 6)])
+    _, consumer = consumer_of()
+    message = consumer._to_message(tp, batch)
+    assert (message.value, message.offset, message.tp) == (batch, 6, tp)
+    assert isinstance(consumer, CoalescingConsumer)
+    assert next(iter(consumer.scheduler.iterate({tp: batch.records})))[1].offset == 6
+
+
+@pytest.mark.parametrize("name", ["_new_offset", "_add_gap", "seek_to_committed", "_new_consumer_thread"])
+def test_overridden_methods_exist_with_the_same_signature(name: str) -> None:
+    ours, theirs = getattr(CoalescingConsumer, name), getattr(driver.Consumer, name)
+    assert ours is not theirs
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
+@pytest.mark.usefixtures("loop")
+def test_commits_stop_before_the_oldest_batch_in_flight() -> None:
+    tp = TP("t", 0)
+    app, consumer = consumer_of()
+    batches = [RecordBatch([raw(tp, o) for o in range(first, first + 10)]) for first in (0, 10, 20)]
+    messages = [consumer._to_message(tp, b) for b in batches]
+    app.topics.acks_enabled_for = lambda _: True
+    for message in messages:
+        consumer._unacked_messages.add(message)
+    assert consumer._new_offset(tp) is None
+    consumer.ack(messages[1])
+    assert consumer._new_offset(tp) == 0
+    consumer.ack(messages[0])
+    assert consumer._new_offset(tp) == 20
+    consumer.ack(messages[2])
+    assert consumer._new_offset(tp) == 30
+
+
+def test_the_long_poll_is_short(loop: asyncio.AbstractEventLoop) -> None:
+    async def long_poll() -> int:
+        app, consumer = consumer_of()
+        thread = consumer._new_consumer_thread()
+        inner = thread._create_worker_consumer(app.transport)
+        wait: int = inner._fetch_max_wait_ms
+        inner._client = None  # never started: nothing to close
+        inner._closed = True
+        return wait
+
+    assert loop.run_until_complete(long_poll()) == 100
+
+
+@pytest.mark.usefixtures("loop")
+def test_the_transport_is_made_by_the_app_from_broker_urls_and_itself() -> None:
+    app, consumer = consumer_of()
+    assert list(inspect.signature(faust.App._new_transport).parameters) == ["self"]
+    assert type(app.transport).__mro__[1] is driver.Transport
+    assert isinstance(consumer, app.transport.Consumer)
+
+
+@pytest.mark.usefixtures("loop")
+def test_a_message_carries_its_assignment_and_a_stream_skips_those_of_an_older_one() -> None:
+    source = inspect.getsource(streams.Stream._py_aiter)
+    assert "message.generation_id != self.app.consumer_generation_id" in source
+    app, consumer = consumer_of()
+    app.consumer_generation_id = 5
+    tp = TP("t", 0)
+    assert consumer._to_message(tp, RecordBatch([raw(tp, 0)])).generation_id == 5
+
+
+def test_taken_events_are_acknowledged_even_if_the_agent_raises() -> None:
+    """The reason why a worker that cannot go on ends its process."""
+    source = inspect.getsource(streams.Stream.take_events)
+    after_yield = source[source.index("yield list(events)") :]
+    assert after_yield.index("finally:") < after_yield.index("await self.ack(event)")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (driver.Consumer, "seek_wait", ["partitions"]),
+        (driver.Consumer, "earliest_offsets", ["partitions"]),
+        (driver.Consumer, "highwater", ["tp"]),
+        (driver.Consumer, "assignment", []),
+        (driver.Producer, "send_and_wait", ["topic", "key", "value", "partition", "timestamp", "headers"]),
+        (streams.Stream, "take_events", ["max_", "within"]),
+        (streams.Stream, "events", []),
+    ],
+)
+def test_what_is_called_has_the_signature_it_is_called_with(owner: type, name: str, parameters: list[str]) -> None:
+    found = inspect.signature(getattr(owner, name)).parameters
+    positional = [p for p in found.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+    assert [p.name for p in positional[1 : 1 + len(parameters)]] == parameters
+    assert all(p.default is not inspect.Parameter.empty for p in positional[1 + len(parameters) :])
+
+
+def test_a_worker_has_a_spinner_that_can_be_taken_away() -> None:
+    assert "if self.spinner:" in inspect.getsource(faust.Worker._on_startup_end_spinner)
+
+
+# On real brokers ----------------------------------------------------------------------------------------------------
+
+_READER = """
+import asyncio, json, os, sys
+from stream.ingest.coalesce import coalescing_app
+from stream.ingest.faust_app import CODEC, fenced_app, run_app
+from stream.ingest.record_batch import batches_of_events
+way, group, broker, topic, total, start = *sys.argv[1:5], int(sys.argv[5]), json.loads(sys.argv[6])
+asked = {}
+def starts(earliest):
+    asked.update({tp.partition: offset for tp, offset in earliest.items() if tp.topic == topic})
+    return {tp: start[str(tp.partition)] for tp in earliest if tp.topic == topic}
+app = coalescing_app(group, broker, 64, starts) if way == "coalescing" else fenced_app(group, broker, starts)
+seen = {}
+async def end_when_all_is_seen():
+    if sum(last - first + 1 for batches in seen.values() for first, last in batches) >= total:
+        await asyncio.sleep(2.5)
+        offsets = app.consumer._committed_offset.items()
+        committed = {tp.partition: offset for tp, offset in offsets if tp.topic == topic}
+        print(json.dumps({"seen": seen, "committed": committed, "earliest": asked}), flush=True)
+        os._exit(0)
+app.timer(0.2)(end_when_all_is_seen)
+async def read(stream):
+    if way == "coalescing":
+        async for event in stream.events():
+            seen.setdefault(event.value.partition, []).append([event.value.first, event.value.offset])
+    else:
+        async for events in stream.take_events(64, within=0.1):
+            for b in batches_of_events(events, 64):
+                seen.setdefault(b.partition, []).append([b.first, b.offset])
+app.agent(app.topic(topic, value_serializer=CODEC, key_serializer="raw"))(read)
+run_app(app)
+"""
+
+
+def read(way: str, broker: str, topic: str, total: int, start: dict[int, int]) -> dict:
+    arguments = [way, f"g-{topic}", broker, topic, str(total), json.dumps(start)]
+    done = subprocess.run(
+        [sys.executable, "-c", _READER, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["coalescing", "plain"])
+def test_it_starts_where_it_is_told_reads_everything_once_and_commits_the_end(way: str, broker: str) -> None:
+    topic = f"read-{way}"
+    kafka = KafkaSettings(url=broker, impressions=topic, feedback=f"{topic}-feedback", partitions=2)
+    ensure_topics(kafka)
+    producer = KafkaProducer(bootstrap_servers=broker, linger_ms=5)
+    for n in range(3000):
+        producer.send(topic, value=b"%d" % n, partition=n % 2)
+    producer.flush()
+    producer.close()
+    start = {0: 100, 1: 1499}
+    found = read(way, broker, topic, 1401, start)
+    assert found["earliest"] == {"0": 0, "1": 0}
+    for partition, first in start.items():
+        batches = found["seen"][str(partition)]
+        covered = [o for b in batches for o in range(b[0], b[1] + 1)]
+        assert covered == list(range(first, 1500))
+        assert all(last - first < 64 for first, last in batches)
+        assert found["committed"][str(partition)] == 1500

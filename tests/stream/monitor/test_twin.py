@@ -1,0 +1,263 @@
+"""The frozen twin: which weights it takes, that it scores each sample once, and what it tells."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from learner.learner import Learner
+from learner.sample import Core, Sample, SampleKind, State
+from learner.snapshot import ServingModel, encode_snapshot
+from simulators.logs import synthetic
+from simulators.replay import ReplaySettings
+from simulators.runs.backtest import BacktestSettings
+from simulators.runs.run_backtest import run_backtest
+from state_store.keys import Keys
+from state_store.weights import Manifest, WeightStore
+from stream.monitor.figures.bootstrap import user_hashes
+from stream.monitor.figures.bucket import COUNT, LOSS, REFERENCE_LOSS, merge
+from stream.monitor.history.history import TWIN, HistoryReader
+from stream.monitor.history.recorder import read_buckets
+from stream.monitor.page.view import View
+from stream.monitor.twin.feed import TwinFeed, TwinFeedReader
+from stream.monitor.twin.twin import Twin
+from stream.prediction_log import matured, read_predictions
+from stream.settings import Settings, load_settings
+
+HOUR_MS = 3_600_000
+START = 1_700_000_000_000
+
+
+def make_samples(num: int, ts: int, seed: int = 0, num_users: int = 40) -> list[Sample]:
+    """Samples a second apart, whose label hangs on the item."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for n in range(num):
+        user, item = rng.integers(num_users), rng.integers(30)
+        label = int(rng.random() < (0.8 if item % 2 else 0.2))
+        core = Core(f"{ts}-{seed}-{n}", f"u{user}", f"i{item}", ts + 1000 * n, 0, ["F", "25", "1", [], "1999", []])
+        kind = SampleKind.POSITIVE if label else SampleKind.NEGATIVE
+        made.append(Sample(kind, label, -1, core, State([3, 1], 0.1, 0, START, [5, 2], 0.1, 0)))
+    return made
+
+
+class Pipeline:
+    """A learner that learns and publishes by the hour, and the feed to its twin."""
+
+    def __init__(self, settings: Settings, client: redis.Redis, run: str = "run") -> None:
+        self.settings, self.client, self.run = settings, client, run
+        self.learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        self.weights = WeightStore(client, settings.redis.prefix)
+        self.feed = TwinFeed(client, settings.redis.prefix, run, settings.monitor.twin_share)
+        self.version = self.number = 0
+        self.blobs: dict[int, bytes] = {}
+
+    def hour(self, hour: int, *, durable: bool = True) -> list[Sample]:
+        """Learn an hour's samples, make a checkpoint, publish."""
+        samples = make_samples(200, START + hour * HOUR_MS, seed=hour)
+        predictions = self.learner.learn_many(samples)
+        self.feed.observe(samples, predictions, user_hashes(s.core.user_id for s in samples))
+        self.feed.write(self.number + 1)
+        if durable:
+            self.number += 1
+            self.feed.durable(self.number)
+            self.publish()
+        return samples
+
+    def publish(self) -> None:
+        self.version += 1
+        blob = encode_snapshot(self.learner, None)
+        self.blobs[self.version] = blob
+        base = self.weights.put(f"{self.version}-full", blob)
+        manifest = Manifest(
+            version=self.version,
+            epoch=1,
+            created_ms=0,
+            base=base,
+            base_version=self.version,
+            learned_ts=self.learner.learned_ts,
+        )
+        assert self.weights.publish(manifest)
+
+    def predictions_of(self, version: int, samples: list[Sample]) -> np.ndarray:
+        settings = self.settings
+        model = ServingModel(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        model.load(self.blobs[version])
+        return model.predict_many(samples)
+
+
+@pytest.fixture
+def hourly(settings: Settings) -> Settings:
+    """Everyone is in the twin's share, and its weights are four hours old."""
+    monitor = msgspec.structs.replace(settings.monitor, twin_share=1.0, twin_age_h=4.0)
+    return msgspec.structs.replace(settings, monitor=monitor)
+
+
+def num_scored(settings: Settings, client: redis.Redis, run: str = "run") -> int:
+    users = View(settings).scheme.num_users
+    buckets = HistoryReader(client, settings.redis.prefix).read(run, TWIN)
+    return round(sum(float(b.sums_CM[:users, COUNT].sum()) for b in buckets))
+
+
+def test_it_scores_with_weights_that_have_their_age(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    assert twin.poll("run", 1) == 0
+    assert twin.state == "waits for weights to be published"
+    for hour in range(12):
+        before = num_scored(hourly, client)
+        samples = pipeline.hour(hour)
+        twin.poll("run", 1000 * (hour + 1))
+        # Version v has learned hour v - 1, which ended some three minutes into it.
+        if hour < 5:
+            assert num_scored(hourly, client) == 0
+            assert twin.state.startswith("waits for weights 4 h old (event time); so far") == (hour < 4)
+            continue
+        assert num_scored(hourly, client) - before == len(samples)
+        newest = read_buckets(tmp_path, TWIN)[-1]
+        assert newest.version == hour - 4
+        users = slice(0, View(hourly).scheme.num_users)
+        frozen = np.clip(pipeline.predictions_of(newest.version, samples), 1e-6, 1 - 1e-6)
+        labels = np.array([s.label for s in samples])
+        expected = -np.log(np.where(labels > 0, frozen, 1 - frozen)).sum()
+        assert newest.sums_CM[users, REFERENCE_LOSS].sum() == pytest.approx(expected, rel=1e-4)
+        assert 4.0 <= newest.age_ms / HOUR_MS / len(samples) < 5.2
+    # Of the pinned weights, only what may still be needed is kept.
+    assert len(twin.pins.manifests) <= 7
+    kept = {ref.name for manifest in twin.pins.manifests for ref in (manifest.base, *manifest.deltas)}
+    assert {k.decode().rsplit(":", 1)[1] for k in client.keys(f"{hourly.redis.prefix}:*:blob:pinned-*")} == kept
+
+
+def test_each_sample_is_scored_once_whoever_dies(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(6):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    assert num_scored(hourly, client) == 200
+    # The learner dies before checkpoint 7 is durable, and learns the same samples again.
+    pipeline.hour(6, durable=False)
+    assert twin.poll("run", 6) == 0
+    again = TwinFeed(client, hourly.redis.prefix, "run", 1.0)
+    again.rewind(pipeline.number)
+    again.durable(pipeline.number)
+    pipeline.feed = again
+    pipeline.hour(6)
+    # The monitor dies after it has written the figures, and before it says so.
+    reader = TwinFeedReader(client, hourly.redis.prefix, "run")
+    (number,) = reader.waiting()
+    held = client.hget(Keys(hourly.redis.prefix).monitor_feed("run"), str(number))
+    twin.poll("run", 7)
+    client.hset(Keys(hourly.redis.prefix).monitor_feed("run"), str(number), held)
+    pinned = twin.pins
+    twin = Twin(hourly, client, tmp_path)
+    assert twin.pins == pinned
+    assert twin.poll("run", 8) == 200
+    assert num_scored(hourly, client) == 400
+    assert reader.waiting() == []
+
+
+def test_what_redis_would_not_take_is_written_later_and_scored_once(
+    hourly: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(5):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    pipeline.hour(5)
+    # A history key of another type makes Redis refuse the figures after the samples were scored.
+    key = Keys(hourly.redis.prefix).monitor_history("run", TWIN)
+    held = client.dump(key)
+    client.delete(key)
+    client.set(key, "in the way")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        twin.poll("run", 5)
+    client.delete(key)
+    client.restore(key, 0, held)
+    assert twin.poll("run", 6) == 0
+    assert num_scored(hourly, client) == 200
+    pipeline.hour(6)
+    assert twin.poll("run", 7) == 200
+    assert num_scored(hourly, client) == 400
+
+
+def test_late_labels_turn_their_negatives(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(6):
+        samples = pipeline.hour(hour)
+        twin.poll("run", hour)
+    negative = next(s for s in samples if s.kind is SampleKind.NEGATIVE)
+    correction = msgspec.structs.replace(negative, kind=SampleKind.CORRECTION, label=1)
+    predictions = pipeline.learner.learn_many([correction])
+    pipeline.feed.observe([correction], predictions, user_hashes([correction.core.user_id]))
+    positives = sum(s.label for s in samples)
+    pipeline.hour(6)
+    twin.poll("run", 9)
+    pipeline_labels = positives + 1 + sum(s.label for s in make_samples(200, START + 6 * HOUR_MS, seed=6))
+    buckets = HistoryReader(client, hourly.redis.prefix).read("run", TWIN)
+    view = View(hourly)
+    assert view.overall(merge(buckets))["positives"] == pipeline_labels
+    assert view.overall(merge(buckets))["samples"] == 400
+
+
+def test_samples_that_nobody_takes_are_bounded_and_counted(hourly: Settings, client: redis.Redis) -> None:
+    pipeline = Pipeline(hourly, client)
+    for hour in range(63):
+        pipeline.hour(hour)
+    reader = TwinFeedReader(client, hourly.redis.prefix, "run")
+    assert reader.waiting() == list(range(4, 64))
+    assert reader.dropped() == 3
+
+
+def test_another_run_begins_with_no_weights(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(6):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    twin.poll("other", 10)
+    assert [m.version for m in twin.pins.manifests] == [6]
+    assert twin.pins.run == "other"
+
+
+def test_weights_that_redis_lost_are_waited_for_anew(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(4):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    client.delete(*client.keys(f"{hourly.redis.prefix}:*:blob:pinned-*"))
+    for hour in range(4, 12):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    assert 0 < num_scored(hourly, client) < 200 * 7
+
+
+def test_a_share_of_the_users_is_a_share_of_the_users(client: redis.Redis) -> None:
+    samples = make_samples(4000, START, num_users=2000)
+    feed = TwinFeed(client, "share", "run", 0.25)
+    hashes = user_hashes(s.core.user_id for s in samples)
+    feed.observe(samples, np.zeros(len(samples)), hashes)
+    feed.write(1)
+    feed.durable(1)
+    found = {s.sample.core.user_id for s in TwinFeedReader(client, "share", "run").read(1)}
+    everyone = {s.core.user_id for s in samples}
+    assert len(found) / len(everyone) == pytest.approx(0.25, abs=0.03)
+    assert {s.core.user_id for s, h in zip(samples, hashes, strict=True) if h < (1 << 30)} == found
+
+
+def test_a_backtest_compares_the_live_model_with_the_frozen_one(tmp_path: Path) -> None:
+    settings = load_settings(environment={}, overrides=["monitor.twin_share=1.0", "monitor.twin_age_h=0.5"])
+    data = synthetic.generate(12_000, seed=5)
+    run_backtest(settings, data, ReplaySettings(), tmp_path, BacktestSettings(publish_samples=1000))
+    view, buckets = View(settings), read_buckets(tmp_path, TWIN)
+    shown = view.twin(buckets)
+    assert shown is not None
+    assert shown["age_h"] >= 0.5
+    whole = merge(buckets)
+    users = slice(0, view.scheme.num_users)
+    count = whole.sums_CM[users, COUNT].sum()
+    assert count > 3000
+    # The live side is what the prediction log has, not a second opinion.
+    rows = matured(read_predictions(tmp_path / "predictions")).tail(round(count))
+    exact = -np.log(np.where(rows["label"] > 0, rows["prediction"], 1 - rows["prediction"])).sum()
+    assert whole.sums_CM[users, LOSS].sum() == pytest.approx(exact, rel=1e-4)
+    assert shown["whole"][0]["benefit"].low < shown["whole"][0]["benefit"].value < shown["whole"][0]["benefit"].high
