@@ -7,10 +7,12 @@ integer UTC milliseconds.
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 Id = Annotated[str, Meta(min_length=1, max_length=256)]
 EventTime = Annotated[int, Meta(ge=0, le=2**53)]
+Word = Annotated[str, Meta(min_length=1, max_length=256)]
+Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 RawFeature = None | bool | str | int | float | list[str | int]
 
 MAX_EVENT_BYTES = 1 << 20
@@ -18,6 +20,15 @@ MAX_EVENT_BYTES = 1 << 20
 
 MAX_RECORD_BYTES = 16 << 20
 """Longest record that the dead-letter topic takes, and that workers send."""
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What the impression was decided by."""
+
+    probability: Annotated[float, Meta(ge=0, le=1)]
+    """As the scorer gave it."""
+    version: Annotated[int, Meta(ge=0)] = 0
+    """Of the weights."""
 
 
 class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):
@@ -30,6 +41,15 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):
     ts: EventTime
     features: dict[str, RawFeature] = {}
     """Values of the declared fields, by name, as they were when the item was shown."""
+    domain: Word | UnsetType | None = UNSET
+    """Which of several sites, apps or tabs. Like `stage` and `position` it is a field, too, if one is declared so."""
+    stage: Word | UnsetType | None = UNSET
+    """Which step of a funnel: recall, ranking, ..."""
+    position: Annotated[int, Meta(ge=0, le=1 << 20)] | UnsetType | None = UNSET
+    """Place in the list that was shown, from 0."""
+    propensity: Annotated[float, Meta(gt=0, le=1)] | UnsetType | None = UNSET
+    """Probability with which the item was chosen to be shown."""
+    served: Served | UnsetType | None = UNSET
 
 
 class Feedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback"):
@@ -40,6 +60,8 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback"):
     item_id: Id
     action: Id
     ts: EventTime
+    value: Number | UnsetType | None = UNSET
+    """How much of it: seconds watched, stars given, a price."""
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):

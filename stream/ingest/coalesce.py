@@ -4,9 +4,9 @@ Stock Faust spends 70-110 us per event, most of it in four asyncio tasks, whatev
 must fall. Faust's documented `ConsumerScheduler` decides what becomes an event: ours yields batches of raw records, and
 every batch is contiguous and of one partition, which is what the fence in Redis needs.
 
-Two more private methods of Faust's consumer have to follow (pinned in `tests/stream/ingest/test_faust_contract.py`): `_new_offset`
-and `_add_gap`, the commit logic, count events as single offsets; ours knows how far a batch reaches. The committed
-offset is only for lag tools: a worker starts behind the fence, never at the commit.
+Two more private methods of Faust's consumer have to follow (`tests/stream/ingest/test_faust_contract.py` pins them):
+`_new_offset` and `_add_gap`, the commit logic, count events as single offsets; ours knows how far a batch reaches. The
+committed offset is only for lag tools: a worker starts behind the fence, never at the commit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
