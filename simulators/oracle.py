@@ -6,12 +6,14 @@ the user's impressions as of each impression. This module states that function a
 
 import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from state_store.config import ActionSettings, JoinSettings
+from state_store.tasks import Task, TaskSettings, horizon_ms, main_task, resolve_tasks
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -28,12 +30,13 @@ class Expected(msgspec.Struct):
     """Totals that the pipeline must reach."""
 
     counts: Counter[str]
-    """impressions, feedback, positive, negative, correction, dropped, orphan, late, duplicate_*, malformed,
-    heartbeat."""
+    """impressions, feedback, positive, negative, correction, task_correction, dropped, orphan, late, duplicate_*,
+    malformed, heartbeat; and by task, as in `positive:like`: positive, negative, unknown, late_positive, late_negative,
+    correction."""
     users: dict[str, Counter[str]]
     items: dict[str, Counter[str]]
-    labels: dict[str, int]
-    """Impression id -> final label, of those that are learned from."""
+    labels: dict[str, dict[str, int]]
+    """Task -> impression id -> final label, of those that are learned from."""
     user_impressions: dict[str, int]
     """Impression id -> the user's impressions before it, of those that are learned from."""
 
@@ -64,18 +67,22 @@ class _EventTime:
         self._top = ts if self._top is None else max(self._top, ts)
 
 
-def expect(records: Iterable[Record], join: JoinSettings, actions: ActionSettings) -> Expected:
+def expect(
+    records: Iterable[Record], join: JoinSettings, actions: ActionSettings, declared: Sequence[TaskSettings] = ()
+) -> Expected:
     """Run the log through the rules of the join.
 
     Args:
         records: every record, in offset order within each topic partition.
         join: the join section.
         actions: the actions section.
+        declared: the tasks section.
     """
+    tasks = resolve_tasks(declared, actions, join)
     clocks: dict[tuple[int, int], _EventTime] = {}
     shown: dict[str, tuple[int, str, str]] = {}
     feedback: list[tuple[str, str, str, str, int]] = []
-    out = Expected(Counter(), {}, {}, {}, {})
+    out = Expected(Counter(), {}, {}, {task.name: {} for task in tasks}, {})
     for record in records:
         try:
             event = json.loads(record.value)
@@ -95,7 +102,7 @@ def expect(records: Iterable[Record], join: JoinSettings, actions: ActionSetting
             _show(out, shown, event)
         else:
             feedback.append((event["imp_id"], event["action"], event["user_id"], event["item_id"], ts))
-    _attribute(out, shown, feedback, join, actions)
+    _attribute(out, shown, feedback, join, tasks)
     return out
 
 
@@ -116,35 +123,71 @@ def _attribute(
     shown: dict[str, tuple[int, str, str]],
     feedback: list[tuple[str, str, str, str, int]],
     join: JoinSettings,
-    actions: ActionSettings,
+    tasks: Sequence[Task],
 ) -> None:
-    first_positive: dict[str, int] = {}
-    seen: set[tuple[str, str]] = set()
+    came: dict[str, dict[str, int]] = {imp_id: {} for imp_id in shown}
+    horizon = horizon_ms(tasks, join)
     for imp_id, action, user, item, ts in feedback:
-        if imp_id not in shown or not -join.lateness_ms <= ts - shown[imp_id][0] <= join.attribution_ms:
+        if imp_id not in shown or not -join.lateness_ms <= ts - shown[imp_id][0] <= horizon:
             out.counts["orphan"] += 1
-        elif (imp_id, action) in seen:
+        elif action in came[imp_id]:
             out.counts["duplicate_feedback"] += 1
         else:
-            seen.add((imp_id, action))
+            came[imp_id][action] = ts - shown[imp_id][0]
             out.users.setdefault(user, Counter())[action] += 1
             out.items.setdefault(item, Counter())[action] += 1
-            if action in actions.positive:
-                first_positive[imp_id] = min(ts, first_positive.get(imp_id, ts))
-    for imp_id, (shown_ts, _, _) in shown.items():
-        positive_ts = first_positive.get(imp_id)
-        out.labels[imp_id] = int(positive_ts is not None)
-        if not _may_be_negative(imp_id, out.user_impressions[imp_id], join):
-            if positive_ts is None:
-                del out.labels[imp_id], out.user_impressions[imp_id]
-                out.counts["dropped"] += 1
-            else:
-                out.counts["positive"] += 1
-        elif join.mode == "window" and positive_ts is not None and positive_ts - shown_ts <= join.window_ms:
-            out.counts["positive"] += 1
+    for imp_id in shown:
+        _label(out, imp_id, came[imp_id], join, tasks)
+
+
+def _label(out: Expected, imp_id: str, came: dict[str, int], join: JoinSettings, tasks: Sequence[Task]) -> None:
+    """What samples an impression makes, and what becomes of each of its labels.
+
+    Args:
+        out: counts them.
+        imp_id: the impression.
+        came: action -> its delay, of the feedback that counts.
+        join: the join section.
+        tasks: all of them.
+    """
+    delays = [
+        min((d for action, d in came.items() if action in task.positive and d <= task.attribution_ms), default=None)
+        for task in tasks
+    ]
+    main = main_task(tasks)
+    delay, window = delays[main], tasks[main].window_ms
+    is_sampled = _may_be_negative(imp_id, out.user_impressions[imp_id], join)
+    if delay is None and not is_sampled:
+        del out.user_impressions[imp_id]
+        out.counts["dropped"] += 1
+        return
+    in_window = join.mode == "window" and delay is not None and delay <= window
+    is_positive = in_window or not is_sampled
+    # Of the labels of other tasks, the base sample knows what was decided while it waited.
+    waited_ms = -math.inf if in_window and join.early_positives else window
+    for task, of_task in zip(tasks, delays, strict=True):
+        out.labels[task.name][imp_id] = int(of_task is not None)
+        if task.is_main:
+            told = ["positive"] if is_positive else ["negative"] + ["correction"] * (of_task is not None)
+            out.counts.update(told)
         else:
-            out.counts["negative"] += 1
-            out.counts["correction"] += positive_ts is not None
+            told = _told(task, of_task, join, waited_ms)
+            out.counts["task_correction"] += len(told) - 1
+        out.counts.update(f"{what}:{task.name}" for what in told)
+
+
+def _told(task: Task, delay: int | None, join: JoinSettings, waited_ms: float) -> list[str]:
+    """What the base sample says of another task's label, and what the samples behind it say."""
+    turned = ["correction"] * (delay is not None)
+    if join.mode == "immediate":
+        return ["negative", *turned]
+    if delay is not None and delay <= min(task.window_ms, waited_ms):
+        return ["positive"]
+    if task.window_ms <= waited_ms:
+        return ["negative", *turned]
+    if delay is not None and delay <= task.window_ms:
+        return ["unknown", "late_positive"]
+    return ["unknown", "late_negative", *turned]
 
 
 def _may_be_negative(imp_id: str, earlier: int, join: JoinSettings) -> bool:

@@ -100,5 +100,8 @@ def _advice(exc: Exception) -> str:
 
 
 def script(client: redis.Redis, name: str) -> Script:
-    """Register one of this package's Lua scripts."""
-    return client.register_script((files("state_store") / "lua" / f"{name}.lua").read_text())
+    """Register one of this package's Lua scripts: a file, or a folder of files that are put together by name."""
+    lua = files("state_store") / "lua"
+    folder = lua / name
+    parts = sorted(folder.iterdir(), key=lambda part: part.name) if folder.is_dir() else [lua / f"{name}.lua"]
+    return client.register_script("".join(part.read_text() for part in parts))

@@ -77,8 +77,8 @@ class ActionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("like",)
     """Actions that feedback events may carry; each has its own counter per user and item."""
-    positive: Annotated[tuple[str, ...], Meta(min_length=1)] = ("like",)
-    """Actions that make the label 1."""
+    positive: tuple[str, ...] = ()
+    """Actions that make the label 1, where no `[[tasks]]` are declared; empty: the first of `names`."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.positive) - set(self.names))

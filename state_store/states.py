@@ -11,6 +11,7 @@ from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.keys import Keys
 from state_store.records import Applied, EntityState, Outcome
+from state_store.tasks import TaskSettings, join_options, resolve_tasks
 
 _pack = msgspec.msgpack.encode
 _NO_TOPICS = _pack([])
@@ -29,7 +30,7 @@ def fence_counts(fences: Iterable[Mapping[bytes, bytes]]) -> dict[str, int]:
 class StateStore:
     """Fence, counters, label join and outbox of every partition.
 
-    `apply` is the only writer on the hot path: one Lua call (`apply.lua`) checks the fence, snapshots counters and
+    `apply` is the only writer on the hot path: one Lua call (`lua/apply`) checks the fence, snapshots counters and
     norms as of each impression, counts, joins, fills the outbox and moves watermark and fence, all or nothing.
     """
 
@@ -40,17 +41,16 @@ class StateStore:
         join: JoinSettings,
         actions: ActionSettings,
         topics: tuple[str, str],
+        tasks: Sequence[TaskSettings] = (),
     ) -> None:
         self.client = client
         self.keys = Keys(settings.prefix)
         self.topics = topics
-        self.actions = actions
+        self.tasks = resolve_tasks(tasks, actions, join)
         self._ttl_s = (settings.user_ttl_s, settings.item_ttl_s)
         self._options = _pack(
             {
-                **msgspec.to_builtins(join),
-                "actions": actions.names,
-                "positive_mask": sum(1 << actions.names.index(name) for name in actions.positive),
+                **join_options(self.tasks, actions, join),
                 "topics": topics,
                 "user_ttl_s": settings.user_ttl_s,
                 "item_ttl_s": settings.item_ttl_s,
@@ -97,7 +97,7 @@ class StateStore:
             topic: one of `topics`.
             offsets: first and last offset of the batch, without holes.
             epoch: from `open_epoch`.
-            records: in the form that `apply.lua` documents.
+            records: in the form that `lua/apply` documents.
             cores: the impressions' msgpack arrays, one behind the other; they become part of the samples.
             idle_topics: topics that do not hold the watermark back.
             watermark_floor_ms: the watermark is at least this; 0 for none.

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import UNSET
+
 from learner.config import FieldSettings
 from learner.sample import FeatureValue
-from stream.events import MalformedEventError, RawFeature
+from stream.events import Impression, MalformedEventError, RawFeature
 
 _OWN_IDS = ("user_id", "item_id")
+_RESERVED = ("domain", "stage", "position")
+"""Keys of an impression that are features, too, if fields are declared by these names."""
+_SHOWN = (*_RESERVED, "propensity", "served")
 _MAX_VALUES = 256
 
 
@@ -37,6 +42,19 @@ _CONVERT: dict[str, Callable[[str, RawFeature], FeatureValue]] = {
 }
 
 
+def shown_of(event: Impression) -> list[object] | None:
+    """How an impression was shown, in the form of `learner.sample.Shown`; None if its event does not say.
+
+    >>> shown_of(Impression(imp_id="a", user_id="u", item_id="i", ts=1, position=3))
+    [None, None, 3, None, None, None]
+    """
+    given = [getattr(event, name) for name in _SHOWN]
+    if all(value is UNSET for value in given):
+        return None
+    *values, served = [None if value is UNSET else value for value in given]
+    return [*values, *((None, None) if served is None else (served.probability, served.version))]
+
+
 class FeatureExtractor:
     """Orders and checks an impression's features. A field that the event lacks, or gives as null, stays empty.
 
@@ -47,6 +65,18 @@ class FeatureExtractor:
 
     def __init__(self, fields: Sequence[FieldSettings]) -> None:
         self._plan = [(f.name, _CONVERT[f.kind]) for f in fields if f.name not in _OWN_IDS]
+        self._reserved = [f.name for f in fields if f.name in _RESERVED]
+
+    def extract_from(self, event: Impression) -> list[FeatureValue]:
+        """The same of an event, whose domain, stage and position are features, too, where fields are named so.
+
+        Raises:
+            MalformedEventError: a value is not of its field's kind.
+        """
+        if not self._reserved:
+            return self.extract(event.features)
+        given = {name: value for name in self._reserved if (value := getattr(event, name)) is not UNSET}
+        return self.extract({**given, **event.features})
 
     def extract(self, features: Mapping[str, RawFeature]) -> list[FeatureValue]:
         """Values in the order of the declared fields, user and item id left out.

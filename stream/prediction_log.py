@@ -30,6 +30,9 @@ _SCHEMA = {
     "version": pl.Int32,
     "negative_rate": pl.Float32,
     "user_first_ts": pl.Int64,
+    "labels": pl.UInt8,
+    "known": pl.UInt8,
+    "task": pl.Int8,
 }
 _PRIOR_WEIGHT = 5.0
 
@@ -55,22 +58,34 @@ class Logged(msgspec.Struct, frozen=True):
     version: list[int]
     negative_rate: list[float]
     user_first_ts: list[int]
+    labels: list[int]
+    """Bit t: the label of task t, if it is known."""
+    known: list[int]
+    """Bit t: whether it is; 0 where there is one task only."""
+    task: list[int]
+    """The task that a sample is about."""
 
 
-def sample_key(sample: Sample) -> tuple[str, bool]:
-    """What tells samples apart, in whatever order they come: the impression, and whether it is its correction."""
-    return sample.core.imp_id, sample.kind is SampleKind.CORRECTION
+SampleKey = tuple[str, int, int, int]
 
 
-def item_mean_baseline(item_counts_BC: np.ndarray, prior: float = 0.5) -> np.ndarray:
+def sample_key(sample: Sample) -> SampleKey:
+    """What tells samples apart, in whatever order they come: the impression, and which of its labels it says."""
+    if sample.kind is SampleKind.TASK_CORRECTION:
+        return sample.core.imp_id, int(sample.kind), sample.task, sample.label
+    return sample.core.imp_id, int(sample.kind is SampleKind.CORRECTION), 0, 0
+
+
+def item_mean_baseline(item_counts_BC: np.ndarray, positive: Sequence[int] = (0,), prior: float = 0.5) -> np.ndarray:
     """Popularity baseline: the item's mean label as of the impression, shrunk to `prior` by five pseudo-impressions.
 
     Args:
-        item_counts_BC: the item's counts that the samples carry: impressions, then one count per action, of which the
-            first is used.
+        item_counts_BC: the item's counts that the samples carry: impressions, then one count per action.
+        positive: the actions that make the label 1.
         prior: what an item without impressions gets.
     """
-    means: np.ndarray = (item_counts_BC[:, 1] + _PRIOR_WEIGHT * prior) / (item_counts_BC[:, 0] + _PRIOR_WEIGHT)
+    positives = sum(item_counts_BC[:, 1 + action] for action in positive)
+    means: np.ndarray = (positives + _PRIOR_WEIGHT * prior) / (item_counts_BC[:, 0] + _PRIOR_WEIGHT)
     clipped: np.ndarray = np.minimum(means, 1.0)
     return clipped
 
@@ -97,6 +112,9 @@ def log_columns(
         version=[version] * len(taken),
         negative_rate=[state.negative_rate for state in states],
         user_first_ts=[state.user_first_ts for state in states],
+        labels=[sample.labels for _, _, sample in taken],
+        known=[sample.known for _, _, sample in taken],
+        task=[sample.task for _, _, sample in taken],
     )
 
 
@@ -126,12 +144,14 @@ class PredictionLog:
             columns.append(pl.Series(name, whole, dtype=kind))
         return pl.DataFrame(columns)
 
-    def learned_behind(self, partition: int, sequence: int) -> set[tuple[str, bool]]:
+    def learned_behind(self, partition: int, sequence: int) -> set[SampleKey]:
         """Keys of the samples of a partition that were learned behind a sequence number."""
         behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
-        frames = [read_predictions(self._folder), self._frame()]
-        rows = pl.concat(frames).filter(behind).select("imp_id", pl.col("kind") == int(SampleKind.CORRECTION))
-        return set(rows.iter_rows())
+        of_task = pl.col("kind") == int(SampleKind.TASK_CORRECTION)
+        kind = pl.when(of_task).then("kind").otherwise((pl.col("kind") == int(SampleKind.CORRECTION)).cast(pl.Int8))
+        rows = pl.concat([read_predictions(self._folder), self._frame()]).filter(behind)
+        keys = rows.select("imp_id", kind, *(pl.when(of_task).then(name).otherwise(0) for name in ("task", "label")))
+        return set(keys.iter_rows())
 
     def flush(self, number: int) -> None:
         """Write what was collected as file `number`; also when it is nothing."""
@@ -161,7 +181,11 @@ def prediction_files(folder: Path, *, newest: int | None = None) -> list[Path]:
 def read_predictions(folder: Path, *, newest: int | None = None) -> pl.DataFrame:
     """The log in the order of training: the whole, or its newest files."""
     files = prediction_files(folder, newest=newest)
-    return pl.concat([pl.read_parquet(path) for path in files]) if files else pl.DataFrame(schema=_SCHEMA)
+    if not files:
+        return pl.DataFrame(schema=_SCHEMA)
+    # Files of an earlier version lack columns.
+    whole = pl.concat([pl.DataFrame(schema=_SCHEMA), *map(pl.read_parquet, files)], how="diagonal")
+    return whole.with_columns(pl.col("labels", "known", "task").fill_null(0))
 
 
 def read_user(files: Sequence[Path], user_id: str) -> pl.DataFrame:
@@ -171,12 +195,26 @@ def read_user(files: Sequence[Path], user_id: str) -> pl.DataFrame:
     return pl.scan_parquet(list(files)).filter(pl.col("user_id") == user_id).collect()
 
 
-def matured(predictions: pl.DataFrame) -> pl.DataFrame:
+def matured(predictions: pl.DataFrame, task: int | None = None) -> pl.DataFrame:
     """One row per impression, with the prediction of its base sample and its final label.
 
     A correction makes the label of its negative 1: metrics are taken on matured labels only.
+
+    Args:
+        predictions: rows of the log.
+        task: index of the task whose labels are wanted, if it is not the main one; impressions whose label is not
+            known yet are left out. The prediction is the main task's all the same.
     """
-    is_correction = pl.col("kind") == int(SampleKind.CORRECTION)
-    corrected = predictions.filter(is_correction).select("imp_id", corrected=pl.lit(1, pl.Int8))
-    base = predictions.filter(~is_correction).join(corrected, on="imp_id", how="left", maintain_order="left")
-    return base.with_columns(label=pl.coalesce("corrected", "label")).drop("corrected")
+    kind = pl.col("kind")
+    base = predictions.filter(kind.is_in([int(SampleKind.NEGATIVE), int(SampleKind.POSITIVE)]))
+    if task is None:
+        later = predictions.filter(kind == int(SampleKind.CORRECTION)).select("imp_id", later=pl.lit(1, pl.Int8))
+        known = pl.col("label")
+    else:
+        of_task = (kind == int(SampleKind.TASK_CORRECTION)) & (pl.col("task") == task)
+        # At most two: not in time, and then all the same.
+        later = predictions.filter(of_task).group_by("imp_id").agg(later=pl.col("label").max())
+        bit = 1 << task
+        known = pl.when(pl.col("known") & bit > 0).then((pl.col("labels") & bit > 0).cast(pl.Int8))
+    joined = base.join(later, on="imp_id", how="left", maintain_order="left")
+    return joined.with_columns(label=pl.coalesce("later", known)).drop("later").drop_nulls("label")

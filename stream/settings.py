@@ -5,14 +5,16 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from state_store.client import masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
+from state_store.tasks import MAX_TASKS, Task, TaskSettings, main_task, resolve_tasks
 from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
 
 ENV_PREFIX = "COLDSTREAM_"
@@ -42,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: tuple[FieldSettings, ...] = _MOVIELENS_FIELDS
     """The fields of a sample; a new data set is a new list here, not code."""
     actions: ActionSettings = ActionSettings()
+    tasks: Annotated[tuple[TaskSettings, ...], Meta(max_length=MAX_TASKS)] = ()
+    """The labels of a sample; without one, a task of `actions.positive`, named after them."""
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     events: EventSettings = EventSettings()
@@ -67,11 +71,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
+        resolve_tasks(self.tasks, self.actions, self.join)
 
     @property
     def topics(self) -> tuple[str, str]:
         """The two input topics, impressions first."""
         return self.kafka.impressions, self.kafka.feedback
+
+    @property
+    def labels(self) -> tuple[Task, ...]:
+        """Every task, with its own window and attribution."""
+        return resolve_tasks(self.tasks, self.actions, self.join)
+
+    @property
+    def main_task(self) -> Task:
+        """The task that the model learns."""
+        return self.labels[main_task(self.labels)]
+
+    @property
+    def main_actions(self) -> tuple[int, ...]:
+        """The actions, by number, that make the main task's label 1."""
+        return tuple(self.actions.names.index(name) for name in self.main_task.positive)
 
     def masked(self) -> dict[str, Any]:
         """The effective values, passwords hidden."""
@@ -160,6 +180,10 @@ def _explain(message: str, merged: Mapping[str, Any]) -> str:
         unknown = problem.split("`")[1]
         return f"unknown setting {'.'.join(filter(None, (path, unknown)))!r}; known here: {known}"
     value: Any = merged
-    for part in filter(None, path.split(".")):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    for part in filter(None, path.replace("[", ".[").split(".")):
+        if part.startswith("["):
+            at = part.strip("[]")
+            value = value[int(at)] if isinstance(value, list) and at.isdigit() else None
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return f"setting {path or 'as given'}: {problem}" + (f", got {value!r}" if path and value is not None else "")

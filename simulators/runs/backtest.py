@@ -20,6 +20,7 @@ from simulators.replay import LogEntry
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from stream.process.store import open_store
 from state_store.weights import Manifest, WeightStore
 from stream.ingest.stage import DeadLetter, Ingest, LogRecord
 from stream.monitor.figures.meter import Meter
@@ -57,7 +58,7 @@ class Backtest:
         self._rounds = rounds
         self._now_ms = now_ms
         client = connect(settings.redis)
-        self.store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self.store = open_store(settings, client)
         self.dead: list[DeadLetter] = []
         self._ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self.dead.extend)
         self._partitions = range(settings.kafka.partitions)
@@ -73,7 +74,7 @@ class Backtest:
         self._feed, self._twin = self._open_twin(client, folder)
         monitor = settings.monitor
         meter = Meter(monitor, len(settings.fields), feed=self._feed) if monitor.enabled else None
-        self.trainer = Trainer(learner, outbox, self._log, meter=meter)
+        self.trainer = Trainer(learner, outbox, self._log, meter=meter, positive=settings.main_actions)
         self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
         self._publisher = Publisher(
             WeightStore(client, settings.redis.prefix), self.store, settings.publish, settings.kafka.partitions

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 
 from learner.sample import SampleKind
 from simulators.log_reader import read_log
@@ -21,11 +22,12 @@ from simulators.logs.movielens import MovieLens
 from simulators.oracle import Expected, expect
 from simulators.producer import PaceSettings, ReplayProducer
 from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
-from simulators.runs.summary import differences
+from simulators.runs.summary import COMPARED, differences
 from state_store.embedded.child import free_port
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from stream.process.store import open_store
 from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
 from stream.process.status import read_status
 from stream.monitor.history.history import TWIN, HistoryReader
@@ -41,16 +43,6 @@ _LEARNER_SHARE = 0.2
 _MONITOR_SHARE = 0.2
 """Share of the deaths that the monitor goes along with."""
 _TWIN_SHARE = 0.5
-_COMPARED = (
-    "positive",
-    "negative",
-    "correction",
-    "dropped",
-    "orphan",
-    "late",
-    "duplicate_impression",
-    "duplicate_feedback",
-)
 
 
 class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +87,7 @@ class Chaos:
         self._rng = random.Random(chaos.seed)
         self._monitor_rng = random.Random(chaos.seed + 1)
         self._client = connect(settings.redis)
-        self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, self._client)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
         self.deaths: Counter[str] = Counter()
@@ -142,7 +134,7 @@ class Chaos:
                 monitor.start()
                 feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
                 wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
-        expected = expect(read_log(settings.kafka, ends), join, settings.actions)
+        expected = expect(read_log(settings.kafka, ends), join, settings.actions, settings.tasks)
         return self._report(expected, producer.num_sent, time.monotonic() - started)
 
     # Killing ----------------------------------------------------------------------------------------------------
@@ -229,20 +221,25 @@ class Chaos:
         buckets = HistoryReader(self._client, self._settings.redis.prefix).read(self._run_name, TWIN)
         return sum(bucket.unscored + round(bucket.num_samples) for bucket in buckets)
 
+    def _labels(self, predictions: pl.DataFrame, task: int) -> dict[str, int]:
+        """Impression id -> final label of a task, as the learner was told."""
+        is_main = self._settings.labels[task].is_main
+        return dict(matured(predictions, None if is_main else task).select("imp_id", "label").iter_rows())
+
     def _report(self, expected: Expected, num_events: int, seconds: float) -> dict[str, Any]:
         wrong = differences(self._store, len(self._partitions), expected)
         predictions = read_predictions(self._folder / "predictions")
         by_kind = Counter(predictions["kind"].to_list())
         final = matured(predictions)
-        labels = dict(zip(final["imp_id"].to_list(), final["label"].to_list(), strict=True))
+        labels = {task.name: self._labels(predictions, n) for n, task in enumerate(self._settings.labels)}
         as_of = dict(zip(final["imp_id"].to_list(), final["user_impressions"].to_list(), strict=True))
         counts = self._store.fence_counts(self._partitions)
-        totals = {name: [counts.get(name, 0), expected.counts[name]] for name in _COMPARED}
+        totals = {name: [counts.get(name, 0), expected.counts[name]] for name in COMPARED}
         for kind in SampleKind:
             totals[f"trained_{kind.name.lower()}"] = [by_kind[int(kind)], expected.counts[kind.name.lower()]]
         checks = {
             "counters": not wrong,
-            "one_base_sample_per_impression": len(final) == len(labels) == len(expected.labels),
+            "one_base_sample_per_impression": len(final) == final["imp_id"].n_unique() == len(expected.user_impressions),
             "final_labels": labels == expected.labels,
             "user_impressions_as_of": as_of == expected.user_impressions,
             "monitored_samples": self._num_monitored() == len(final),

@@ -20,6 +20,7 @@ from state_store.embedded.child import port_or_free
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from stream.process.store import open_store
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
 from stream.process.status import LearnerStatus, read_status
@@ -70,7 +71,7 @@ class Demo:
         self._folder = folder
         self._console = console
         self._client = connect(settings.redis)
-        self._store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, self._client)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
 
@@ -101,7 +102,7 @@ class Demo:
             learner.stop()
             manifest, status = WeightStore(self._client, settings.redis.prefix).latest(), self._status()
         assert manifest is not None
-        expected = expect(read_log(settings.kafka, ends), settings.join, settings.actions)
+        expected = expect(read_log(settings.kafka, ends), settings.join, settings.actions, settings.tasks)
         run = {
             "run": self._folder.name,
             "data": self._data.source,

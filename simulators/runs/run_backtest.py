@@ -33,7 +33,7 @@ def run_backtest(
         started = time.monotonic()
         run.run(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
         seconds = time.monotonic() - started
-        expected = expect(run.records, settings.join, settings.actions)
+        expected = expect(run.records, settings.join, settings.actions, settings.tasks)
         summary = build_summary(
             settings,
             run.store,

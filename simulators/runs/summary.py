@@ -1,33 +1,24 @@
 """The summary of a run: totals against the oracle, quality on matured labels, speed, freshness, settings."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
-from learner.metrics import auc, log_loss, sampling_weights, summarise
 from simulators.oracle import Expected
 from state_store.states import StateStore
 from stream.command.doctor import versions
-from stream.prediction_log import matured
+from stream.monitor.page.tasks import figures_by_task
 from stream.settings import Settings
 
-COHORTS: tuple[tuple[str, int, float], ...] = (
-    ("0-9", 0, 10),
-    ("10-49", 10, 50),
-    ("50-199", 50, 200),
-    ("200+", 200, math.inf),
-)
-"""By the user's impressions before the one predicted: name, from, below."""
-
-_COMPARED = (
+COMPARED = (
     "impressions",
     "feedback",
     "positive",
     "negative",
     "correction",
+    "task_correction",
     "dropped",
     "orphan",
     "late",
@@ -42,7 +33,7 @@ def differences(store: StateStore, num_partitions: int, expected: Expected) -> d
     """Where Redis and the oracle disagree: counter name -> [in Redis, expected]; empty if they agree in everything."""
     found: dict[str, Any] = {}
     counts = store.fence_counts(range(num_partitions))
-    for name in _COMPARED:
+    for name in (*COMPARED, *(name for name in expected.counts if ":" in name)):
         if counts.get(name, 0) != expected.counts[name]:
             found[name] = [counts.get(name, 0), expected.counts[name]]
     for kind, wanted in (("u", expected.users), ("i", expected.items)):
@@ -57,37 +48,23 @@ def differences(store: StateStore, num_partitions: int, expected: Expected) -> d
     return found
 
 
-def quality(predictions: pl.DataFrame) -> dict[str, Any]:
-    """Progressive validation on matured labels: overall, by cohort, and the popularity baseline beside it."""
-    rows = matured(predictions)
-    if rows.is_empty():
-        return {"cohorts": {}}
-    labels, scores = rows["label"].to_numpy(), rows["prediction"].to_numpy()
-    users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
-    seen, baseline = rows["user_impressions"].to_numpy(), rows["baseline"].to_numpy()
-    weights = sampling_weights(labels, rows["negative_rate"].to_numpy())
-    overall = _plain(summarise(labels, scores, users, weights))
-    overall["impressions_evaluated"] = overall.pop("samples")
-    overall["baseline"] = _plain(
-        {"auc": auc(labels, baseline, weights), "log_loss": log_loss(labels, baseline, weights)}
-    )
-    overall["cohorts"] = {}
-    for name, low, high in COHORTS:
-        chosen = (seen >= low) & (seen < high)
-        figures = _plain(summarise(labels[chosen], scores[chosen], users[chosen], weights[chosen]))
-        figures["baseline_auc"] = _plain({"x": auc(labels[chosen], baseline[chosen], weights[chosen])})["x"]
-        overall["cohorts"][name] = figures
-    return overall
-
-
-def _plain(figures: Mapping[str, float | int]) -> dict[str, Any]:
-    """Six digits; NaN, where a metric has no value, becomes None."""
-    return {k: v if isinstance(v, int) else round(v, 6) if math.isfinite(v) else None for k, v in figures.items()}
+def quality(predictions: pl.DataFrame, settings: Settings) -> dict[str, Any]:
+    """Progressive validation on matured labels: of the main task in full, and by task."""
+    by_task = figures_by_task(predictions, settings.labels)
+    main = dict(by_task[settings.main_task.name])
+    return {
+        "impressions_evaluated": main.pop("samples"),
+        "baseline": {"auc": main.pop("baseline_auc"), "log_loss": main.pop("baseline_log_loss")},
+        **main,
+        "task": settings.main_task.name,
+        "tasks": by_task,
+    }
 
 
 def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
     """Samples by kind, and the events that became none.
 
+    `task_correction`: labels of other tasks that came to be known, or turned, after the base sample had left.
     `dropped`: negatives left out by `join.negative_rate`. `orphan`: feedback without an impression to belong to;
     `dead_letter`: malformed or late; both are in the dead-letter topic.
     """
@@ -95,6 +72,7 @@ def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
         "positive": counts.get("positive", 0),
         "negative": counts.get("negative", 0),
         "correction": counts.get("correction", 0),
+        "task_correction": counts.get("task_correction", 0),
         "dropped": counts.get("dropped", 0),
         "orphan": counts.get("orphan", 0),
         "dead_letter": counts.get("malformed", 0) + counts.get("late", 0),
@@ -125,9 +103,9 @@ def build_summary(
         "duplicates": counts.get("duplicate_impression", 0) + counts.get("duplicate_feedback", 0),
         "samples_trained": trained,
         "counts_match": not wrong
-        and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction")),
+        and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction", "task_correction")),
         "count_differences": dict(list(wrong.items())[:20]),
-        **quality(predictions),
+        **quality(predictions, settings),
         "settings": settings.masked(),
         "versions": versions(),
     }

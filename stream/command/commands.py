@@ -142,8 +142,8 @@ def topics(
 ) -> None:
     """Make the topics that are missing, and show them."""
     from state_store.client import connect
-    from state_store.states import StateStore
     from stream.kafka.topics import ensure_topics, log_ids
+    from stream.process.store import open_store
     from stream.settings import SettingsError
 
     given = gather(config, overrides, kafka, redis)
@@ -152,7 +152,7 @@ def topics(
     found = ensure_topics(given.kafka)
     if new_log:
         with connect(need_urls(given, "topics --new-log").redis) as client:
-            store = StateStore(client, given.redis, given.join, given.actions, given.topics)
+            store = open_store(given, client)
             store.open_log(log_ids(found, given), given.kafka.partitions)
     if as_json:
         print(msgspec.json.encode(found).decode())

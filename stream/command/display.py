@@ -8,8 +8,8 @@ from rich.live import Live
 from rich.table import Table
 
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from stream.process.status import read_status
+from stream.process.store import open_store
 from stream.settings import Settings
 
 
@@ -29,7 +29,7 @@ class Display:
     def __init__(self, settings: Settings, client: redis.Redis, console: Console) -> None:
         self._settings = settings
         self._client = client
-        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, client)
         self._outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 

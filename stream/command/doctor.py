@@ -10,10 +10,10 @@ import redis
 from state_store.client import connect, masked_url
 from state_store.embedded.redis import find_redis_server
 from state_store.errors import OperatorError
-from state_store.states import StateStore
 from stream.kafka.broker import find_tansu
 from stream.kafka.topics import describe_topics
 from stream.process.status import LearnerStatus, read_status
+from stream.process.store import open_store
 from stream.settings import Settings
 
 PACKAGES = (
@@ -103,7 +103,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
         "redis", new_enough, f"{masked_url(settings.redis.url)} answers, version {number} (6.2 or newer needed)"
     )
     yield _eviction(client)
-    store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+    store = open_store(settings, client)
     counts = store.fence_counts(range(settings.kafka.partitions))
     yield Finding(
         "state", True, ", ".join(f"{k} {v}" for k, v in sorted(counts.items())) or "empty: nothing ingested yet"

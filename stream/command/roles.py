@@ -17,9 +17,9 @@ from state_store.client import connect
 from state_store.embedded.child import spawn
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
-from state_store.states import StateStore
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
+from stream.process.store import open_store
 from stream.settings import ENV_PREFIX, Settings
 
 _STOP_TIMEOUT_S = 20.0
@@ -85,7 +85,7 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
         if embedded_broker:
             # A broker in memory starts with an empty log, whatever Redis remembers of an earlier one.
             with connect(settings.redis) as client:
-                store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+                store = open_store(settings, client)
                 store.open_log(log_ids(topics, settings), settings.kafka.partitions)
         yield settings
 

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from state_store.records import Applied, Outcome
 from state_store.states import StateStore
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
-from stream.features import FeatureExtractor
+from stream.features import FeatureExtractor, shown_of
 from stream.sections import EventSettings
 
 _pack = msgspec.msgpack.encode
@@ -67,7 +68,7 @@ class Ingest:
     ) -> None:
         self._store = store
         self._impressions_topic = store.topics[0]
-        self._extract = FeatureExtractor(fields).extract
+        self._extract = FeatureExtractor(fields).extract_from
         self._actions = {name: i + 1 for i, name in enumerate(actions.names)}
         self._limits = limits
         self._bury = bury
@@ -174,8 +175,8 @@ class Ingest:
 
     def _decode(
         self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int
-    ) -> tuple[list[tuple[int | str, ...]], list[bytes], list[DeadLetter]]:
-        rows: list[tuple[int | str, ...]] = []
+    ) -> tuple[list[tuple[int | str | float, ...]], list[bytes], list[DeadLetter]]:
+        rows: list[tuple[int | str | float, ...]] = []
         cores: list[bytes] = []
         dead: list[DeadLetter] = []
         for record in records:
@@ -189,7 +190,12 @@ class Ingest:
                 cores.append(core)
         return rows, cores, dead
 
-    def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[tuple[int | str, ...], bytes]:
+    def _core(self, event: Impression, produced_ms: int) -> tuple[object, ...]:
+        """What the sample carries of the impression itself, in the form of `learner.sample.Core`."""
+        core = (event.imp_id, event.user_id, event.item_id, event.ts, produced_ms, self._extract(event))
+        return core if (shown := shown_of(event)) is None else (*core, shown)
+
+    def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[tuple[int | str | float, ...], bytes]:
         event = decode_event(record.value)
         limits = self._limits
         if not limits.min_ts_ms <= event.ts <= now_ms + limits.max_ahead_ms:
@@ -200,8 +206,7 @@ class Ingest:
         if isinstance(event, Impression):
             if not at_impressions:
                 raise MalformedEventError(f"an impression does not belong in topic {topic!r}")
-            features = self._extract(event.features)
-            core = _pack((event.imp_id, event.user_id, event.item_id, event.ts, record.produced_ms, features))
+            core = _pack(self._core(event, record.produced_ms))
             return (1, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, len(core)), core
         if isinstance(event, Feedback):
             if at_impressions:
@@ -209,6 +214,7 @@ class Ingest:
             action = self._actions.get(event.action)
             if action is None:
                 raise MalformedEventError(f"action {event.action!r:.80} is not one of {list(self._actions)}")
-            return (2, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, action), b""
+            row = (2, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, action)
+            return (row if event.value is UNSET or event.value is None else (*row, event.value)), b""
         assert isinstance(event, Heartbeat)
         return (3, record.offset, event.ts), b""

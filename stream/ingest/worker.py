@@ -22,13 +22,13 @@ from faust.types import TP
 from state_store.backoff import backoff_s
 from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.records import Applied
-from state_store.states import StateStore
 from stream.ingest.log_watch import LogWatch
 from stream.ingest.record_batch import RecordBatch
 from stream.ingest.relay import dead_letter_headers
 from stream.ingest.stage import DeadLetter, Ingest, LogRecord, RollbackError, ZombieError
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
+from stream.process.store import open_store
 from stream.settings import FAILPOINT, Settings
 
 log = logging.getLogger("coldstream.worker")
@@ -61,7 +61,7 @@ class Worker:
         self.settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.client = connect(settings.redis)
-        self.store = StateStore(self.client, settings.redis, settings.join, settings.actions, settings.topics)
+        self.store = open_store(settings, self.client)
         self.ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self._bury)
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")

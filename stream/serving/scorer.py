@@ -10,11 +10,11 @@ import redis
 from learner.sample import Core, Sample, SampleKind, State
 from learner.snapshot import ServingModel
 from state_store.errors import OperatorError
-from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
 from stream.features import FeatureExtractor
 from stream.partitioning import partition_of
+from stream.process.store import open_store
 from stream.settings import Settings
 
 
@@ -41,7 +41,7 @@ class Scorer:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
-        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, client)
         self._weights = WeightStore(client, settings.redis.prefix)
         self._extract = FeatureExtractor(settings.fields).extract
         self._lock = threading.Lock()

@@ -15,7 +15,6 @@ from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.keys import Keys
 from state_store.outbox import Outbox
 from state_store.resident import resident_bytes
-from state_store.states import StateStore
 from state_store.weights import WeightStore
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import open_history
@@ -25,6 +24,7 @@ from stream.prediction_log import PredictionLog, read_predictions
 from stream.process.failpoints import failpoint
 from stream.process.garbage import spare_garbage_collector
 from stream.process.status import LearnerStatus
+from stream.process.store import open_store
 from stream.settings import Settings
 from stream.training.publisher import Publisher
 from stream.training.trainer import Trainer, TrainerState
@@ -53,7 +53,7 @@ class LearnerRole:
         self._client = connect(settings.redis)
         self._keys = Keys(settings.redis.prefix)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
-        store = StateStore(self._client, settings.redis, settings.join, settings.actions, settings.topics)
+        store = open_store(settings, self._client)
         self._publisher = Publisher(
             WeightStore(self._client, settings.redis.prefix), store, settings.publish, settings.kafka.partitions
         )
@@ -81,7 +81,7 @@ class LearnerRole:
             log.info("resumed from %s: %d samples", found.path, learner.num_samples)
         self._log.rewind(self._number)
         meter = self._open_meter() if settings.monitor.enabled else None
-        return Trainer(learner, self._outbox, self._log, state, meter)
+        return Trainer(learner, self._outbox, self._log, state, meter, positive=settings.main_actions)
 
     def _open_meter(self) -> Meter:
         settings = self._settings

@@ -1,7 +1,7 @@
 """The training stage: outbox -> micro-batches -> predict, then learn. No clock, no process; time is an argument."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -12,12 +12,21 @@ from learner.sample import Sample, SampleKind, decode_samples
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
-from stream.prediction_log import PredictionLog, item_mean_baseline, log_columns, sample_key
+from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_key
 
 _ENTRIES_PER_READ = 16
 _LOADED_AT = 100
 """Micro-batches waiting, from which on they grow."""
 _FRESHNESS_BINS = 400
+
+
+Place = tuple[int, int, Sample | None]
+"""Partition, sequence number, and the sample there, unless it was learned before."""
+
+
+def _is_learned(sample: Sample | None) -> bool:
+    """Whether the model trains on it."""
+    return sample is not None and sample.kind is not SampleKind.TASK_CORRECTION
 
 
 class Freshness:
@@ -54,7 +63,7 @@ class TrainerState(msgspec.Struct, frozen=True):
     cursor: dict[int, int]
     num_by_kind: list[int]
     freshness: list[int]
-    skip: dict[int, list[tuple[str, bool]]] = {}
+    skip: dict[int, list[SampleKey]] = {}
     """Partition -> samples learned already that a restored Redis will emit again."""
     num_missed: int = 0
 
@@ -62,12 +71,16 @@ class TrainerState(msgspec.Struct, frozen=True):
 class Trainer:
     """Reads joined samples behind a cursor and trains on each once.
 
+    The model learns the main task. What becomes known of other tasks' labels after their base sample has left is
+    logged, and not learned from.
+
     Args:
         learner: what learns.
         outbox: where samples come from.
         log: where predictions go.
         state: where an earlier trainer was.
         meter: sums the predictions up by cohort.
+        positive: the actions, by number, that make the main task's label 1.
     """
 
     def __init__(
@@ -77,12 +90,18 @@ class Trainer:
         log: PredictionLog,
         state: TrainerState | None = None,
         meter: Meter | None = None,
+        *,
+        positive: Sequence[int] = (0,),
     ) -> None:
         self.learner = learner
         self._outbox = outbox
         self._log = log
         self.cursor: dict[int, int] = dict(state.cursor) if state else {}
-        self.num_by_kind = list(state.num_by_kind) if state else [0] * len(SampleKind)
+        self._positive = tuple(positive)
+        self.num_by_kind = [0] * len(SampleKind)
+        if state:
+            # A checkpoint of a version that knew fewer kinds has fewer.
+            self.num_by_kind[: len(state.num_by_kind)] = state.num_by_kind
         self.freshness = Freshness(state.freshness if state else None)
         self.recent = RecentAuc()
         self.meter = meter
@@ -93,7 +112,7 @@ class Trainer:
         self.rolled_back = False
         """Set when Redis was found to be older than the training; whoever publishes clears it."""
         self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
-        self._buffer: deque[tuple[int, int, Sample | None]] = deque()
+        self._buffer: deque[Place] = deque()
         self._at_hand = 0
         self._read: dict[int, int] = dict(self.cursor)
         self._users: dict[str, int] = {}
@@ -102,7 +121,7 @@ class Trainer:
 
     @property
     def num_trained(self) -> int:
-        """Samples trained on."""
+        """Samples trained on, or logged if the model does not learn their task."""
         return sum(self.num_by_kind)
 
     def state(self) -> TrainerState:
@@ -120,7 +139,9 @@ class Trainer:
                 self._rewind(partition, known)
             for entry in found.entries:
                 self._take(entry)
-            self._pass_skipped()
+            passed = self._pop_unlearned()
+            self._advance(passed)
+            self._log_unlearned(passed)
         return self._at_hand
 
     def _take(self, entry: OutboxEntry) -> None:
@@ -138,14 +159,28 @@ class Trainer:
             if known:
                 skip.remove(sample_key(sample))
             self._buffer.append((entry.partition, first + i, None if known else sample))
-            self._at_hand += not known
+            self._at_hand += not known and _is_learned(sample)
         self._read[entry.partition] = entry.sequence
 
-    def _pass_skipped(self) -> None:
-        """Move the cursor over places at the front that hold nothing to train on."""
-        while self._buffer and self._buffer[0][2] is None:
-            partition, sequence, _ = self._buffer.popleft()
-            self.cursor[partition] = sequence
+    def _pop_unlearned(self) -> list[Place]:
+        """Take what stands at the front and is not to be trained on."""
+        taken = []
+        while self._buffer and not _is_learned(self._buffer[0][2]):
+            taken.append(self._buffer.popleft())
+        return taken
+
+    def _advance(self, places: Sequence[Place]) -> None:
+        """Move the cursor over places, in whatever order they are given."""
+        for partition, sequence, _ in places:
+            self.cursor[partition] = max(self.cursor.get(partition, 0), sequence)
+
+    def _log_unlearned(self, places: Sequence[Place]) -> None:
+        """Log what places that are not trained on say of other tasks."""
+        said = [(partition, sequence, sample) for partition, sequence, sample in places if sample is not None]
+        if said:
+            nothing = np.full(len(said), np.nan, np.float32)
+            self._log.append(log_columns(said, nothing, nothing, self.version))
+            self.num_by_kind[SampleKind.TASK_CORRECTION] += len(said)
 
     def _rewind(self, partition: int, known: int) -> None:
         """Redis is older than the training: the samples behind `known` will come anew, perhaps in another order.
@@ -154,7 +189,7 @@ class Trainer:
         """
         self._skip[partition] = self._skip.get(partition, set()) | self._log.learned_behind(partition, known)
         self._buffer = deque(item for item in self._buffer if item[0] != partition)
-        self._at_hand = sum(item[2] is not None for item in self._buffer)
+        self._at_hand = sum(_is_learned(item[2]) for item in self._buffer)
         self._read[partition] = self.cursor[partition] = known
         self._outbox.expect({partition: known})
         self.rolled_back = True
@@ -173,28 +208,36 @@ class Trainer:
             if not partial or not at_hand:
                 return 0
             size = at_hand
-        taken: list[tuple[int, int, Sample]] = []
-        while len(taken) < size:
-            partition, sequence, sample = self._buffer.popleft()
-            if sample is not None:
-                taken.append((partition, sequence, sample))
-        self._at_hand -= size
+        taken, passed = self._pop(size)
         samples = [sample for _, _, sample in taken]
         learned = self.learner.learn(samples)
         predictions, half = learned.predictions_B, learned.counts_BC.shape[1] // 2
-        popularity_B = item_mean_baseline(learned.counts_BC[:, half:])
+        popularity_B = item_mean_baseline(learned.counts_BC[:, half:], self._positive)
         logged = log_columns(taken, predictions, popularity_B, self.version)
         self._log.append(logged)
         if self.meter is not None:
             self.meter.observe(logged, samples, learned, self.version, now_ms)
         self.recent.update(learned.labels_B, predictions, sampling_weights(learned.labels_B, learned.rates_B))
-        for partition, sequence, sample in taken:
-            self.cursor[partition] = sequence
+        self._advance([*taken, *passed])
+        for partition, _, sample in taken:
             self._users[sample.core.user_id] = partition
             self.num_by_kind[sample.kind] += 1
             self._unpublished_ms.append(sample.core.produced_ms)
-        self._pass_skipped()
+        self._log_unlearned(passed)
         return size
+
+    def _pop(self, size: int) -> tuple[list[tuple[int, int, Sample]], list[Place]]:
+        """The next `size` samples to train on, and the places between and right behind them that are passed over."""
+        taken: list[tuple[int, int, Sample]] = []
+        passed: list[Place] = []
+        while len(taken) < size:
+            partition, sequence, sample = self._buffer.popleft()
+            if sample is not None and _is_learned(sample):
+                taken.append((partition, sequence, sample))
+            else:
+                passed.append((partition, sequence, sample))
+        self._at_hand -= size
+        return taken, [*passed, *self._pop_unlearned()]
 
     def take_users(self) -> Mapping[str, int]:
         """Users trained on since the last call -> partition."""

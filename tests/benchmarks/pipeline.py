@@ -25,10 +25,10 @@ from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
 from simulators.runs.demo import run_demo
 from state_store.client import connect
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from stream.command.doctor import versions
 from stream.command.roles import Role, servers
 from stream.process.status import read_status
+from stream.process.store import open_store
 from stream.settings import Settings, load_settings
 
 _POLL_S = 0.02
@@ -62,7 +62,7 @@ def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: P
         producer.write(iter_whole_log(data, plan, partitions, live.join))
         producer.close()
         client = connect(live.redis)
-        store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+        store = open_store(live, client)
         outbox = Outbox(client, live.redis.prefix, partitions)
 
         def applied() -> int:

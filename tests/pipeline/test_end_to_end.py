@@ -19,12 +19,12 @@ from simulators.runs.demo import Demo
 from simulators.runs.run_backtest import run_backtest
 from state_store.client import connect
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from stream.command.roles import Role, wait_until
 from stream.events import Feedback, Impression, encode_event
 from stream.kafka.topics import admin, ensure_topics
 from stream.partitioning import partition_of
 from stream.prediction_log import matured, read_predictions
+from stream.process.store import open_store
 from stream.settings import Settings
 
 NUM_RATINGS = 20_000
@@ -111,7 +111,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     ends = producer.end_offsets()
     producer.close()
     client = connect(live.redis)
-    store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+    store = open_store(live, client)
 
     def applied() -> bool:
         offsets = {p: store.fence_offsets(p) for p in range(partitions)}
@@ -164,7 +164,7 @@ def test_bad_records_go_to_the_dead_letter_topic_and_nothing_else_is_lost(
     producer.send(live.kafka.feedback, value=encode_event(_like("z", now + 2 * 3_600_000)), partition=p).get(10)
     producer.close()
     client = connect(live.redis)
-    store = StateStore(client, live.redis, live.join, live.actions, live.topics)
+    store = open_store(live, client)
     last = len(good) + len(sent) - 1
     with Role("worker", live, tmp_path) as worker:
         wait_until(

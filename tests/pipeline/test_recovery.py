@@ -13,12 +13,12 @@ from support.load import Load
 from simulators.apache_kafka import ApacheKafka
 from state_store.client import connect
 from state_store.embedded.redis import EmbeddedRedis
-from state_store.states import StateStore
 from stream.command.roles import Role, wait_until
 from stream.events import Impression, encode_event
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
 from stream.partitioning import partition_of
+from stream.process.store import open_store
 from stream.settings import Settings
 
 pytestmark = pytest.mark.slow
@@ -121,7 +121,7 @@ def test_another_log_is_recognised_and_never_taken_for_duplicates(settings: Sett
 
     partition = partition_of("u", settings.kafka.partitions)
     client = connect(settings.redis)
-    store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+    store = open_store(settings, client)
     for name, total in (("a", 50), ("b", 100)):
         with EmbeddedBroker() as broker:
             live = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))

@@ -17,6 +17,7 @@ from simulators.runs.summary import differences
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.outbox import Outbox
 from state_store.states import StateStore
+from state_store.tasks import Task, TaskSettings
 from stream.events import Event, Feedback, Heartbeat, Impression, encode_event
 from stream.ingest.stage import Ingest, LogRecord
 from stream.sections import EventSettings
@@ -60,8 +61,10 @@ def shown(ts: int, imp: str = "a", user: str = "u", item: str = "i") -> Impressi
     return Impression(imp_id=imp, user_id=user, item_id=item, ts=T0 + ts)
 
 
-def liked(ts: int, imp: str = "a", user: str = "u", item: str = "i") -> Feedback:
-    return Feedback(imp_id=imp, user_id=user, item_id=item, action="like", ts=T0 + ts)
+def liked(
+    ts: int, imp: str = "a", user: str = "u", item: str = "i", action: str = "like", value: float | None = None
+) -> Feedback:
+    return Feedback(imp_id=imp, user_id=user, item_id=item, action=action, ts=T0 + ts, value=value)
 
 
 SHOWN, LIKED = 0, 1
@@ -231,6 +234,22 @@ def test_a_redelivered_batch_is_trimmed_to_what_is_new(pipeline: Pipeline) -> No
 
 STEPS = st.sampled_from([0, 1, 10, 40, 60, 120, 600, 1100, 20_000])
 JITTER = st.sampled_from([0, 0, 0, 20, 45, 80])
+ACTIONS = ("like", "share", "play")
+VALUES = st.sampled_from([None, None, 2.5, 7.0])
+TASKS = {
+    "none": (),
+    "other windows": (
+        TaskSettings("like", ("like",), main=True),
+        TaskSettings("short", ("share",), window_ms=60),
+        TaskSettings("long", ("play", "share"), window_ms=400, attribution_ms=1500),
+    ),
+    "the main one reaches farthest": (
+        TaskSettings("played", ("play",), window_ms=60, attribution_ms=60),
+        TaskSettings("any", ("like", "share", "play"), window_ms=600, attribution_ms=700, main=True),
+        TaskSettings("same", ("like",), window_ms=600, attribution_ms=1500),
+    ),
+}
+"""The join's window is 100 ms, its attribution 1000 ms."""
 
 
 @st.composite
@@ -247,18 +266,37 @@ def logs(draw: st.DrawFn) -> list[list[Event]]:
         for n in range(draw(st.integers(0, 14))):
             ts += draw(STEPS)
             imp = n if event is shown else draw(st.integers(0, 14))
-            queue.append(event(ts - draw(JITTER), f"imp{imp}", f"u{imp % 3}", f"i{imp % 4}"))
+            said = () if event is shown else (draw(st.sampled_from(ACTIONS)), draw(VALUES))
+            queue.append(event(ts - draw(JITTER), f"imp{imp}", f"u{imp % 3}", f"i{imp % 4}", *said))
             if draw(st.integers(0, 4)) == 0:
                 queue.append(queue[draw(st.integers(max(0, len(queue) - 3), len(queue) - 1))])
         queues.append([*queue, END])
     return queues
 
 
+@st.composite
+def crowded_logs(draw: st.DrawFn) -> list[list[Event]]:
+    """Two impressions and much feedback to the first, around the ends of the windows, half of it out of order."""
+    impressions = [shown(0, "imp0"), shown(5, "imp1")]
+    feedback: list[Event] = []
+    ts = draw(st.sampled_from([0, 50, 90, 350]))
+    for _ in range(draw(st.integers(2, 8))):
+        ts += draw(st.sampled_from([0, 10, 30, 60, 90]))
+        behind = draw(st.sampled_from([0, 0, 20, 45]))
+        said = draw(st.sampled_from(ACTIONS)), draw(VALUES)
+        feedback.append(liked(ts - behind, draw(st.sampled_from(["imp0", "imp0", "imp0", "imp1"])), "u", "i", *said))
+    return [[*impressions, END], [*feedback, END]]
+
+
 def run(
-    queues: list[list[Event]], cuts: list[int], store: StateStore, fields: tuple[FieldSettings, ...]
+    queues: list[list[Event]],
+    cuts: list[int],
+    store: StateStore,
+    fields: tuple[FieldSettings, ...],
+    actions: ActionSettings,
 ) -> tuple[Pipeline, dict]:
     """Feed both topics in an order and in batches that `cuts` decides."""
-    pipeline = Pipeline(store, fields, ActionSettings())
+    pipeline = Pipeline(store, fields, actions)
     left = [list(q) for q in queues]
     for cut in cuts:
         topic, size = cut % 2, cut // 2
@@ -269,8 +307,11 @@ def run(
         if left[topic]:
             pipeline.feed(topic, *left[topic])
     exact = {
-        "counts": pipeline.store.fence_counts([0]),
-        "samples": sorted((s.core.imp_id, int(s.kind), s.label, s.delay_ms) for s in pipeline.samples()),
+        "counts": {name: n for name, n in pipeline.store.fence_counts([0]).items() if n},
+        "samples": sorted(
+            (s.core.imp_id, int(s.kind), s.task, s.label, s.delay_ms, s.labels, s.known, str(s.values))
+            for s in pipeline.samples()
+        ),
         "as_of": {s.core.imp_id: s.state.user_counts[0] for s in pipeline.samples()},
         "users": pipeline.store.iter_counters(0, "u"),
         "items": pipeline.store.iter_counters(0, "i"),
@@ -282,15 +323,33 @@ MODES = st.sampled_from([("window", False), ("window", True), ("immediate", Fals
 RATES = st.sampled_from([(1.0, 0), (0.5, 0), (0.3, 2)])
 
 
-@given(queues=logs(), cuts=st.lists(st.integers(2, 9), max_size=20), mode=MODES, rate=RATES)
+def final_labels(samples: list[Sample], tasks: tuple[Task, ...]) -> dict[str, dict[str, int]]:
+    """Task -> impression -> label, from what the samples say one after the other."""
+    found: dict[str, dict[str, int]] = {task.name: {} for task in tasks}
+    for sample in samples:
+        known, labels = (sample.known, sample.labels) if sample.known else (1, sample.label)
+        for n, task in enumerate(tasks):
+            if known >> n & 1:
+                found[task.name][sample.core.imp_id] = labels >> n & 1
+    return found
+
+
+@given(
+    queues=st.one_of(logs(), crowded_logs(), crowded_logs()),
+    cuts=st.one_of(st.lists(st.integers(2, 9), max_size=20), st.just([2, 2, 2, *[3] * 8])),
+    mode=MODES,
+    rate=RATES,
+    declared=st.sampled_from(sorted(TASKS)),
+)
 @hypothesis_settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
+    max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 def test_batching_and_interleaving_decide_nothing(
     queues: list[list[Event]],
     cuts: list[int],
     mode: tuple[str, bool],
     rate: tuple[float, int],
+    declared: str,
     client: redis.Redis,
     redis_settings: RedisSettings,
     fields: tuple[FieldSettings, ...],
@@ -306,19 +365,18 @@ def test_batching_and_interleaving_decide_nothing(
         negative_rate=rate[0],
         negative_rate_from=rate[1],
     )
+    tasks = TASKS[declared]
+    actions = ActionSettings(ACTIONS, () if tasks else ("like", "share"))
     results = []
     # The audit scans all keys; what earlier examples left behind would make each one slower than the last.
     client.flushdb()
     for order in (cuts, []):
         named = msgspec.structs.replace(redis_settings, prefix=f"{redis_settings.prefix}-{next(_prefixes)}")
-        store = StateStore(client, named, join, ActionSettings(), TOPICS)
-        pipeline, exact = run(queues, order, store, fields)
-        expected = expect(pipeline.log, join, ActionSettings())
+        store = StateStore(client, named, join, actions, TOPICS, tasks)
+        pipeline, exact = run(queues, order, store, fields, actions)
+        expected = expect(pipeline.log, join, actions, tasks)
         assert differences(store, 1, expected) == {}
-        labels: dict[str, int] = {}
-        for sample in pipeline.samples():
-            labels[sample.core.imp_id] = max(labels.get(sample.core.imp_id, 0), sample.label)
-        assert labels == expected.labels
+        assert final_labels(pipeline.samples(), store.tasks) == expected.labels
         assert exact["as_of"] == expected.user_impressions
         results.append(exact)
     assert results[0] == results[1]

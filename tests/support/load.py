@@ -12,9 +12,9 @@ from simulators.replay import LogEntry, ReplaySettings, iter_whole_log, plan_rep
 from simulators.runs.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from stream.command.roles import Role, wait_until
 from stream.prediction_log import matured, read_predictions
+from stream.process.store import open_store
 from stream.settings import Settings
 
 
@@ -42,7 +42,7 @@ class Load:
         entries = log if hold_at is None else self._until_let_go(log, hold_at)
         self._writer = threading.Thread(target=self.producer.write, args=(entries,), daemon=True)
         self.client = connect(live.redis)
-        self.store = StateStore(self.client, live.redis, live.join, live.actions, live.topics)
+        self.store = open_store(live, self.client)
         self.outbox = Outbox(self.client, live.redis.prefix, self.partitions)
 
     def start(self) -> None:
@@ -79,7 +79,7 @@ class Load:
 
     def check(self, ends: dict[tuple[int, int], int], folder: Path) -> None:
         """Counters and trained samples equal the oracle's."""
-        expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions)
+        expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions, self.live.tasks)
         assert differences(self.store, self.partitions, expected) == {}
         assert expected.counts["positive"] + expected.counts["negative"] == len(self.data.ratings)
         predictions = read_predictions(folder / "predictions")

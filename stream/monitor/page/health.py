@@ -9,8 +9,9 @@ import msgspec
 import redis
 
 from state_store.resident import resident_bytes
-from state_store.states import StateStore, fence_counts
+from state_store.states import fence_counts
 from stream.process.status import read_status
+from stream.process.store import open_store
 from stream.settings import Settings
 
 _SILENT_MS = 30_000
@@ -44,7 +45,7 @@ class Health:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._settings = settings
         self._client = client
-        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, client)
         self._partitions = range(settings.kafka.partitions)
 
     def read(self) -> dict[str, Any]:

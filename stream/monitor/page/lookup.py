@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 import redis
 
-from state_store.states import StateStore
 from stream.monitor.figures.cohorts import interval_names
 from stream.partitioning import partition_of
 from stream.prediction_log import matured, prediction_files, read_user
+from stream.process.store import open_store
 from stream.serving.scorer import NoWeightsError, Scorer
 from stream.settings import Settings
 
@@ -32,7 +32,7 @@ class Lookup:
 
     def __init__(self, settings: Settings, client: redis.Redis, folder: Path | None) -> None:
         self._settings = settings
-        self._store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self._store = open_store(settings, client)
         self._scorer = Scorer(settings, client)
         self._folder = folder
         self._settled: OrderedDict[str, tuple[str, pl.DataFrame]] = OrderedDict()

@@ -20,7 +20,6 @@ from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.resident import resident_bytes
-from state_store.states import StateStore
 from stream.events import Event, Feedback, Heartbeat, Impression, encode_event
 from stream.ingest.stage import Ingest, LogRecord, ZombieError
 from stream.monitor.history.recorder import read_buckets
@@ -28,6 +27,7 @@ from stream.monitor.page.health import Health
 from stream.monitor.page.view import View
 from stream.monitor.prometheus import exposition
 from stream.process.status import LearnerStatus
+from stream.process.store import open_store
 from stream.settings import Settings, load_settings
 
 DOCKER = Path(__file__).parents[3] / "docker"
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.settings = settings
-        self.store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self.store = open_store(settings, client)
         self._dead: list = []
         self.ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self._dead.extend)
         for partition in range(settings.kafka.partitions):
@@ -118,7 +118,7 @@ def report_learner(settings: Settings, client: redis.Redis) -> None:
         step_s=0.01,
         step_max_s=0.04,
     )
-    keys = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics).keys
+    keys = open_store(settings, client).keys
     client.set(keys.learner_status, msgspec.json.encode(status))
 
 

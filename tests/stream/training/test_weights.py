@@ -11,10 +11,10 @@ import redis
 from learner.learner import Learner
 from learner.sample import Core, Sample, SampleKind, State
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from state_store.weights import WeightsError, WeightStore
 from stream.partitioning import partition_of
 from stream.prediction_log import PredictionLog
+from stream.process.store import open_store
 from stream.serving.scorer import Candidate, NoWeightsError, Scorer
 from stream.settings import Settings
 from stream.training.publisher import LostOwnershipError, Publisher
@@ -41,7 +41,7 @@ class Shop:
         self.settings = settings
         self.learner = Learner(settings.model, settings.learner, settings.fields, 1)
         self.weights = WeightStore(client, settings.redis.prefix)
-        self.store = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics)
+        self.store = open_store(settings, client)
         self.publisher = Publisher(self.weights, self.store, settings.publish, settings.kafka.partitions)
 
     def learn(self, count: int, seed: int) -> dict[str, int]:
@@ -163,7 +163,7 @@ def test_a_trainer_resumes_inside_an_entry_and_trains_each_sample_once(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     small = msgspec.structs.replace(settings.learner, micro_batch=7, max_micro_batch=7)
-    keys = StateStore(client, settings.redis, settings.join, settings.actions, settings.topics).keys
+    keys = open_store(settings, client).keys
     outbox = Outbox(client, settings.redis.prefix, 2)
     samples = samples_of(60, seed=1)
     for start, partition in ((0, 0), (20, 1), (40, 0)):

@@ -1,0 +1,60 @@
+
+-- User and item state: read once per batch, written once at the end ---------------------------------------------
+
+local user_fields, item_fields = {'impressions'}, {'impressions'}
+for i = 1, num_actions do
+  user_fields[i + 1], item_fields[i + 1] = actions[i], actions[i]
+  item_fields[num_actions + 2 + i] = 'other:' .. actions[i]
+end
+item_fields[num_actions + 2] = 'other:impressions'
+for _, name in ipairs({'norm', 'norm_version', 'first_ts', 'last_ts'}) do user_fields[#user_fields + 1] = name end
+item_fields[#item_fields + 1], item_fields[#item_fields + 2] = 'norm', 'norm_version'
+
+local users, items = {}, {}
+
+local function user_state(id)
+  local state = users[id]
+  if not state then
+    local v = call('HMGET', user_prefix .. id, unpack_all(user_fields))
+    state = {own = {}}
+    for i = 1, num_actions + 1 do state.own[i] = tonumber(v[i]) or 0 end
+    local at = num_actions + 1
+    state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
+    state.first_ts, state.last_ts = tonumber(v[at + 3]) or 0, tonumber(v[at + 4]) or 0
+    users[id] = state
+  end
+  return state
+end
+
+local function item_state(id)
+  local state = items[id]
+  if not state then
+    local v = call('HMGET', item_prefix .. id, unpack_all(item_fields))
+    state = {own = {}, other = {}}
+    for i = 1, num_actions + 1 do
+      state.own[i], state.other[i] = tonumber(v[i]) or 0, tonumber(v[num_actions + 1 + i]) or 0
+    end
+    local at = 2 * (num_actions + 1)
+    state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
+    items[id] = state
+  end
+  return state
+end
+
+-- [user counts, norm, norm version, first event time, item counts, norm, norm version, negative rate if not 1], before
+-- this impression
+local function snapshot(user, item, rate)
+  local item_counts = {}
+  for i = 1, num_actions + 1 do item_counts[i] = item.own[i] + item.other[i] end
+  local state = {user.own, user.norm, user.version, user.first_ts, item_counts, item.norm, item.version}
+  if rate < 1 then state[8] = rate end
+  return pack(state)
+end
+
+-- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that
+-- a batch that comes again chooses the same.
+local function sampling(imp, user)
+  local rate = options.negative_rate
+  if rate == 1 or user.own[1] < options.negative_rate_from then return 1, true end
+  return rate, tonumber(string.sub(redis.sha1hex(imp), 1, 8), 16) < rate * 4294967296
+end

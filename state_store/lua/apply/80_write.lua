@@ -1,0 +1,51 @@
+
+-- Write back ----------------------------------------------------------------------------------------------------
+
+for id, s in pairs(users) do
+  local values = {'first_ts', s.first_ts, 'last_ts', s.last_ts, 'impressions', s.own[1]}
+  for i = 1, num_actions do
+    values[#values + 1] = actions[i]
+    values[#values + 1] = s.own[i + 1]
+  end
+  call('HSET', user_prefix .. id, unpack_all(values))
+  call('EXPIRE', user_prefix .. id, options.user_ttl_s)
+end
+local changed = {}
+for id, s in pairs(items) do
+  if s.changed then
+    local values = {'impressions', s.own[1]}
+    for i = 1, num_actions do
+      values[#values + 1] = actions[i]
+      values[#values + 1] = s.own[i + 1]
+    end
+    call('HSET', item_prefix .. id, unpack_all(values))
+    call('EXPIRE', item_prefix .. id, options.item_ttl_s)
+    changed[#changed + 1] = id
+  end
+end
+for i = 1, #changed, 4000 do call('SADD', dirty, unpack_all(changed, i, math.min(i + 3999, #changed))) end
+
+local n = #samples
+if n > 0 then
+  seq = seq + n
+  call('XADD', outbox, string.format('%.0f-0', seq), 's', '\221' .. struct.pack('>I4', n) .. table.concat(samples))
+end
+
+local values = {'epoch', epoch, 'seq', seq}
+if watermark then values[5], values[6] = 'watermark', watermark end
+if not tick then
+  for _, v in ipairs({'offset:' .. topic, last, 'jump_ts:' .. topic, jump_ts, 'jump_n:' .. topic, jump_n}) do
+    values[#values + 1] = v
+  end
+  if max_ts[topic_index] then
+    values[#values + 1], values[#values + 2] = 'max_ts:' .. topic, max_ts[topic_index]
+  end
+end
+local outcome = 'OK'
+if not tick and stored[2] and first > offset + 1 then
+  outcome = 'GAP'
+  count('gap', first - offset - 1)
+end
+call('HSET', fence, unpack_all(values))
+for name, k in pairs(counts) do call('HINCRBY', fence, 'n:' .. name, k) end
+return {outcome, tick and offset or last, seq, learned, more, epoch}

@@ -1,0 +1,127 @@
+"""Tasks: the labels that a sample has, and how each is decided."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from state_store.config import ActionSettings, JoinSettings
+
+MAX_TASKS = 8
+
+
+class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One label of a sample.
+
+    While impressions wait for their labels, a task may be appended to the list, but the others keep their places.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    positive: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Actions that make the label 1."""
+    window_ms: Annotated[int, Meta(ge=0)] = 0
+    """An impression without one of them for this long has label 0; 0: `join.window_ms`."""
+    attribution_ms: Annotated[int, Meta(ge=0)] = 0
+    """Up to this long after the impression one of them turns the label; 0: `join.attribution_ms`."""
+    main: bool = False
+    """Whether the model learns this one, and samples leave when its window closes; if no task says so, the first."""
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task with nothing left open."""
+
+    name: str
+    positive: tuple[str, ...]
+    window_ms: int
+    attribution_ms: int
+    is_main: bool
+
+
+def resolve_tasks(declared: Sequence[TaskSettings], actions: ActionSettings, join: JoinSettings) -> tuple[Task, ...]:
+    """Every task, in the order of the declaration; without one, a task of `actions.positive`.
+
+    Raises:
+        ValueError: names an action that is not declared, a window that does not fit, a second main task.
+
+    >>> [task.name for task in resolve_tasks((), ActionSettings(names=("click", "buy")), JoinSettings())]
+    ['click']
+    """
+    if not declared:
+        positive = actions.positive or actions.names[:1]
+        return (Task("_or_".join(positive), positive, join.window_ms, join.attribution_ms, True),)
+    _check(declared, actions, join)
+    main = next((n for n, task in enumerate(declared) if task.main), 0)
+    return tuple(
+        Task(task.name, task.positive, task.window_ms or join.window_ms, _attribution_ms(task, join), n == main)
+        for n, task in enumerate(declared)
+    )
+
+
+def main_task(tasks: Sequence[Task]) -> int:
+    """Index of the task that the model learns."""
+    return next(n for n, task in enumerate(tasks) if task.is_main)
+
+
+def horizon_ms(tasks: Sequence[Task], join: JoinSettings) -> int:
+    """How long after its impression feedback still counts for anything."""
+    return max(join.attribution_ms, *(task.attribution_ms for task in tasks))
+
+
+def join_options(tasks: Sequence[Task], actions: ActionSettings, join: JoinSettings) -> dict[str, Any]:
+    """What the join's script (`lua/apply`) has to know of labels."""
+    main = tasks[main_task(tasks)]
+    masks = [sum(1 << actions.names.index(name) for name in task.positive) for task in tasks]
+    horizon = horizon_ms(tasks, join)
+    windows = {task.window_ms for task in tasks if join.early_positives or task.window_ms >= main.window_ms}
+    return {
+        **msgspec.to_builtins(join),
+        "actions": actions.names,
+        "tasks": [
+            {
+                "name": task.name,
+                "positive_mask": mask,
+                "window_ms": task.window_ms,
+                "attribution_ms": task.attribution_ms,
+            }
+            for task, mask in zip(tasks, masks, strict=True)
+        ],
+        "main": main_task(tasks) + 1,
+        "attribution_ms": horizon,
+        # Delays after an impression at which something is decided.
+        "deadlines": [horizon] if join.mode == "immediate" else sorted({*windows, horizon}),
+        # Actions that share a task with another one.
+        "rival_mask": reduce(or_, (mask for mask in masks if mask.bit_count() > 1), 0),
+    }
+
+
+def _attribution_ms(task: TaskSettings, join: JoinSettings) -> int:
+    return task.attribution_ms or max(join.attribution_ms, task.window_ms)
+
+
+def _check(declared: Sequence[TaskSettings], actions: ActionSettings, join: JoinSettings) -> None:
+    names = [task.name for task in declared]
+    if len(set(names)) != len(names):
+        raise ValueError(f"tasks: a name is declared twice: {names}")
+    if actions.positive:
+        raise ValueError(
+            f"actions.positive is {list(actions.positive)}, and [[tasks]] are declared: each task has its own "
+            "`positive`; leave actions.positive out"
+        )
+    mains = [task.name for task in declared if task.main]
+    if len(mains) > 1:
+        raise ValueError(f"tasks: {mains} all say main = true; one model learns one main task, so choose one")
+    for task in declared:
+        unknown = sorted(set(task.positive) - set(actions.names))
+        if unknown:
+            raise ValueError(
+                f"tasks: {task.name!r} is positive by {unknown}, which actions.names {list(actions.names)} lacks"
+            )
+        window, attribution = task.window_ms or join.window_ms, _attribution_ms(task, join)
+        if not join.lateness_ms <= window <= attribution:
+            raise ValueError(
+                f"tasks: {task.name!r}: join.lateness_ms <= window_ms <= attribution_ms must hold, got "
+                f"{join.lateness_ms}, {window}, {attribution}"
+            )
