@@ -11,6 +11,9 @@ from msgspec import Meta
 from state_store.config import ActionSettings, JoinSettings
 
 MAX_TASKS = 8
+LABEL_COUNTS = ("positive", "negative", "unknown", "late_positive", "late_negative", "correction")
+"""What the join counts by task, as in `positive:like`: what base samples say of its label, what is said later of one
+that was unknown, and negatives that turned."""
 
 
 class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -72,6 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
     roll_up_s: PositiveFloat = 1.0
     """How often item counts are exchanged between partitions."""
+    roll_up_records: PositiveInt = 5000
+    """And at the latest after so many records that a worker applied."""
 
 
 class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +81,10 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     interval_s: PositiveFloat = 2.0
     """Weights are published this often, whether or not samples came."""
+    interval_samples: PositiveInt = 20_000
+    """And at the latest after so many samples learned, however fast they come."""
+    norms_samples: PositiveInt = 2000
+    """Embedding norms go back into the state at the latest after so many samples learned, between publishes, too."""
     full_every: PositiveInt = 20
     """Every n-th version is a full snapshot; those between carry touched rows only."""
     max_log_loss_rise: PositiveFloat = 0.25

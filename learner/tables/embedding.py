@@ -174,6 +174,12 @@ class EmbeddingTable:
         norms: np.ndarray = self.values_RD[torch.from_numpy(rows), : self.dim].norm(dim=1).numpy()
         return norms
 
+    def norms_of(self, field: int, keys: Iterable[str]) -> dict[str, float]:
+        """The same by id, of those ids of a field that have a row."""
+        rows = {key: row for key in keys if (row := self.rows_of[field].get(key)) is not None}
+        norms = self.norms(np.fromiter(rows.values(), np.int64, len(rows))).tolist()
+        return dict(zip(rows, norms, strict=True))
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Tensors and metadata of a checkpoint."""
         n = len(self.owner)

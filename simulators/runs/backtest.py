@@ -28,6 +28,7 @@ from stream.monitor.history.recorder import Recorder, run_name
 from stream.monitor.twin.twin import Twin
 from stream.monitor.twin.feed import TwinFeed
 from stream.prediction_log import PredictionLog
+from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 from stream.settings import Settings
 from stream.training.trainer import Trainer
@@ -74,11 +75,13 @@ class Backtest:
         self._feed, self._twin = self._open_twin(client, folder)
         monitor = settings.monitor
         meter = Meter(monitor, len(settings.fields), feed=self._feed) if monitor.enabled else None
-        self.trainer = Trainer(learner, outbox, self._log, meter=meter, positive=settings.main_actions)
-        self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
-        self._publisher = Publisher(
-            WeightStore(client, settings.redis.prefix), self.store, settings.publish, settings.kafka.partitions
+        prefix = settings.redis.prefix
+        self._norms = NormWriter(self.store, settings.kafka.partitions)
+        self.trainer = Trainer(
+            learner, outbox, self._log, meter=meter, positive=settings.main_actions, norms=self._norms
         )
+        self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
+        self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish, prefix)
         self._published_at = 0
         self._next_offset: dict[tuple[int, int], int] = {}
         self.records: list[Record] = []
@@ -124,14 +127,14 @@ class Backtest:
         self.store.roll_up_items(self._partitions, len(self._partitions))
 
     def _maybe_publish(self) -> None:
+        if self._norms.num_waiting >= self._settings.publish.norms_samples:
+            self._norms.write(self.trainer.learner, self._publisher.version + 1)
         if self.trainer.num_trained - self._published_at >= self._rounds.publish_samples:
             self._publish()
 
     def _publish(self) -> None:
         trainer = self.trainer
-        manifest = self._publisher.publish(
-            trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), self._now_ms
-        )
+        manifest = self._publisher.publish(trainer.learner, trainer.cursor, trainer.recent.compute(), self._now_ms)
         if manifest is not None:
             self.manifest = manifest
             trainer.version = manifest.version

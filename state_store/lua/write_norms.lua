@@ -1,10 +1,11 @@
--- Embedding norms of one partition's users or items, with the version of the weights they came from.
+-- Embedding norms of one partition's users or items, with the version of the weights they came from: those that are in
+-- force, or the next ones, for which they may be written several times.
 -- KEYS 1 fence (for its slot)   ARGV 1 key prefix  2 version  3 {id, norm, ...} (msgpack)  4 ttl, s
 local version, rows = tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3])
 for at = 1, #rows, 2 do
   local key = ARGV[1] .. rows[at]
   local old = tonumber(redis.call('HGET', key, 'norm_version')) or 0
-  if version > old then
+  if version >= old then
     redis.call('HSET', key, 'norm', rows[at + 1], 'norm_version', version)
     redis.call('EXPIRE', key, ARGV[4])
   end

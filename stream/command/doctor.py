@@ -1,8 +1,9 @@
 """`coldstream doctor`: what is there, what is missing, in plain words."""
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import msgspec
 import redis
@@ -12,6 +13,7 @@ from state_store.embedded.redis import find_redis_server
 from state_store.errors import OperatorError
 from stream.kafka.broker import find_tansu
 from stream.kafka.topics import describe_topics
+from stream.monitor.page.health import labels_by_task
 from stream.process.status import LearnerStatus, read_status
 from stream.process.store import open_store
 from stream.settings import Settings
@@ -106,14 +108,24 @@ def _redis(settings: Settings) -> Iterator[Finding]:
     store = open_store(settings, client)
     counts = store.fence_counts(range(settings.kafka.partitions))
     yield Finding(
-        "state", True, ", ".join(f"{k} {v}" for k, v in sorted(counts.items())) or "empty: nothing ingested yet"
+        "state",
+        True,
+        ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if ":" not in k) or "empty: nothing ingested yet",
     )
+    for row in labels_by_task(counts, settings.labels):
+        yield _task(row)
     gap = counts.get("gap", 0)
     if gap:
         yield Finding(
             "gaps", False, f"{gap} records were gone from the log before they were read; lengthen its retention"
         )
     yield _weights(read_status(client, settings.redis.prefix), nothing_joined=not counts)
+
+
+def _task(row: Mapping[str, Any]) -> Finding:
+    share = "no label yet" if row["rate"] is None else f"{row['rate']:.1%} of the labels are positive"
+    waiting = f", {row['waiting']} not known yet" if row["waiting"] else ""
+    return Finding(f"task {row['task']}", True, f"{share}{waiting}{'; learned' if row['learned'] else ''}")
 
 
 def _weights(status: LearnerStatus | None, *, nothing_joined: bool) -> Finding:

@@ -35,7 +35,7 @@ class Housekeeping:
 
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
-        yield self.roll_up, self._settings.worker.roll_up_s
+        yield self._worker.roll_up, self._settings.worker.roll_up_s
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
@@ -45,12 +45,6 @@ class Housekeeping:
     @property
     def _partitions(self) -> list[int]:
         return sorted(self._worker.ingest.epochs)
-
-    async def roll_up(self) -> None:
-        """Exchange item counts between partitions."""
-        worker = self._worker
-        roll_up, num_partitions = worker.store.roll_up_items, self._settings.kafka.partitions
-        await worker.in_stage(worker.retry, roll_up, self._partitions, num_partitions)
 
     async def relay(self) -> None:
         """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""

@@ -66,6 +66,7 @@ class Worker:
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self.num_records = 0
+        self._rolled_up_at = 0
         self.waits = 0
         self.moved_at = time.monotonic()
         """When a fence moved last, or was known to have a reason not to."""
@@ -100,6 +101,8 @@ class Worker:
             applied = await self.in_stage(self._apply, batch)
             self.quiet_since.pop(TP(batch.topic, batch.partition), None)
             self.num_records += len(batch.records)
+            if self.num_records - self._rolled_up_at >= self.settings.worker.roll_up_records:
+                await self.roll_up()
             self.moved_at = time.monotonic()
             while applied.backlog > self.settings.worker.outbox_high_water and not self.app.should_stop:
                 self.waits += 1
@@ -114,6 +117,12 @@ class Worker:
         except StoppingError as exc:
             # The next worker starts at the fence, so this batch comes again.
             log.warning("%s", exc)
+
+    async def roll_up(self) -> None:
+        """Exchange item counts between partitions."""
+        self._rolled_up_at = self.num_records
+        partitions, everywhere = sorted(self.ingest.epochs), self.settings.kafka.partitions
+        await self.in_stage(self.retry, self.store.roll_up_items, partitions, everywhere)
 
     def _apply(self, batch: RecordBatch) -> Applied:
         expected = self.ingest.applied.get((batch.topic, batch.partition), -1) + 1

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from state_store.tasks import LABEL_COUNTS
 from stream.monitor.figures.intervals import Estimate
 
 _FIGURES = {
@@ -105,23 +106,32 @@ class _Figures(Collector):
         health = self._health
         counts = CounterMetricFamily("coldstream_join", "what the join counted", labels=["kind"])
         for name, count in health["counts"].items():
-            if name != "dropped":
+            if name != "dropped" and ":" not in name:
                 counts.add_metric([name], count)
         yield counts
+        labels = CounterMetricFamily("coldstream_labels", "what samples said of a task", labels=["task", "label"])
+        for row in health["tasks"]:
+            for label in LABEL_COUNTS:
+                labels.add_metric([row["task"], label], row[label])
+        yield labels
+        learned = (([row["task"]], float(row["learned"])) for row in health["tasks"])
+        yield _gauge("task_learned", "whether the model learns it; cohort figures are of that task", ["task"], learned)
         # It falls when a late label turns one of them, which a counter must not.
         dropped = health["counts"].get("dropped")
         yield _gauge("dropped_negatives", "negatives left out by join.negative_rate", [], [([], dropped)])
         shares = (([name], share) for name, share in health["rates"].items())
         yield _gauge("join_rate", "share of feedback (hit, orphan) or of events (late, dead_letter)", ["kind"], shares)
         # By worker: a sum would fall when one of them leaves, which a counter must not.
-        labels = ["worker", "outcome"]
-        outcomes = CounterMetricFamily("coldstream_fence", "what the fence said to batches", labels=labels)
+        by = ["worker", "outcome"]
+        outcomes = CounterMetricFamily("coldstream_fence", "what the fence said to batches", labels=by)
         for worker, report in health["workers"].items():
             for name, count in report.get("outcomes", {}).items():
                 outcomes.add_metric([worker, name], count)
         yield outcomes
         lags = (([tp], records) for report in health["workers"].values() for tp, records in report["lag"].items())
         yield _gauge("lag_records", "records not yet applied", ["topic_partition"], lags)
+        samples = (([where], float(count)) for where, count in health["sample_lag"].items())
+        yield _gauge("lag_samples", "samples joined and not learned, or not in the norms of the state", ["of"], samples)
         delays = (([partition], seconds) for partition, seconds in health["watermark_delay_s"].items())
         yield _gauge("watermark_delay_seconds", "event time behind the newest event", ["partition"], delays)
 

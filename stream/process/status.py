@@ -28,6 +28,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """Mean duration of the steps since the last report."""
     step_max_s: float = 0.0
     """The longest of them."""
+    num_at_norms: int = 0
+    """Samples learned when the norms in the state were written last."""
 
 
 def read_status(client: redis.Redis, prefix: str) -> LearnerStatus | None:

@@ -22,6 +22,10 @@ class NoWeightsError(OperatorError):
     """Nothing has been published yet."""
 
 
+class UnknownTaskError(OperatorError):
+    """A score is asked for that no model gives."""
+
+
 class Candidate(msgspec.Struct, frozen=True):
     """An item to score, with the features an impression of it would carry."""
 
@@ -47,6 +51,8 @@ class Scorer:
         self._lock = threading.Lock()
         self._model: ServingModel | None = None
         self.manifest: Manifest | None = None
+        self.tasks: tuple[str, ...] = (settings.main_task.name,)
+        """Tasks that have a score."""
 
     def refresh(self) -> bool:
         """Load the newest weights if there are newer ones; returns whether it did.
@@ -72,13 +78,26 @@ class Scorer:
         return True
 
     def score(
-        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+        self,
+        user_id: str,
+        user_features: Mapping[str, RawFeature],
+        candidates: Sequence[Candidate],
+        task: str = "",
     ) -> np.ndarray:
         """Probability of a positive label per candidate, shape (len(candidates),).
 
+        Args:
+            user_id: who would see them.
+            user_features: as an impression would carry them.
+            candidates: the items.
+            task: whose label; empty: the main task's.
+
         Raises:
             NoWeightsError: `refresh` has found no weights so far.
+            UnknownTaskError: the model does not learn the task.
         """
+        if task and task not in self.tasks:
+            raise UnknownTaskError(f"task {task!r} has no score; the model learns {list(self.tasks)}")
         self._need_weights()
         samples = self._samples(user_id, user_features, candidates)
         with self._lock:

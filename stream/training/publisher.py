@@ -1,4 +1,4 @@
-"""Publishing: the learner's weights as versioned blobs, and embedding norms back into the state.
+"""Publishing: the learner's weights as versioned blobs, and with them the embedding norms back into the state.
 
 Incremental by design: most versions carry the dense part and the rows touched since the last one (Monolith, section
 2.3); every n-th is full, so that a scorer that starts has a short way.
@@ -7,14 +7,12 @@ Incremental by design: most versions carry the dense part and the rows touched s
 import math
 from collections.abc import Mapping
 
-import numpy as np
-
 from learner.learner import Learner
 from learner.snapshot import encode_snapshot
 from state_store.errors import OperatorError
-from state_store.states import StateStore
 from state_store.weights import BlobRef, Manifest, WeightStore
 from stream.sections import PublishSettings
+from stream.training.norms import NormWriter
 
 
 class LostOwnershipError(OperatorError):
@@ -26,20 +24,18 @@ class Publisher:
 
     Args:
         weights: where they go.
-        store: where the norms go.
+        norms: writes those of whoever was learned from.
         settings: the publish section.
-        num_partitions: of the input topics.
+        prefix: of the pipeline's keys, for errors.
     """
 
-    def __init__(self, weights: WeightStore, store: StateStore, settings: PublishSettings, num_partitions: int) -> None:
+    def __init__(self, weights: WeightStore, norms: NormWriter, settings: PublishSettings, prefix: str) -> None:
         self._weights = weights
-        self._store = store
+        self._norms = norms
         self._settings = settings
-        self._num_partitions = num_partitions
+        self._prefix = prefix
         self._epoch = weights.open_epoch()
         self._last: Manifest | None = None
-        self._user_norms: dict[int, dict[str, float]] = {}
-        self._item_norms: dict[str, float] = {}
         self._cut_off = False
         """Whether the last attempt ended in an error, so that it is not known how far it came."""
         self._last_log_loss = math.inf
@@ -52,7 +48,6 @@ class Publisher:
         self,
         learner: Learner,
         cursor: Mapping[int, int],
-        users: Mapping[str, int],
         metrics: Mapping[str, float],
         now_ms: int,
     ) -> Manifest | None:
@@ -61,7 +56,6 @@ class Publisher:
         Args:
             learner: whose weights.
             cursor: partition -> sequence number of the last sample learned.
-            users: users learned from since the last publish -> partition.
             metrics: recent progressive validation.
             now_ms: wall clock.
 
@@ -80,7 +74,6 @@ class Publisher:
         version = self.version + 1
         table = learner.table
         rows = table.take_touched()
-        self._collect_norms(learner, rows, users)
         evicted = table.take_evicted()
         last = self._last
         if last is None or version - last.base_version >= self._settings.full_every:
@@ -105,14 +98,13 @@ class Publisher:
         if not self._weights.publish(manifest):
             raise LostOwnershipError(
                 f"weights version {version} was refused: another learner publishes under the prefix "
-                f"{self._store.keys.prefix!r}; stop one of them, or set redis.prefix"
+                f"{self._prefix!r}; stop one of them, or set redis.prefix"
             )
         if last is not None and last.base != base:
             self._weights.retire((last.base, *last.deltas))
         self._last, self.version = manifest, version
         self._last_log_loss = metrics.get("log_loss", math.inf)
-        self._store.write_norms(version, self._user_norms, self._item_norms, self._num_partitions)
-        self._user_norms, self._item_norms = {}, {}
+        self._norms.write(learner, version)
         self._cut_off = False
         return manifest
 
@@ -133,14 +125,3 @@ class Publisher:
         loss = metrics.get("log_loss", math.nan)
         limit = self._last_log_loss + self._settings.max_log_loss_rise
         return f"recent log-loss {loss:.4f} exceeds {limit:.4f}" if loss > limit else ""
-
-    def _collect_norms(self, learner: Learner, rows: np.ndarray, users: Mapping[str, int]) -> None:
-        """Norms of the touched users and items; a user's go to its own partition, an item's to all."""
-        names = [field.name for field in learner.fields]
-        user_field, item_field = names.index("user_id"), names.index("item_id")
-        for row, norm in zip(rows.tolist(), learner.table.norms(rows).tolist(), strict=True):
-            field, key = learner.table.owner[row]
-            if field == item_field:
-                self._item_norms[key] = norm
-            elif field == user_field and key in users:
-                self._user_norms.setdefault(users[key], {})[key] = norm

@@ -26,6 +26,7 @@ from stream.process.garbage import spare_garbage_collector
 from stream.process.status import LearnerStatus
 from stream.process.store import open_store
 from stream.settings import Settings
+from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 from stream.training.trainer import Trainer, TrainerState
 
@@ -53,10 +54,10 @@ class LearnerRole:
         self._client = connect(settings.redis)
         self._keys = Keys(settings.redis.prefix)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
-        store = open_store(settings, self._client)
-        self._publisher = Publisher(
-            WeightStore(self._client, settings.redis.prefix), store, settings.publish, settings.kafka.partitions
-        )
+        self._norms = NormWriter(open_store(settings, self._client), settings.kafka.partitions)
+        prefix = settings.redis.prefix
+        self._publisher = Publisher(WeightStore(self._client, prefix), self._norms, settings.publish, prefix)
+        self._num_published = 0
         self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
         self._folder = folder
         self._number = 0
@@ -81,7 +82,9 @@ class LearnerRole:
             log.info("resumed from %s: %d samples", found.path, learner.num_samples)
         self._log.rewind(self._number)
         meter = self._open_meter() if settings.monitor.enabled else None
-        return Trainer(learner, self._outbox, self._log, state, meter, positive=settings.main_actions)
+        return Trainer(
+            learner, self._outbox, self._log, state, meter, positive=settings.main_actions, norms=self._norms
+        )
 
     def _open_meter(self) -> Meter:
         settings = self._settings
@@ -145,15 +148,21 @@ class LearnerRole:
             if self._recorder is not None:
                 self._recorder.open_history()
             trainer.rolled_back = False
-        manifest = self._publisher.publish(
-            trainer.learner, trainer.cursor, trainer.take_users(), trainer.recent.compute(), now_ms
-        )
+        self._num_published = trainer.num_trained
+        manifest = self._publisher.publish(trainer.learner, trainer.cursor, trainer.recent.compute(), now_ms)
         if manifest is None:
             log.warning("weights held back: %s", self._publisher.held_back)
             return
         self._published_ms = time.time_ns() // 1_000_000
         trainer.published(manifest.version, self._published_ms)
         failpoint("publish.after")
+
+    def write_norms(self) -> None:
+        """Write norms ahead of the weights that they belong to."""
+        version = self._publisher.version + 1
+        self._norms.write(self.trainer.learner, version)
+        if self.trainer.meter is not None:
+            self.trainer.meter.published(version, time.time_ns() // 1_000_000)
 
     def report(self) -> None:
         """Leave progress in Redis."""
@@ -175,6 +184,7 @@ class LearnerRole:
             resident_bytes=resident_bytes(),
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
             step_max_s=self._step_max,
+            num_at_norms=trainer.num_trained - self._norms.num_waiting,
         )
         self._client.set(self._keys.learner_status, msgspec.json.encode(status))
         self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
@@ -221,6 +231,10 @@ class LearnerRole:
                     self._step_time += step_time
                     self._step_max = max(self._step_max, step_time)
                     failpoint("learner.after_step")
+                    if self._norms.num_waiting >= settings.norms_samples:
+                        self.write_norms()
+                    if self.trainer.num_trained - self._num_published >= settings.interval_samples:
+                        due[self.publish] = now
                 else:
                     time.sleep(_IDLE_S)
                 for task, at in due.items():

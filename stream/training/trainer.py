@@ -1,7 +1,7 @@
 """The training stage: outbox -> micro-batches -> predict, then learn. No clock, no process; time is an argument."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
 from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_key
+from stream.training.norms import NormWriter
 
 _ENTRIES_PER_READ = 16
 _LOADED_AT = 100
@@ -81,6 +82,7 @@ class Trainer:
         state: where an earlier trainer was.
         meter: sums the predictions up by cohort.
         positive: the actions, by number, that make the main task's label 1.
+        norms: is told who was learned from.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Trainer:
         meter: Meter | None = None,
         *,
         positive: Sequence[int] = (0,),
+        norms: NormWriter | None = None,
     ) -> None:
         self.learner = learner
         self._outbox = outbox
@@ -115,7 +118,7 @@ class Trainer:
         self._buffer: deque[Place] = deque()
         self._at_hand = 0
         self._read: dict[int, int] = dict(self.cursor)
-        self._users: dict[str, int] = {}
+        self._norms = norms
         self._unpublished_ms: list[int] = []
         outbox.expect(self.cursor)
 
@@ -219,8 +222,9 @@ class Trainer:
             self.meter.observe(logged, samples, learned, self.version, now_ms)
         self.recent.update(learned.labels_B, predictions, sampling_weights(learned.labels_B, learned.rates_B))
         self._advance([*taken, *passed])
-        for partition, _, sample in taken:
-            self._users[sample.core.user_id] = partition
+        if self._norms is not None:
+            self._norms.note(taken)
+        for _, _, sample in taken:
             self.num_by_kind[sample.kind] += 1
             self._unpublished_ms.append(sample.core.produced_ms)
         self._log_unlearned(passed)
@@ -238,11 +242,6 @@ class Trainer:
                 passed.append((partition, sequence, sample))
         self._at_hand -= size
         return taken, [*passed, *self._pop_unlearned()]
-
-    def take_users(self) -> Mapping[str, int]:
-        """Users trained on since the last call -> partition."""
-        users, self._users = self._users, {}
-        return users
 
     def published(self, version: int, now_ms: int) -> None:
         """Weights that learned from everything so far are out."""

@@ -10,7 +10,8 @@ import redis
 
 from state_store.resident import resident_bytes
 from state_store.states import fence_counts
-from stream.process.status import read_status
+from state_store.tasks import LABEL_COUNTS, Task
+from stream.process.status import LearnerStatus, read_status
 from stream.process.store import open_store
 from stream.settings import Settings
 
@@ -32,6 +33,24 @@ def rates(counts: Mapping[str, int]) -> dict[str, float]:
         "orphan": counts.get("orphan", 0) / max(feedback, 1),
         "dead_letter": dead / max(events, 1),
     }
+
+
+def labels_by_task(counts: Mapping[str, int], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """What the join said of each task's labels.
+
+    >>> like = Task("like", ("like",), 100, 1000, is_main=True)
+    >>> labels_by_task({"positive:like": 3, "negative:like": 5, "correction:like": 1}, [like])[0]["rate"]
+    0.5
+    """
+    rows = []
+    for task in tasks:
+        of = {what: counts.get(f"{what}:{task.name}", 0) for what in LABEL_COUNTS}
+        positive = of["positive"] + of["late_positive"] + of["correction"]
+        known = of["positive"] + of["negative"] + of["late_positive"] + of["late_negative"]
+        waiting = of["unknown"] - of["late_positive"] - of["late_negative"]
+        rate = positive / known if known else None
+        rows.append({"task": task.name, "learned": task.is_main, **of, "waiting": waiting, "rate": rate})
+    return rows
 
 
 class Health:
@@ -65,6 +84,8 @@ class Health:
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),
             "counts": counts,
+            "tasks": labels_by_task(counts, self._settings.labels),
+            "sample_lag": self._sample_lag(fences, learner),
             "rates": rates(counts),
             "outcomes": self._outcomes(workers),
             "redis_bytes": self._redis_bytes(),
@@ -72,6 +93,14 @@ class Health:
             "watermark_delay_s": self._watermark_delays(fences),
             "missing": self._missing(now_ms, workers, None if learner is None else learner.time_ms),
         }
+
+    def _sample_lag(self, fences: Sequence[Mapping[bytes, bytes]], learner: LearnerStatus | None) -> dict[str, int]:
+        """Samples joined and not learned, and joined since the norms in the state were written."""
+        if learner is None:
+            return {}
+        joined = sum(int(fence.get(b"seq", 0)) for fence in fences)
+        waiting = max(0, joined - sum(learner.cursor.values()))
+        return {"learner": waiting, "norms": waiting + learner.num_trained - learner.num_at_norms}
 
     def _outcomes(self, workers: dict[str, Any]) -> dict[str, int]:
         """What the fence said to batches, summed over the workers that run."""

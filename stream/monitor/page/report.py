@@ -10,7 +10,9 @@ from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.pictures import draw_pictures
 from stream.monitor.page.points import groups
 from stream.monitor.page.server import plotly_js
+from stream.monitor.page.tasks import figures_by_task
 from stream.monitor.page.view import View, to_json
+from stream.prediction_log import read_predictions
 from stream.settings import Settings
 
 _PICTURE_POINTS = 20
@@ -39,7 +41,9 @@ def write_report(settings: Settings, folder: Path) -> list[Path]:
     html = (page / "index.html").read_text()
     # A closing tag inside a script would end it.
     shown = view.show(buckets, read_buckets(folder, TWIN))
-    data = to_json({"run": folder.name, **shown}).decode().replace("</", "<\\/")
+    by_task = figures_by_task(read_predictions(folder / "predictions"), settings.labels)
+    tasks = [{"task": t.name, "learned": t.is_main, **by_task[t.name]} for t in settings.labels]
+    data = to_json({"run": folder.name, "tasks": tasks, **shown}).decode().replace("</", "<\\/")
     style = f"<style>{(page / 'page.css').read_text()}\n.live {{ display: none; }}</style>"
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"
     html = html.replace('<link rel="stylesheet" href="page.css">', style)

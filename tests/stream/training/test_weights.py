@@ -17,6 +17,7 @@ from stream.prediction_log import PredictionLog
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, NoWeightsError, Scorer
 from stream.settings import Settings
+from stream.training.norms import NormWriter
 from stream.training.publisher import LostOwnershipError, Publisher
 from stream.training.trainer import Trainer
 
@@ -42,15 +43,22 @@ class Shop:
         self.learner = Learner(settings.model, settings.learner, settings.fields, 1)
         self.weights = WeightStore(client, settings.redis.prefix)
         self.store = open_store(settings, client)
-        self.publisher = Publisher(self.weights, self.store, settings.publish, settings.kafka.partitions)
+        self.norms = NormWriter(self.store, settings.kafka.partitions)
+        self.publisher = Publisher(self.weights, self.norms, settings.publish, settings.redis.prefix)
 
     def learn(self, count: int, seed: int) -> dict[str, int]:
+        """Learn from so many samples; returns their users with the partition of each."""
         samples = samples_of(count, seed)
         self.learner.learn_many(samples)
+        self.norms.note((partition_of(s.core.user_id, 2), n, s) for n, s in enumerate(samples))
         return {s.core.user_id: partition_of(s.core.user_id, 2) for s in samples}
 
-    def publish(self, users: dict[str, int], log_loss: float = 0.6) -> bool:
-        return self.publisher.publish(self.learner, {0: 1}, users, {"log_loss": log_loss}, 123) is not None
+    def publish(self, log_loss: float = 0.6) -> bool:
+        return self.publisher.publish(self.learner, {0: 1}, {"log_loss": log_loss}, 123) is not None
+
+    def learn_and_publish(self, count: int, seed: int, log_loss: float = 0.6) -> bool:
+        self.learn(count, seed)
+        return self.publish(log_loss)
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_a_scorer_follows_deltas_to_the_same_place_as_one_that_starts_anew(
     following = Scorer(settings, client)
     seen = []
     for version in range(1, 8):
-        assert shop.publish(shop.learn(40, seed=version))
+        assert shop.learn_and_publish(40, seed=version)
         assert following.refresh()
         assert not following.refresh()
         anew = Scorer(settings, client)
@@ -84,8 +92,7 @@ def test_a_scorer_follows_deltas_to_the_same_place_as_one_that_starts_anew(
 
 
 def test_norms_carry_the_version_of_their_weights(shop: Shop) -> None:
-    users = shop.learn(40, seed=1)
-    shop.publish(users)
+    shop.learn_and_publish(40, seed=1)
     table = shop.learner.table
     user_id, row = next(iter(table.rows_of[0].items()))
     state = shop.store.read_user(partition_of(user_id, 2), user_id)
@@ -102,14 +109,14 @@ def test_an_attempt_that_is_cut_off_behind_the_manifest_is_found_and_its_norms_f
     def cut(*_: object) -> None:
         raise redis.ConnectionError("gone")
 
-    shop.publish(shop.learn(40, seed=1))
+    shop.learn_and_publish(40, seed=1)
     users = shop.learn(40, seed=2)
     with monkeypatch.context() as broken:
         broken.setattr(shop.store, "write_norms", cut)
         with pytest.raises(redis.ConnectionError):
-            shop.publish(users)
+            shop.publish()
     # Its version is in force all the same: the next one must not take it for another learner's.
-    assert shop.publish({})
+    assert shop.publish()
     manifest = shop.weights.latest()
     assert manifest is not None
     assert (manifest.version, manifest.base_version) == (3, 3)
@@ -121,11 +128,11 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
     shop: Shop, settings: Settings, client: redis.Redis
 ) -> None:
     scorer = Scorer(settings, client)
-    shop.publish(shop.learn(40, seed=1))
+    shop.learn_and_publish(40, seed=1)
     scorer.refresh()
     model = scorer._model
     before = model.predict_many(samples_of(20, seed=3))
-    shop.publish(shop.learn(40, seed=2))
+    shop.learn_and_publish(40, seed=2)
     manifest = shop.weights.latest()
     assert manifest is not None
     key = shop.store.keys.blob(manifest.deltas[-1].name)
@@ -138,20 +145,20 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
 
 
 def test_the_gate_holds_back_what_is_not_finite_or_much_worse(shop: Shop) -> None:
-    assert shop.publish(shop.learn(40, seed=1), log_loss=0.6)
-    assert not shop.publish(shop.learn(40, seed=2), log_loss=0.9)
+    assert shop.learn_and_publish(40, seed=1, log_loss=0.6)
+    assert not shop.learn_and_publish(40, seed=2, log_loss=0.9)
     assert "0.9000" in shop.publisher.held_back
     next(shop.learner.dense.parameters()).data.fill_(float("nan"))
-    assert not shop.publish({}, log_loss=0.6)
+    assert not shop.publish(log_loss=0.6)
     assert shop.weights.latest().version == 1
 
 
 def test_an_older_owner_cannot_publish(shop: Shop, settings: Settings, client: redis.Redis, tmp_path: Path) -> None:
-    shop.publish(shop.learn(40, seed=1))
+    shop.learn_and_publish(40, seed=1)
     newer = Shop(settings, client, tmp_path)
-    newer.publish(newer.learn(40, seed=1))
+    newer.learn_and_publish(40, seed=1)
     with pytest.raises(LostOwnershipError, match=settings.redis.prefix):
-        shop.publish(shop.learn(40, seed=2))
+        shop.learn_and_publish(40, seed=2)
 
 
 def test_scoring_before_the_first_publish_says_so(settings: Settings, client: redis.Redis) -> None:
@@ -189,3 +196,16 @@ def test_a_trainer_resumes_inside_an_entry_and_trains_each_sample_once(
     assert second.num_trained == 60
     assert second.learner.num_samples == 60 - 28
     assert second.cursor == whole.cursor
+
+
+def test_norms_are_written_ahead_of_the_weights_that_they_belong_to(shop: Shop) -> None:
+    shop.learn_and_publish(40, seed=1)
+    users = shop.learn(40, seed=2)
+    shop.norms.write(shop.learner, shop.publisher.version + 1)
+    user_id, partition = next(iter(users.items()))
+    ahead = shop.store.read_user(partition, user_id)
+    row = shop.learner.table.rows_of[0][user_id]
+    assert (ahead.norm, ahead.norm_version) == (pytest.approx(float(shop.learner.table.values_RD[row, :16].norm())), 2)
+    assert shop.norms.num_waiting == 0
+    shop.learn_and_publish(40, seed=2)
+    assert shop.store.read_user(partition, user_id).norm_version == 2

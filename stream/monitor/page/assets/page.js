@@ -250,6 +250,22 @@ async function refreshView() {
   drawn = now;
 }
 
+// Live: what the join said of each task; of a finished run: how the score ranks them.
+function drawTasks(tasks) {
+  const share = (value) => (value === null || value === undefined ? "–" : percent(value));
+  const live = tasks.length && "waiting" in tasks[0];
+  const names = live
+    ? ["task", "positive", "negative", "not known yet", "known later", "turned", "share of positives"]
+    : ["task", "impressions", "share of positives", "AUC", "UAUC", "AUC of popularity"];
+  const rows = tasks.map((row) => {
+    const name = row.task + (row.learned ? " (learned)" : "");
+    if (!live) return [name, whole(row.samples), share(row.base_rate), fixed(row.auc), fixed(row.uauc), fixed(row.baseline_auc)];
+    const later = row.late_positive + row.late_negative;
+    return [name, whole(row.positive), whole(row.negative), whole(row.waiting), whole(later), whole(row.correction), share(row.rate)];
+  });
+  fill(byId("tasks"), names, rows);
+}
+
 function tile(name, value) {
   const box = document.createElement("div");
   box.append(element("dt", name), element("dd", value));
@@ -279,7 +295,9 @@ async function refreshHealth() {
     tile("lost to retention", whole(counts.gap || 0)),
     tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "–"),
   ];
+  drawTasks(health.tasks);
   if (learner) {
+    tiles.push(tile("samples behind: learner / norms", `${whole(health.sample_lag.learner)} / ${whole(health.sample_lag.norms)}`));
     const age = learner.published_ms ? (health.time_ms - learner.published_ms) / 1000 : null;
     tiles.push(
       tile("samples learned", whole(learner.num_trained)),
@@ -353,6 +371,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show
 
 if (window.REPORT) {
   shown = window.REPORT;
+  drawTasks(shown.tasks);
   drawAll();
 } else {
   repeat(refreshView, 4000);
