@@ -83,7 +83,7 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights are published this often, whether or not samples came."""
     interval_samples: PositiveInt = 20_000
     """And at the latest after so many samples learned, however fast they come."""
-    norms_samples: PositiveInt = 2000
+    norms_samples: PositiveInt = 500
     """Embedding norms go back into the state at the latest after so many samples learned, between publishes, too."""
     full_every: PositiveInt = 20
     """Every n-th version is a full snapshot; those between carry touched rows only."""
