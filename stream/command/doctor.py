@@ -22,6 +22,7 @@ PACKAGES = (
     "mode-streaming",
     "aiokafka",
     "kafka-python",
+    "confluent-kafka",
     "redis",
     "hiredis",
     "msgspec",
