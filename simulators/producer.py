@@ -1,87 +1,183 @@
-"""Writes a replay to Kafka, at a chosen speed."""
+"""Writes a replay to Kafka, at a chosen speed.
 
+On librdkafka: with kafka-python, which is enough for tools, the producer is what limits a replay
+(`coldstream bench producers`).
+"""
+
+import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Annotated
 
-import msgspec
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
-from msgspec import Meta
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from simulators.replay import LogEntry
-from stream.kafka.security import client_options
+from simulators.controls import Controls
+from simulators.encoding import LogEntry
+from simulators.pace import Pace, PaceSettings
+from state_store.errors import OperatorError
+from stream.kafka.security import librdkafka_options, tls_problem
 from stream.kafka.topics import BrokerUnavailableError
 from stream.sections import KafkaSettings
 
 _CHECK_EVERY = 500
 _WAIT_S = 0.01
+_LONGEST_SLEEP_S = 0.1
+_CONNECT_S = 4.0
+_DELIVERY_S = 120.0
+_OPTIONS = {
+    # Each record once and in order, whatever is sent again.
+    "enable.idempotence": True,
+    "acks": "all",
+    "linger.ms": 10,
+    "batch.size": 1 << 20,
+    "message.timeout.ms": round(_DELIVERY_S * 1000),
+}
 
 
-class PaceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How fast a replay writes. With neither bound: as fast as it can."""
-
-    events_per_s: Annotated[float, Meta(ge=0)] = 0.0
-    """0: no fixed rate."""
-    in_flight: Annotated[int, Meta(ge=0)] = 0
-    """Most events written but not yet learned from, so that the pipeline sets the speed; 0: no bound."""
+class NotWrittenError(OperatorError):
+    """The broker did not take a record."""
 
 
 class ReplayProducer:
-    """Writes log entries with kafka-python, waiting when it is ahead of its pace.
+    """Writes log entries, waiting when it is ahead of its pace.
 
     Args:
         kafka: broker and topics.
         pace: the speed.
         in_flight: how many of the `sent` events are still in the pipeline; asked every few hundred events.
+        controls: pause it, if anybody may.
 
     Raises:
         BrokerUnavailableError: nothing answers at `kafka.url`.
     """
 
-    def __init__(self, kafka: KafkaSettings, pace: PaceSettings, in_flight: Callable[[int], int] | None = None) -> None:
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        pace: PaceSettings,
+        in_flight: Callable[[int], int] | None = None,
+        controls: Controls | None = None,
+    ) -> None:
         self._topics = (kafka.impressions, kafka.feedback)
         self._pace = pace
         self._in_flight = in_flight
-        try:
-            self._producer = KafkaProducer(
-                **client_options(kafka), linger_ms=10, batch_size=1 << 16, bootstrap_timeout_ms=4000
-            )
-        except (KafkaError, OSError, ValueError) as exc:
-            raise BrokerUnavailableError(
-                f"kafka.url {kafka.url!r}: no broker answers there ({exc or type(exc).__name__}); "
-                "start Kafka or correct the address"
-            ) from exc
-        self._last: dict[tuple[int, int], object] = {}
+        self._controls = controls or Controls()
+        self._complaint = ""
+        self._failure: KafkaError | None = None
+        self._ends: dict[tuple[int, int], int] = {}
+        self._producer = self._connect(kafka)
         self.num_sent = 0
 
-    def write(self, entries: Iterable[LogEntry], on_progress: Callable[[int], None] | None = None) -> None:
-        """Write entries in order; returns when the broker has them all."""
-        started = time.monotonic()
-        for entry in entries:
-            self._last[entry.topic, entry.partition] = self._producer.send(
-                self._topics[entry.topic], value=entry.value, key=entry.key, partition=entry.partition
-            )
+    def _connect(self, kafka: KafkaSettings) -> Producer:
+        options = librdkafka_options(kafka) | _OPTIONS
+        producer = Producer(options, error_cb=self._complained, logger=logging.getLogger(__name__))
+        try:
+            producer.list_topics(timeout=_CONNECT_S)
+        except KafkaException as exc:
+            producer.poll(0)
+            reason = tls_problem(kafka) or self._complaint or str(exc)
+            raise BrokerUnavailableError(
+                f"kafka.url {kafka.url!r}: no broker answers there ({reason}); start Kafka or correct the address"
+            ) from exc
+        return producer
+
+    def write(self, entries: Iterable[LogEntry], on_progress: Callable[[int], None] = lambda _: None) -> None:
+        """Write entries in order; returns when the broker has them all.
+
+        Args:
+            entries: to write.
+            on_progress: called with the number of events written, every few hundred, and while it waits.
+
+        Raises:
+            NotWrittenError: the broker did not take one.
+        """
+        # Read each time: the first entry may be long in the making.
+        pace: Pace | None = None
+        is_paced = bool(self._pace.events_per_s or self._pace.speed)
+        for number, entry in enumerate(entries):
+            if pace is None:
+                pace = Pace(self._pace, time.monotonic())
+            if is_paced or self._controls.is_paused:
+                self._wait(pace, number, entry.written_ms, on_progress)
+            self._produce(entry)
             self.num_sent += 1
             if self.num_sent % _CHECK_EVERY == 0:
-                if on_progress is not None:
-                    on_progress(self.num_sent)
-                self._wait(started, on_progress)
-        self._producer.flush()
-
-    def _wait(self, started: float, on_progress: Callable[[int], None] | None) -> None:
-        pace = self._pace
-        if pace.events_per_s:
-            time.sleep(max(0.0, started + self.num_sent / pace.events_per_s - time.monotonic()))
-        while pace.in_flight and self._in_flight is not None and self._in_flight(self.num_sent) > pace.in_flight:
-            time.sleep(_WAIT_S)
-            if on_progress is not None:
+                self._check()
                 on_progress(self.num_sent)
+                self._wait_for_the_pipeline(on_progress)
+        self._flush()
+
+    def _produce(self, entry: LogEntry) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    self._topics[entry.topic], entry.value, entry.key, entry.partition, on_delivery=self._delivered
+                )
+            except BufferError:
+                # Full: it has more than the broker takes meanwhile.
+                self._producer.poll(_WAIT_S)
+                self._check()
+            else:
+                return
+
+    def _wait(self, pace: Pace, number: int, written_ms: float, on_progress: Callable[[int], None]) -> None:
+        """Until an event is due, and nobody has paused the replay."""
+        while True:
+            if self._controls.is_paused:
+                pace.stand_still(self._stand_still(on_progress))
+            left = pace.due_s(number, written_ms) - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(left, _LONGEST_SLEEP_S))
+            if left > _LONGEST_SLEEP_S:
+                self._check()
+                on_progress(self.num_sent)
+
+    def _stand_still(self, on_progress: Callable[[int], None]) -> float:
+        """While the replay is paused, with all that it wrote at the broker; returns for how long, seconds."""
+        began = time.monotonic()
+        self._flush()
+        while not self._controls.wait(_LONGEST_SLEEP_S):
+            on_progress(self.num_sent)
+        return time.monotonic() - began
+
+    def _wait_for_the_pipeline(self, on_progress: Callable[[int], None]) -> None:
+        most = self._pace.in_flight
+        while most and self._in_flight is not None and self._in_flight(self.num_sent) > most:
+            time.sleep(_WAIT_S)
+            on_progress(self.num_sent)
+
+    # What the broker says ---------------------------------------------------------------------------------------
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failure = self._failure or error
+            return
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        self._ends[self._topics.index(topic), partition] = offset  # type: ignore[index, assignment]
+
+    def _complained(self, error: KafkaError) -> None:
+        self._complaint = self._complaint or error.str()
+
+    def _check(self) -> None:
+        self._producer.poll(0)
+        if self._failure is not None:
+            raise NotWrittenError(
+                f"the broker did not take a record ({self._failure.str()}"
+                + (f"; {self._complaint}" if self._complaint else "")
+                + "); see whether it runs, and whether the topics may be written"
+            )
+
+    def _flush(self) -> None:
+        while self._producer.flush(_LONGEST_SLEEP_S):
+            self._check()
+        self._check()
 
     def end_offsets(self) -> dict[tuple[int, int], int]:
         """(topic index, partition) -> offset of the last record written there."""
-        return {tp: future.get(timeout=30).offset for tp, future in self._last.items()}  # type: ignore[attr-defined]
+        self._flush()
+        return dict(self._ends)
 
     def close(self) -> None:
-        """Release the connections."""
+        """Write what is left, and release the connections."""
+        self._flush()
         self._producer.close()

@@ -1,50 +1,54 @@
-"""A rating log as an event stream: each rating is an impression; a high one is followed by a `like` after a while.
+"""A log as an event stream, in constant memory: an impression for each row that is shown, feedback by the log's rules.
 
-Delays are log-normal; some exceed the join window. Some events are written twice, some later than their time says.
-Everything follows from the seed.
+Feedback comes at its own time, or after a drawn delay, some of which exceed the join window; some events are written
+twice, some later than their time says. Everything follows from the seed. What is held at a time is one stretch of rows,
+and those earlier ones that have events yet to be written.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from simulators.logs.movielens import MovieLens
+from simulators.drift import Drift, DriftError, inverted_users
+from simulators.encoding import Encoder, LogEntry
+from simulators.faults import Faults, FaultSettings, Share
+from simulators.logs.log import Log
+from simulators.schedule import IMPRESSION, Delays, Events, Stream, generator, given_by, joined, schedule
 from state_store.config import JoinSettings
-from stream.events import Feedback, Heartbeat, Impression, encode_event
-from stream.partitioning import partition_of
+from state_store.errors import OperatorError
+from stream.events import Heartbeat, encode_event
 
-_POSITIVE_RATING = 4
-_IMPRESSION, _FEEDBACK = 0, 1
-_DRIFT = 1
-"""Stream of random numbers that the drift has for itself."""
-
-Share = Annotated[float, Meta(ge=0, le=1)]
+_TAIL = 1000
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a log becomes a stream."""
 
-    num_ratings: Annotated[int, Meta(ge=0)] = 0
-    """Ratings replayed, oldest first; 0: all."""
-    delay_median_s: Annotated[float, Meta(gt=0)] = 20.0
-    """Median of the delay of a like, event time."""
-    delay_sigma: Annotated[float, Meta(ge=0)] = 1.5
-    """Standard deviation of the delay's logarithm."""
-    duplicates: Share = 0.01
-    """Share of events written a second time."""
-    out_of_order: Share = 0.02
-    """Share of events written late."""
-    jitter_s: Annotated[float, Meta(ge=0)] = 30.0
-    """Greatest delay of an event written late, or again; what exceeds join.lateness_ms becomes a dead letter."""
+    num_rows: Annotated[int, Meta(ge=0)] = 0
+    """Rows replayed, oldest first; 0: all."""
+    from_ms: int | None = None
+    """Event time of the first row, inclusive; None: the log's beginning."""
+    to_ms: int | None = None
+    """Event time at which the rows end, exclusive; None: the log's end."""
+    rounds: Annotated[int, Meta(ge=0)] = 1
+    """How often they are replayed, each time later by their span and `gap_s`, with impression ids of its own (`#2`
+    behind those of the second round); 0: until it is stopped."""
+    gap_s: Annotated[float, Meta(ge=0)] = 3600.0
+    """Event time between the last row of a round and the first of the next one, seconds."""
+    delay_median_s: Annotated[float, Meta(gt=0)] | None = None
+    """Median of the delays that are drawn, seconds of event time; None: as the log states it."""
+    delay_sigma: Annotated[float, Meta(ge=0)] | None = None
+    """Standard deviation of the delay's logarithm; None: as the log states it."""
     seed: int = 7
     drift_at: Annotated[int, Meta(ge=0)] = 0
     """Number of the event from which on the labels of some users are inverted; 0: never."""
     drift_share: Share = 0.0
     """Share of users, drawn by the seed, whose labels are."""
+    faults: FaultSettings = FaultSettings()
 
     def __post_init__(self) -> None:
         if bool(self.drift_at) != bool(self.drift_share):
@@ -53,96 +57,173 @@ class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-class LogEntry(msgspec.Struct, frozen=True):
-    """One record to write."""
-
-    topic: Literal[0, 1]
-    """Index into the input topics: impressions, feedback."""
-    partition: int
-    key: bytes | None
-    value: bytes
+class EmptyReplayError(OperatorError):
+    """No rows are left to replay."""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """The order of a replay: position n writes `topic_N[n]` of rating `rating_N[n]` at event time `ts_N[n]`."""
+class Replay:
+    """A log's events, as often as they are asked for, the same each time.
 
-    topic_N: np.ndarray
-    rating_N: np.ndarray
-    ts_N: np.ndarray
-    num_ratings: int
-    end_ts: int
+    Args:
+        log: what is replayed.
+        settings: how.
+        num_partitions: of the topics.
+        join: of whoever reads them: what is late, and when every window is closed.
+        horizon_ms: the same of their tasks, where one reaches farther: how long after its impression feedback counts.
 
-    def __len__(self) -> int:
-        return len(self.topic_N)
+    Raises:
+        DriftError: the drift begins behind the last event, or the log has no labels to invert.
+        EmptyReplayError: at the first row that is asked for, if there is none.
+    """
 
+    def __init__(
+        self, log: Log, settings: ReplaySettings, num_partitions: int, join: JoinSettings, horizon_ms: int = 0
+    ) -> None:
+        self.log, self.settings = log, settings
+        self._num_partitions = num_partitions
+        self._closing_ms = 2 * (max(horizon_ms, join.attribution_ms) + join.lateness_ms)
+        self._faults = Faults(settings.faults, settings.seed, join.lateness_ms)
+        self._forget()
+        self._drift: Drift | None = None
+        if settings.drift_at:
+            self._drift = self._find_drift()
 
-def plan_replay(data: MovieLens, settings: ReplaySettings) -> Plan:
-    """Draw delays, duplicates and disorder; if wished, invert some users' labels from some event on."""
-    count = min(settings.num_ratings or len(data.ratings), len(data.ratings))
-    ratings = data.ratings.head(count)
-    is_liked = ratings["rating"].to_numpy() >= _POSITIVE_RATING
-    plan = _plan(ratings, is_liked, settings)
-    if not settings.drift_at:
-        return plan
-    of_impression = plan.topic_N == _IMPRESSION
-    from_there = np.flatnonzero(of_impression & (np.arange(len(plan)) >= settings.drift_at))
-    if not len(from_there):
-        raise ValueError(f"the drift begins at event {settings.drift_at}, of {len(plan)}; begin it earlier")
-    users = sorted(set(ratings["user_id"]))
-    inverted = np.random.default_rng([settings.seed, _DRIFT]).random(len(users)) < settings.drift_share
-    chosen = ratings["user_id"].is_in([u for u, yes in zip(users, inverted, strict=True) if yes]).to_numpy()
-    begun = np.arange(count) >= plan.rating_N[from_there[0]]
-    return _plan(ratings, is_liked ^ (chosen & begun), settings)
+    def _forget(self) -> None:
+        """Begin a new pass."""
+        self.num_rows = 0
+        """Rows that are written as far as their impressions are, of this pass."""
+        self.num_events = 0
+        """Events of this pass so far, without heartbeats."""
+        self.end_ms = 0
+        """Greatest event time so far, ms."""
+        self.now_ms = 0.0
+        """The log's own clock: when the last of them was written, ms."""
+        self.tail = pl.DataFrame()
+        """The last rows that were read."""
 
+    # What is written --------------------------------------------------------------------------------------------
 
-def _plan(ratings: pl.DataFrame, is_liked: np.ndarray, settings: ReplaySettings) -> Plan:
-    rng = np.random.default_rng(settings.seed)
-    count = len(ratings)
-    shown_ts = ratings["ts"].to_numpy()
-    liked = np.flatnonzero(is_liked)
-    delay_ms = np.exp(rng.normal(np.log(settings.delay_median_s), settings.delay_sigma, len(liked))) * 1000
-    topic = np.concatenate([np.full(count, _IMPRESSION, np.int8), np.full(len(liked), _FEEDBACK, np.int8)])
-    rating = np.concatenate([np.arange(count), liked])
-    ts = np.concatenate([shown_ts, shown_ts[liked] + delay_ms.astype(np.int64)])
-    written = ts + np.where(
-        rng.random(len(ts)) < settings.out_of_order, rng.uniform(0, settings.jitter_s * 1000, len(ts)), 0.0
-    )
-    again = np.flatnonzero(rng.random(len(ts)) < settings.duplicates)
-    written = np.concatenate([written, ts[again] + rng.uniform(0, settings.jitter_s * 1000, len(again))])
-    topic, rating, ts = (np.concatenate([a, a[again]]) for a in (topic, rating, ts))
-    order = np.argsort(written, kind="stable")
-    return Plan(topic[order], rating[order], ts[order], count, int(ts.max(initial=0)))
+    def entries(self) -> Iterator[LogEntry]:
+        """The records, in the order in which they are written."""
+        self._forget()
+        actions = [rule.action for rule in self.log.feedback]
+        encoder = Encoder(self.log.users, self.log.items, actions, self._num_partitions)
+        for rows, events in self._batches():
+            self.end_ms = max(self.end_ms, int(events.ts_N.max(initial=0)))
+            for row, some in encoder.encode(rows, events, self._faults.held_until(events.written_N).tolist()):
+                yield from some
+                self.num_rows, self.now_ms = max(self.num_rows, row + 1), some[-1].written_ms
+                self.num_events += len(some)
 
+    def closing_heartbeats(self) -> Iterator[LogEntry]:
+        """One per topic and partition, far enough ahead of what was written to close every window of the join."""
+        beat = encode_event(Heartbeat(ts=self.end_ms + self._closing_ms))
+        for partition in range(self._num_partitions):
+            yield LogEntry(0, partition, None, beat, self.now_ms)
+            yield LogEntry(1, partition, None, beat, self.now_ms)
 
-def iter_log(data: MovieLens, plan: Plan, num_partitions: int) -> Iterator[LogEntry]:
-    """The records of a plan, in the order they are written."""
-    users, items = data.ratings["user_id"].to_list(), data.ratings["item_id"].to_list()
-    for topic, n, ts in zip(plan.topic_N.tolist(), plan.rating_N.tolist(), plan.ts_N.tolist(), strict=True):
-        user_id, item_id = users[n], items[n]
-        event: Impression | Feedback
-        if topic == _IMPRESSION:
-            event = Impression(
-                imp_id=f"r{n}",
-                user_id=user_id,
-                item_id=item_id,
-                ts=ts,
-                features={**data.users[user_id], **data.items[item_id]},
+    def whole_log(self) -> Iterator[LogEntry]:
+        """The records, and the heartbeats behind them that close every window of the join."""
+        yield from self.entries()
+        yield from self.closing_heartbeats()
+
+    def count_events(self) -> int:
+        """Events of a pass, without heartbeats; draws them all, but encodes none."""
+        return sum(len(events) for _, events in self._batches())
+
+    def share_done(self) -> float | None:
+        """How much is written: by rows, or by event time where only that is known; None for a replay without end."""
+        settings = self.settings
+        if not settings.rounds:
+            return None
+        total, first, last = self.log.span()
+        if settings.from_ms is None and settings.to_ms is None:
+            total = min(settings.num_rows or total, total) * settings.rounds
+            return self.num_rows / total if total else None
+        first = first if settings.from_ms is None else settings.from_ms
+        last = last if settings.to_ms is None else settings.to_ms
+        span_ms = settings.rounds * max(1, last - first) + (settings.rounds - 1) * settings.gap_s * 1000
+        return min(1.0, max(0.0, (self.now_ms - first) / span_ms))
+
+    # Rows and their events --------------------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[tuple[pl.DataFrame, Events]]:
+        """Events in the order in which they are written, with the rows that they are of."""
+        pending, carried = Events.none(), None
+        for number, stretch in enumerate(self._stretches()):
+            rows, events = stretch, self._events(stretch, number)
+            if carried is not None:
+                events = msgspec.structs.replace(events, row_N=events.row_N + len(carried))
+                rows = pl.concat([carried, stretch])
+            events = joined([pending, events]).in_written_order()
+            # Nothing of a later stretch is written before this one's last row: rows never go back in time.
+            ready = int(np.searchsorted(events.written_N, rows["ts"][-1]))
+            yield rows, events.take(slice(ready))
+            rest = events.take(slice(ready, None))
+            needed, place = np.unique(rest.row_N, return_inverse=True)
+            pending, carried = msgspec.structs.replace(rest, row_N=place), rows[needed]
+        if carried is not None:
+            yield carried, pending
+
+    def _events(self, rows: pl.DataFrame, number: int) -> Events:
+        settings, feedback = self.settings, self.log.feedback
+        if self._drift is not None:
+            rows = self._drift.apply(rows, feedback, generator(settings.seed, Stream.DRIFT, number))
+        rng = generator(settings.seed, Stream.MAIN, number)
+        delays = Delays(settings.delay_median_s, settings.delay_sigma)
+        given = [given_by(rows, k) for k in range(len(feedback))]
+        return self._faults.apply(schedule(rows, feedback, given, delays, rng), rows, rng, number)
+
+    def _stretches(self) -> Iterator[pl.DataFrame]:
+        """Rows of every round, numbered on."""
+        settings, count, shift, number = self.settings, 0, 0, 0
+        while not settings.rounds or number < settings.rounds:
+            first = last = None
+            for stretch in self._read():
+                if stretch.is_empty():
+                    continue
+                first, last = stretch["ts"][0] if first is None else first, stretch["ts"][-1]
+                rows = stretch.with_row_index("row", offset=count)
+                count += len(rows)
+                self.tail = rows.tail(_TAIL)
+                yield _shifted(rows, shift, number) if settings.rounds != 1 else rows
+            if first is None:
+                raise EmptyReplayError(self._said_of_nothing())
+            number += 1
+            shift += last - first + round(settings.gap_s * 1000)
+
+    def _said_of_nothing(self) -> str:
+        total, first, last = self.log.span()
+        said = f"log {self.log.name!r} has no rows in the span of --from and --to"
+        return said + (f"; it has {total:,}, from {first} to {last} ms" if total else "; it has none at all")
+
+    def _read(self) -> Iterator[pl.DataFrame]:
+        settings = self.settings
+        return self.log.stretches(num_rows=settings.num_rows, from_ms=settings.from_ms, to_ms=settings.to_ms)
+
+    def _find_drift(self) -> Drift:
+        settings, users = self.settings, []
+        at, row = settings.drift_at, None
+        for rows, events in self._batches():
+            chosen = events.kind_N == IMPRESSION
+            chosen[: max(0, at)] = False
+            at -= len(events)
+            if chosen.any():
+                row = int(rows["row"][int(events.row_N[chosen.argmax()])])
+                break
+        if row is None:
+            raise DriftError(
+                f"--drift: it begins at event {settings.drift_at}, of {settings.drift_at - at}; begin it earlier"
             )
-        else:
-            event = Feedback(imp_id=f"r{n}", user_id=user_id, item_id=item_id, action="like", ts=ts)
-        yield LogEntry(topic, partition_of(user_id, num_partitions), user_id.encode(), encode_event(event))
+        for rows in self._read():
+            users.append(rows["user_id"].unique())
+        return Drift(inverted_users(pl.concat(users), settings.seed, settings.drift_share), row)
 
 
-def closing_heartbeats(plan: Plan, num_partitions: int, join: JoinSettings) -> Iterator[LogEntry]:
-    """One heartbeat per topic and partition, far enough ahead to close every window of the join."""
-    horizon_ms = 2 * (join.attribution_ms + join.lateness_ms)
-    beat = encode_event(Heartbeat(ts=plan.end_ts + horizon_ms))
-    for partition in range(num_partitions):
-        for topic in (_IMPRESSION, _FEEDBACK):
-            yield LogEntry(topic, partition, None, beat)  # type: ignore[arg-type]
-
-
-def iter_whole_log(data: MovieLens, plan: Plan, num_partitions: int, join: JoinSettings) -> Iterator[LogEntry]:
-    """A plan's records, and the heartbeats behind them that close every window of the join."""
-    yield from iter_log(data, plan, num_partitions)
-    yield from closing_heartbeats(plan, num_partitions, join)
+def _shifted(rows: pl.DataFrame, by_ms: int, number: int) -> pl.DataFrame:
+    """Rows of a later round; features stay as of when they were logged."""
+    times = [name for name in rows.columns if name == "ts" or name.startswith("ts.")]
+    suffix = f"#{number + 1}" if number else ""
+    return rows.with_columns(
+        pl.col("ts").alias("as_of"), pl.col("imp_id") + suffix, *(pl.col(n) + by_ms for n in times)
+    )

@@ -1,9 +1,10 @@
-"""All settings, and where they come from: defaults < TOML file < environment < `--set`."""
+"""All settings, and where they come from: defaults < a log's own < TOML file < environment < `--set`."""
 
 import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from state_store.client import masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
-from state_store.tasks import MAX_TASKS, Task, TaskSettings, main_task, resolve_tasks
+from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks
 from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
 
 ENV_PREFIX = "COLDSTREAM_"
@@ -89,6 +90,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.labels[main_task(self.labels)]
 
     @property
+    def horizon_ms(self) -> int:
+        """How long after its impression feedback still counts for anything, event time."""
+        return horizon_ms(self.labels, self.join)
+
+    @property
     def main_actions(self) -> tuple[int, ...]:
         """The actions, by number, that make the main task's label 1."""
         return tuple(self.actions.names.index(name) for name in self.main_task.positive)
@@ -102,7 +108,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_settings(
-    file: Path | None = None, environment: Mapping[str, str] | None = None, overrides: Iterable[str] = ()
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Iterable[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Merge the sources; an unknown key fails, whatever its source.
 
@@ -110,6 +119,7 @@ def load_settings(
         file: TOML, or JSON if its suffix says so.
         environment: `COLDSTREAM_LEARNER__MICRO_BATCH=64`; default: the process's.
         overrides: `learner.micro_batch=64`; values are TOML, bare words are strings.
+        defaults: what a log says of the settings, by section; every other source goes before it.
 
     Raises:
         SettingsError: names the setting, its value and what is allowed.
@@ -117,7 +127,8 @@ def load_settings(
     >>> load_settings(environment={}, overrides=["learner.micro_batch=32"]).learner.micro_batch
     32
     """
-    merged: dict[str, Any] = {}
+    # A copy: what is merged into it must not reach the log's own.
+    merged: dict[str, Any] = deepcopy(dict(defaults or {}))
     if file is not None:
         _merge(merged, _read(file))
     for name, text in sorted((os.environ if environment is None else environment).items()):

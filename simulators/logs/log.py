@@ -68,6 +68,11 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self._values if self._dated is None else self._dated)
 
+    @property
+    def is_dated(self) -> bool:
+        """Whether what is known of an id changes with time."""
+        return self._dated is not None
+
     def get(self, key: str, ts: int) -> Mapping[str, RawFeature]:
         """Features of an id as of a time; none for one that the table lacks, or does not know yet.
 

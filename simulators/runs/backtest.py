@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from learner.learner import Learner
 from simulators.oracle import Record
-from simulators.replay import LogEntry
+from simulators.encoding import LogEntry
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.states import StateStore

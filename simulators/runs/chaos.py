@@ -18,10 +18,11 @@ import polars as pl
 
 from learner.sample import SampleKind
 from simulators.log_reader import read_log
-from simulators.logs.movielens import MovieLens
+from simulators.logs.log import Log
 from simulators.oracle import Expected, expect
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import COMPARED, differences
 from state_store.embedded.child import free_port
 from state_store.client import connect
@@ -68,20 +69,19 @@ class Chaos:
 
     Args:
         settings: effective settings, with URLs.
-        data: what is replayed.
-        replay: how.
+        log: what is replayed.
+        how: how.
         chaos: how much is killed.
         folder: run folder.
     """
 
     def __init__(
-        self, settings: Settings, data: MovieLens, replay: ReplaySettings, chaos: ChaosSettings, folder: Path
+        self, settings: Settings, log: Log, how: ReplaySettings, chaos: ChaosSettings, folder: Path
     ) -> None:
         monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
         settings = msgspec.structs.replace(settings, monitor=monitor)
         self._settings = settings
-        self._data = data
-        self._replay = replay
+        self._replay = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
         self._chaos = chaos
         self._folder = folder
         self._rng = random.Random(chaos.seed)
@@ -99,10 +99,9 @@ class Chaos:
             OperatorError: the pipeline does not come to its end.
         """
         settings, join = self._settings, self._settings.join
-        plan = plan_replay(self._data, self._replay)
-        partitions = len(self._partitions)
-        log = iter_whole_log(self._data, plan, partitions, join)
-        per_kill = -(-(len(plan) + 2 * partitions) // (self._chaos.kills + 1))
+        num_events = self._replay.count_events()
+        log = self._replay.whole_log()
+        per_kill = -(-(num_events + 2 * len(self._partitions)) // (self._chaos.kills + 1))
         producer = ReplayProducer(settings.kafka, PaceSettings())
         started = time.monotonic()
         with ExitStack() as stack:
@@ -114,7 +113,7 @@ class Chaos:
                 stack.enter_context(monitor)
             for kill in range(self._chaos.kills):
                 producer.write(islice(log, per_kill))
-                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {len(plan):,} events")
+                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {num_events:,} events")
                 if len(workers) == 1:
                     self._kill(workers[0], learner)
                 else:

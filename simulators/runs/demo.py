@@ -11,10 +11,11 @@ import redis
 from rich.console import Console
 
 from simulators.log_reader import read_log
-from simulators.logs.movielens import MovieLens
+from simulators.logs.log import Log
 from simulators.oracle import expect
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import Plan, ReplaySettings, iter_whole_log, plan_replay
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import build_summary
 from state_store.embedded.child import port_or_free
 from state_store.client import connect
@@ -28,6 +29,9 @@ from stream.prediction_log import read_predictions
 from stream.command.roles import Role, StalledError, servers, wait_until
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
+
+_CANDIDATES = 100
+"""Items that are ranked at the end."""
 
 
 def in_flight(sent: int, store: StateStore, outbox: Outbox) -> int:
@@ -48,8 +52,8 @@ class Demo:
 
     Args:
         settings: effective settings, with URLs.
-        data: what is replayed.
-        replay: how.
+        log: what is replayed.
+        how: how.
         pace: how fast.
         folder: run folder.
         console: where progress is shown.
@@ -58,15 +62,15 @@ class Demo:
     def __init__(
         self,
         settings: Settings,
-        data: MovieLens,
-        replay: ReplaySettings,
+        log: Log,
+        how: ReplaySettings,
         pace: PaceSettings,
         folder: Path,
         console: Console,
     ) -> None:
         self._settings = settings
-        self._data = data
-        self._replay = replay
+        self._log = log
+        self._how = how
         self._pace = pace
         self._folder = folder
         self._console = console
@@ -82,7 +86,7 @@ class Demo:
             OperatorError: a role died, or nothing moves any more.
         """
         settings = self._settings
-        plan = plan_replay(self._data, self._replay)
+        replay = Replay(self._log, self._how, settings.kafka.partitions, settings.join, settings.horizon_ms)
         with (
             Role("worker", settings, self._folder) as worker,
             Role("learner", settings, self._folder) as learner,
@@ -93,7 +97,7 @@ class Demo:
             producer = ReplayProducer(settings.kafka, self._pace, self._in_flight)
             with Display(settings, self._client, self._console) as display:
                 started = time.monotonic()
-                self._write(producer, plan, display, roles)
+                self._write(producer, replay, display, roles)
                 ends = producer.end_offsets()
                 self._wait_until_learned(ends, display, producer.num_sent, roles)
                 seconds = time.monotonic() - started
@@ -105,17 +109,19 @@ class Demo:
         expected = expect(read_log(settings.kafka, ends), settings.join, settings.actions, settings.tasks)
         run = {
             "run": self._folder.name,
-            "data": self._data.source,
+            "data": self._log.source,
+            "log": self._log.name,
             "events_produced": producer.num_sent,
             "weights_version": manifest.version,
             "events_per_second": round(producer.num_sent / seconds, 1),
-            "impressions_per_second": round(plan.num_ratings / seconds, 1),
+            "impressions_per_second": round(replay.num_rows / seconds, 1),
             "seconds": round(seconds, 2),
             "freshness_seconds": {"p50": status.freshness_p50_s, "p99": status.freshness_p99_s},
-            "seed": self._replay.seed,
-            "replay": msgspec.to_builtins(self._replay),
+            "seed": self._how.seed,
+            "rows": replay.num_rows,
+            "replay": msgspec.to_builtins(self._how),
             "pace": msgspec.to_builtins(self._pace),
-            "scorer": self._try_scorer(manifest, plan),
+            "scorer": self._try_scorer(manifest, replay),
         }
         return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
 
@@ -151,7 +157,7 @@ class Demo:
         reports = self._client.hvals(self._store.keys.worker_status)
         return {p for report in reports for p in msgspec.json.decode(report)["partitions"]}
 
-    def _write(self, producer: ReplayProducer, plan: Plan, display: Display, roles: tuple[Role, ...]) -> None:
+    def _write(self, producer: ReplayProducer, replay: Replay, display: Display, roles: tuple[Role, ...]) -> None:
         last_shown = 0.0
 
         def progress(sent: int) -> None:
@@ -162,8 +168,7 @@ class Demo:
                 for role in roles:
                     role.check()
 
-        partitions = len(self._partitions)
-        producer.write(iter_whole_log(self._data, plan, partitions, self._settings.join), progress)
+        producer.write(replay.whole_log(), progress)
 
     def _in_flight(self, sent: int) -> int:
         return in_flight(sent, self._store, self._outbox)
@@ -205,14 +210,16 @@ class Demo:
     def _prefix(self) -> str:
         return self._settings.redis.prefix
 
-    def _try_scorer(self, manifest: Manifest, plan: Plan) -> dict[str, Any]:
-        """Load the newest weights as a server would, and rank some items for the last user of the replay."""
+    def _try_scorer(self, manifest: Manifest, replay: Replay) -> dict[str, Any]:
+        """Load the newest weights as a server would, and rank the last items of the replay for its last user."""
         scorer = Scorer(self._settings, self._client)
         scorer.refresh()
-        user_id = self._data.ratings["user_id"][plan.num_ratings - 1]
-        candidates = [Candidate(item_id, features) for item_id, features in list(self._data.items.items())[:100]]
+        rows, log = replay.tail, self._log
+        user_id, now_ms = rows["user_id"][-1], rows["ts"][-1]
+        items = rows["item_id"].reverse().unique(maintain_order=True).head(_CANDIDATES)
+        candidates = [Candidate(item_id, dict(log.items.get(item_id, now_ms))) for item_id in items]
         started = time.perf_counter()
-        scores = scorer.score(user_id, self._data.users[user_id], candidates)
+        scores = scorer.score(user_id, dict(log.users.get(user_id, now_ms)), candidates)
         seconds = time.perf_counter() - started
         best = sorted(zip(scores.tolist(), (c.item_id for c in candidates), strict=True), reverse=True)[:5]
         return {
@@ -225,12 +232,12 @@ class Demo:
 
 
 def run_demo(
-    settings: Settings, data: MovieLens, replay: ReplaySettings, pace: PaceSettings, folder: Path, console: Console
+    settings: Settings, log: Log, how: ReplaySettings, pace: PaceSettings, folder: Path, console: Console
 ) -> dict[str, Any]:
     """Start what is missing, run, write `summary.json`; returns the summary."""
     with servers(settings) as live:
         try:
-            summary = Demo(live, data, replay, pace, folder, console).run()
+            summary = Demo(live, log, how, pace, folder, console).run()
         except redis.ConnectionError as exc:
             raise StalledError(f"redis went away during the run ({exc}); see the logs in {folder}") from exc
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`coldstream backtest`: data -> replay -> stages -> summary."""
+"""`coldstream backtest`: log -> replay -> stages -> summary."""
 
 import time
 from contextlib import ExitStack
@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from simulators.runs.backtest import Backtest, BacktestSettings
-from simulators.logs.movielens import MovieLens
+from simulators.logs.log import Log
 from simulators.oracle import expect
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import build_summary
 from state_store.embedded.redis import EmbeddedRedis
 from stream.prediction_log import read_predictions
@@ -21,17 +21,25 @@ _NOW_MS = 4_102_444_800_000
 
 
 def run_backtest(
-    settings: Settings, data: MovieLens, replay: ReplaySettings, folder: Path, rounds: BacktestSettings | None = None
+    settings: Settings, log: Log, how: ReplaySettings, folder: Path, rounds: BacktestSettings | None = None
 ) -> dict[str, Any]:
-    """Run, write `summary.json`; returns the summary."""
+    """Run, write `summary.json`; returns the summary.
+
+    Args:
+        settings: effective settings; with no `redis.url`, it brings a Redis of its own.
+        log: what is replayed.
+        how: how.
+        folder: run folder.
+        rounds: the backtest's own settings.
+    """
     with ExitStack() as stack:
         if not settings.redis.url:
             url = stack.enter_context(EmbeddedRedis()).url
             settings = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, url=url))
-        plan = plan_replay(data, replay)
+        replay = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
         run = Backtest(settings, rounds or BacktestSettings(), folder, _NOW_MS)
         started = time.monotonic()
-        run.run(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
+        run.run(replay.whole_log())
         seconds = time.monotonic() - started
         expected = expect(run.records, settings.join, settings.actions, settings.tasks)
         summary = build_summary(
@@ -41,13 +49,15 @@ def run_backtest(
             expected,
             {
                 "run": folder.name,
-                "data": data.source,
+                "data": log.source,
+                "log": log.name,
                 "events_produced": len(run.records),
                 "weights_version": run.manifest.version if run.manifest else 0,
                 "events_per_second": round(len(run.records) / seconds, 1),
                 "seconds": round(seconds, 2),
-                "seed": replay.seed,
-                "replay": msgspec.to_builtins(replay),
+                "seed": how.seed,
+                "rows": replay.num_rows,
+                "replay": msgspec.to_builtins(how),
             },
         )
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))

@@ -24,6 +24,7 @@ PACKAGES = (
     "mode-streaming",
     "aiokafka",
     "kafka-python",
+    "confluent-kafka",
     "redis",
     "hiredis",
     "msgspec",

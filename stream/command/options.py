@@ -1,7 +1,8 @@
 """Options that several commands share."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,15 +18,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as t
 
 
 def gather(
-    config: Path | None, overrides: list[str] | None, kafka: str | None = None, redis: str | None = None
+    config: Path | None,
+    overrides: list[str] | None,
+    kafka: str | None = None,
+    redis: str | None = None,
+    *,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Effective settings of a command."""
+    """Effective settings of a command; `defaults`, as `load_settings` has them, are those of a log."""
     given = list(overrides or [])
     if kafka is not None:
         given.append(f"kafka.url={kafka!r}")
     if redis is not None:
         given.append(f"redis.url={redis!r}")
-    return load_settings(config, overrides=given)
+    return load_settings(config, overrides=given, defaults=defaults)
 
 
 def need_urls(settings: Settings, command: str) -> Settings:

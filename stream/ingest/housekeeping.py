@@ -73,7 +73,7 @@ class Housekeeping:
                     worker.quiet_since.pop(tp, None)
                 elif idle_after and now - worker.quiet_since.setdefault(tp, now) >= idle_after:
                     idle.append(topic)
-            if idle and worker.ingest.is_live(partition, now_ms(), self._settings.join.attribution_ms):
+            if idle and worker.ingest.is_live(partition, now_ms(), self._settings.horizon_ms):
                 floor = now_ms() - int(idle_after * 1000) - self._settings.join.lateness_ms
                 await worker.in_stage(self._tick_idle, partition, idle, floor if len(idle) == 2 else 0)
 

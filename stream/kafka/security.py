@@ -71,6 +71,30 @@ def client_options(kafka: KafkaSettings) -> dict[str, Any]:
     return options
 
 
+def librdkafka_options(kafka: KafkaSettings) -> dict[str, Any]:
+    """Options of librdkafka's clients, addresses included; without `kafka.ca_file` it finds the system's authorities.
+
+    >>> librdkafka_options(KafkaSettings(url="a:1,b:2"))
+    {'bootstrap.servers': 'a:1,b:2', 'security.protocol': 'PLAINTEXT'}
+    """
+    # librdkafka would say only that it fails: this names the file.
+    ssl_context(kafka)
+    options: dict[str, Any] = {"bootstrap.servers": kafka.url, "security.protocol": kafka.security}
+    files = {
+        "ssl.ca.location": kafka.ca_file,
+        "ssl.certificate.location": kafka.cert_file,
+        "ssl.key.location": kafka.key_file,
+    }
+    options |= {name: file for name, file in files.items() if file}
+    if kafka.security.startswith("SASL"):
+        options |= {
+            "sasl.mechanism": kafka.sasl_mechanism,
+            "sasl.username": kafka.username,
+            "sasl.password": kafka.password,
+        }
+    return options
+
+
 def faust_credentials(kafka: KafkaSettings) -> Any:
     """Faust's `broker_credentials`; None for a broker that asks for none."""
     context = ssl_context(kafka)

@@ -17,9 +17,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from simulators.logs.synthetic import generate
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_log, plan_replay
+from simulators.faults import FaultSettings
+from simulators.logs.open import open_log
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
+from state_store.config import JoinSettings
 from stream.command.doctor import versions
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics
@@ -46,6 +49,8 @@ def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench ingest", description=__doc__)
     parser.add_argument("--events", type=int, default=200_000, help="impressions in the topic")
+    parser.add_argument("--log", default="synthetic", help="name or file")
+    parser.add_argument("--data", type=Path, help="folder with its files")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each consumer")
     parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
@@ -55,11 +60,12 @@ def main(arguments: list[str]) -> None:
         url = options.kafka or stack.enter_context(EmbeddedBroker()).url
         kafka = KafkaSettings(url=url, impressions=f"bench-{os.getpid()}", feedback=f"bench-{os.getpid()}-feedback")
         ensure_topics(kafka)
-        data = generate(options.events, seed=0)
-        plan = plan_replay(data, ReplaySettings(duplicates=0.0, out_of_order=0.0))
+        log = open_log(options.log, options.data, seed=0, num_synthetic=options.events)
+        how = ReplaySettings(num_rows=options.events, faults=FaultSettings(duplicates=0.0, out_of_order=0.0))
+        replay = Replay(log, how, kafka.partitions, JoinSettings())
         with console.status(f"writing {options.events:,} impressions"):
             producer = ReplayProducer(kafka, PaceSettings())
-            producer.write(entry for entry in iter_log(data, plan, kafka.partitions) if entry.topic == 0)
+            producer.write(entry for entry in replay.entries() if entry.topic == 0)
             producer.close()
         runs: dict[str, list[dict[str, float]]] = {"coalesced": [], "plain": []}
         for i in range(options.repeats):

@@ -17,25 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from chosen_log import add_log_options, chosen_log
 from rich.console import Console
 from rich.table import Table
-from turns import Log, alternate, waiting_pipeline, with_interval, written_log
+from turns import WrittenLog, alternate, waiting_pipeline, with_interval, written_log
 from viewer import Viewer
 
-from simulators.logs import movielens, synthetic
-from simulators.logs.movielens import MovieLens
-from simulators.producer import PaceSettings
-from simulators.replay import ReplaySettings, plan_replay
+from simulators.logs.log import Log
+from simulators.pace import PaceSettings
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.demo import run_demo
 from state_store.embedded.child import free_port
 from stream.command.doctor import versions
 from stream.sections import MonitorSettings
 from stream.settings import Settings, load_settings
 
-_PAGE_RATINGS = 100_000
+_PAGE_ROWS = 100_000
 
 
-def pipelines(log: Log, user: str, folder: Path, *, watch: bool, swapped: bool) -> dict[str, dict[str, float]]:
+def pipelines(log: WrittenLog, user: str, folder: Path, *, watch: bool, swapped: bool) -> dict[str, dict[str, float]]:
     """One run of a pipeline with monitoring and one without, in turns; what each took, as of `Arm.taken`.
 
     Args:
@@ -83,28 +83,25 @@ def compared(runs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     }
 
 
-def cost(
-    settings: Settings, data: MovieLens, options: argparse.Namespace, folder: Path, console: Console
-) -> dict[str, Any]:
+def cost(settings: Settings, log: Log, options: argparse.Namespace, folder: Path, console: Console) -> dict[str, Any]:
     """Runs of both pipelines, compared; each is shown as it ends."""
-    runs, plan = [], plan_replay(data, ReplaySettings(num_ratings=options.events))
-    console.print(f"writing the log of {options.events:,} ratings")
-    with written_log(settings, data, plan) as log:
+    runs, how = [], ReplaySettings(num_rows=options.events)
+    replay = Replay(log, how, settings.kafka.partitions, settings.join)
+    console.print(f"writing the log of {options.events:,} rows")
+    with written_log(settings, replay) as written:
         for n in range(options.repeats):
             watch, swapped = not options.control, n % 2 == 1
-            runs.append(pipelines(log, first_user(data), folder / str(n), watch=watch, swapped=swapped))
+            runs.append(pipelines(written, first_user(log), folder / str(n), watch=watch, swapped=swapped))
             console.print(f"run {n + 1}: throughput lost {compared(runs[-1:])['throughput_lost']['mean']:.1%}")
     return compared(runs)
 
 
-def page(
-    settings: Settings, data: MovieLens, num_ratings: int, rate: float, folder: Path, console: Console
-) -> dict[str, Any]:
+def page(settings: Settings, log: Log, num_rows: int, rate: float, folder: Path, console: Console) -> dict[str, Any]:
     """How the monitor answers while a producer writes `rate` events/s."""
     settings = msgspec.structs.replace(settings, monitor=with_monitor(settings))
-    with Viewer(settings.monitor, first_user(data)) as viewer:
-        replay, pace = ReplaySettings(num_ratings=num_ratings), PaceSettings(events_per_s=rate)
-        summary = run_demo(settings, data, replay, pace, folder / "page", console)
+    with Viewer(settings.monitor, first_user(log)) as viewer:
+        how, pace = ReplaySettings(num_rows=num_rows), PaceSettings(events_per_s=rate)
+        summary = run_demo(settings, log, how, pace, folder / "page", console)
     return {
         "events_per_second_written": rate,
         "events_per_second_learned": summary["events_per_second"],
@@ -112,9 +109,9 @@ def page(
     }
 
 
-def first_user(data: MovieLens) -> str:
+def first_user(log: Log) -> str:
     """A user that every run has."""
-    user: str = data.ratings["user_id"][0]
+    user: str = next(log.stretches(num_rows=1))["user_id"][0]
     return user
 
 
@@ -138,30 +135,28 @@ def show(cost: dict[str, Any], console: Console) -> None:
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench monitor", description=__doc__)
-    parser.add_argument("--events", type=int, default=300_000, help="ratings that the two pipelines see")
+    parser.add_argument("--events", type=int, default=300_000, help="rows that the two pipelines see")
     parser.add_argument("--repeats", type=int, default=6, help="how often they see them")
     parser.add_argument("--control", action="store_true", help="monitor neither of them: shows no difference")
     parser.add_argument("--rate", type=float, default=10_000.0, help="events/s while the page is looked at")
     parser.add_argument("--only", choices=("cost", "page"), help="one part alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_log_options(parser)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    settings = load_settings(environment={})
-    try:
-        data = movielens.load()
-    except movielens.DataError:
-        data = synthetic.generate(options.events, seed=7)
+    log = chosen_log(options, options.events)
+    settings = load_settings(environment={}, defaults=log.settings)
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         if options.only in (None, "cost"):
-            report["cost"] = cost(settings, data, options, folder, console)
+            report["cost"] = cost(settings, log, options, folder, console)
             show(report["cost"], console)
         if options.only in (None, "page"):
-            num_ratings = min(options.events, _PAGE_RATINGS)
-            report["page"] = page(settings, data, num_ratings, options.rate, folder, console)
+            num_rows = min(options.events, _PAGE_ROWS)
+            report["page"] = page(settings, log, num_rows, options.rate, folder, console)
             console.print_json(json.dumps(report["page"]))
-    report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
+    report |= {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
     if options.json:
         print(json.dumps(report))
 

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from chosen_log import add_log_options, chosen_log
 from rich.console import Console
 from rich.table import Table
 
-from simulators.logs import movielens, synthetic
-from simulators.logs.movielens import MovieLens
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.logs.log import Log
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.demo import run_demo
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -52,14 +53,13 @@ def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
         time.sleep(_POLL_S)
 
 
-def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: Path) -> dict[str, float]:
+def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> dict[str, float]:
     """Ingest-only and learner-only rates."""
     unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=1 << 40)
-    plan = plan_replay(data, replay)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
         partitions = live.kafka.partitions
         producer = ReplayProducer(live.kafka, PaceSettings())
-        producer.write(iter_whole_log(data, plan, partitions, live.join))
+        producer.write(Replay(log, how, partitions, live.join).whole_log())
         producer.close()
         client = connect(live.redis)
         store = open_store(live, client)
@@ -87,28 +87,26 @@ def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: P
 def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench pipeline", description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000, help="ratings replayed")
+    parser.add_argument("--events", type=int, default=100_000, help="rows replayed")
     parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    add_log_options(parser)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"])
-    try:
-        data = movielens.load()
-    except movielens.DataError:
-        data = synthetic.generate(options.events, seed=0)
-    replay = ReplaySettings(num_ratings=options.events)
+    log = chosen_log(options, options.events)
+    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"], defaults=log.settings)
+    how = ReplaySettings(num_rows=options.events)
     with tempfile.TemporaryDirectory() as scratch:
         with console.status("ingest only, then learner only"):
-            report: dict[str, Any] = apart(settings, data, replay, Path(scratch) / "apart")
+            report: dict[str, Any] = apart(settings, log, how, Path(scratch) / "apart")
         console.print("end to end")
-        summary = run_demo(settings, data, replay, PaceSettings(in_flight=10_000), Path(scratch) / "whole", console)
+        summary = run_demo(settings, log, how, PaceSettings(in_flight=10_000), Path(scratch) / "whole", console)
     report["end_to_end_events_per_s"] = summary["events_per_second"]
     slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
     report["ratio"] = round(summary["events_per_second"] / slower, 3)
     report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
     report |= {"events": summary["events_produced"], "counts_match": summary["counts_match"]}
-    report |= {"data": data.source, "cores": os.cpu_count(), "versions": versions()}
+    report |= {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
     table = Table(title="events/s (both topics)")
     table.add_column("part")
     table.add_column("events/s", justify="right")

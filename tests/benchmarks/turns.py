@@ -21,9 +21,9 @@ import numpy as np
 import psutil
 import scipy.stats
 
-from simulators.logs.movielens import MovieLens
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import Plan, iter_whole_log
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay
 from state_store.client import connect
 from state_store.outbox import Outbox
 from stream.command.roles import Role, servers, wait_until
@@ -39,7 +39,7 @@ _TO = 0.97
 _STALLED_AFTER_S = 60.0
 
 
-class Log(msgspec.Struct, frozen=True):
+class WrittenLog(msgspec.Struct, frozen=True):
     """A complete log on a broker."""
 
     settings: Settings
@@ -49,15 +49,15 @@ class Log(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def written_log(settings: Settings, data: MovieLens, plan: Plan) -> Iterator[Log]:
+def written_log(settings: Settings, replay: Replay) -> Iterator[WrittenLog]:
     """A broker that holds a whole replay."""
     with EmbeddedBroker() as broker:
         settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))
         ensure_topics(settings.kafka)
         producer = ReplayProducer(settings.kafka, PaceSettings())
-        producer.write(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
+        producer.write(replay.whole_log())
         producer.close()
-        yield Log(settings, plan.num_ratings, psutil.Process(broker.pid))
+        yield WrittenLog(settings, replay.num_rows, psutil.Process(broker.pid))
 
 
 class Arm:
@@ -74,7 +74,7 @@ class Arm:
     def __init__(
         self,
         settings: Settings,
-        log: Log,
+        log: WrittenLog,
         worker: Role,
         roles: Sequence[Role],
         processes: Mapping[str, psutil.Process],
@@ -167,7 +167,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 
 @contextmanager
-def waiting_pipeline(log: Log, monitor: MonitorSettings, folder: Path) -> Iterator[Arm]:
+def waiting_pipeline(log: WrittenLog, monitor: MonitorSettings, folder: Path) -> Iterator[Arm]:
     """A pipeline at the beginning of a log, its worker not started; with a monitor if it is enabled."""
     others = set(psutil.Process().children(recursive=True))
     # A group and a Redis of its own: it reads the whole log, whoever has read it before.

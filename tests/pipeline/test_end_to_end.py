@@ -7,13 +7,14 @@ import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
+from support.logs import movielens_log, synthetic_log
 
 from learner.metrics import auc, log_loss
 from learner.sample import Sample, decode_samples
-from simulators.logs import movielens, synthetic
-from simulators.logs.movielens import MovieLens
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.logs.log import Log
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import Backtest, BacktestSettings
 from simulators.runs.demo import Demo
 from simulators.runs.run_backtest import run_backtest
@@ -27,18 +28,15 @@ from stream.prediction_log import matured, read_predictions
 from stream.process.store import open_store
 from stream.settings import Settings
 
-NUM_RATINGS = 20_000
+NUM_ROWS = 20_000
 AUC_MARGIN_OVER_ITEM_MEAN = 0.03
 pytestmark = pytest.mark.slow
 BOTH_WAYS = pytest.mark.parametrize("consumer", ["coalescing", "plain"])
 
 
 @pytest.fixture(scope="session")
-def data() -> MovieLens:
-    try:
-        return movielens.load()
-    except movielens.DataError as exc:
-        pytest.skip(f"MovieLens-1M is out of reach: {exc}")
+def log() -> Log:
+    return movielens_log()
 
 
 def on(settings: Settings, broker: str) -> Settings:
@@ -49,17 +47,17 @@ def on(settings: Settings, broker: str) -> Settings:
 
 @BOTH_WAYS
 def test_a_replay_through_kafka_counts_joins_and_learns(
-    settings: Settings, broker: str, data: MovieLens, tmp_path: Path
+    settings: Settings, broker: str, log: Log, tmp_path: Path
 ) -> None:
     live = on(settings, broker)
-    replay = ReplaySettings(num_ratings=NUM_RATINGS)
-    summary = Demo(live, data, replay, PaceSettings(in_flight=10_000), tmp_path, Console(stderr=True, quiet=True)).run()
+    how = ReplaySettings(num_rows=NUM_ROWS)
+    summary = Demo(live, log, how, PaceSettings(in_flight=10_000), tmp_path, Console(stderr=True, quiet=True)).run()
     assert summary["counts_match"], summary["count_differences"]
     samples = summary["samples"]
-    assert samples["positive"] + samples["negative"] == NUM_RATINGS == summary["impressions_evaluated"]
+    assert samples["positive"] + samples["negative"] == NUM_ROWS == summary["impressions_evaluated"]
     assert samples["correction"] > 0
     assert samples["orphan"] > 0
-    assert summary["samples_trained"] == NUM_RATINGS + samples["correction"]
+    assert summary["samples_trained"] == NUM_ROWS + samples["correction"]
     assert summary["events_produced"] == summary["impressions"] + summary["feedback"] + 2 * live.kafka.partitions
     assert summary["weights_version"] >= 1
     assert 0 < summary["freshness_seconds"]["p50"] <= summary["freshness_seconds"]["p99"] < 120
@@ -71,7 +69,7 @@ def test_a_replay_through_kafka_counts_joins_and_learns(
     assert summary["ne"] < 0.95
     manifests = read_topic(broker, live.kafka.weights)
     assert manifests, "each new manifest is announced in the weights topic"
-    assert sum(cohort["samples"] for cohort in summary["cohorts"].values()) == NUM_RATINGS
+    assert sum(cohort["samples"] for cohort in summary["cohorts"].values()) == NUM_ROWS
 
 
 def read_topic(broker: str, topic: str) -> list:
@@ -101,13 +99,13 @@ def outbox_of(settings: Settings) -> list[Sample]:
 
 @BOTH_WAYS
 def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
-    settings: Settings, broker: str, data: MovieLens, tmp_path: Path
+    settings: Settings, broker: str, log: Log, tmp_path: Path
 ) -> None:
     live = on(settings, broker)
-    replay = ReplaySettings(num_ratings=NUM_RATINGS, seed=3)
-    plan, partitions = plan_replay(data, replay), live.kafka.partitions
+    partitions = live.kafka.partitions
+    replay = Replay(log, ReplaySettings(num_rows=NUM_ROWS, seed=3), partitions, live.join, live.horizon_ms)
     producer = ReplayProducer(live.kafka, PaceSettings())
-    producer.write(iter_whole_log(data, plan, partitions, live.join))
+    producer.write(replay.whole_log())
     ends = producer.end_offsets()
     producer.close()
     client = connect(live.redis)
@@ -123,9 +121,9 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     apart = msgspec.structs.replace(live.redis, prefix=f"{live.redis.prefix}-backtest")
     offline = msgspec.structs.replace(live, redis=apart)
     backtest = Backtest(offline, BacktestSettings(), tmp_path / "backtest", 4_102_444_800_000)
-    backtest.ingest(iter_whole_log(data, plan, partitions, live.join))
+    backtest.ingest(replay.whole_log())
     assert sorted(map(exact, outbox_of(offline))) == sorted(map(exact, through_kafka))
-    assert len(through_kafka) > NUM_RATINGS
+    assert len(through_kafka) > NUM_ROWS
     client.close()
 
 
@@ -191,14 +189,14 @@ def _like(imp_id: str, ts: int) -> Feedback:
 
 
 def test_a_backtest_can_be_repeated(settings: Settings, tmp_path: Path) -> None:
-    data = synthetic.generate(3000, seed=1)
+    log = synthetic_log(3000, seed=1)
     outcomes = []
     for n in range(2):
         folder = tmp_path / str(n)
         folder.mkdir()
         named = msgspec.structs.replace(settings.redis, prefix=f"{settings.redis.prefix}-{n}")
         summary = run_backtest(
-            msgspec.structs.replace(settings, redis=named), data, ReplaySettings(seed=5), folder, BacktestSettings()
+            msgspec.structs.replace(settings, redis=named), log, ReplaySettings(seed=5), folder, BacktestSettings()
         )
         assert summary["counts_match"], summary["count_differences"]
         outcomes.append({k: v for k, v in summary.items() if k in ("auc", "log_loss", "samples", "cohorts", "ne")})

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from redis.cluster import RedisCluster
 from support.load import Load
+from support.logs import first_user
 from support.redis_cluster import EmbeddedRedisCluster
 
 from state_store.client import connect
@@ -52,7 +53,7 @@ def test_partitions_live_on_different_masters_and_everything_works(
     client = connect(live.redis)
     scorer = Scorer(live, client)
     scorer.refresh()
-    user = load.data.ratings["user_id"][0]
+    user = first_user(load.log)
     scores = scorer.score(user, {}, [Candidate("1"), Candidate("2")])
     assert len(scores) == 2
     assert np.isfinite(scores).all()

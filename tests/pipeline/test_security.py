@@ -8,11 +8,11 @@ import pytest
 import redis
 from rich.console import Console
 from support.certificates import write_certificates
+from support.logs import synthetic_log
 from support.tls_proxy import TlsProxy
 
 from simulators.apache_kafka import ApacheKafka, find_kafka
-from simulators.logs import synthetic
-from simulators.producer import PaceSettings
+from simulators.pace import PaceSettings
 from simulators.replay import ReplaySettings
 from simulators.runs.demo import Demo
 from state_store.client import RedisUnavailableError, connect
@@ -99,8 +99,8 @@ def test_the_pipeline_runs_behind_tls_logins_and_client_certificates(
         )
         ensure_topics(live.kafka)
         quiet = Console(stderr=True, quiet=True)
-        data, replay = synthetic.generate(3000, seed=3), ReplaySettings()
-        summary = Demo(live, data, replay, PaceSettings(in_flight=5000), tmp_path, quiet).run()
+        log, how = synthetic_log(3000, seed=3), ReplaySettings()
+        summary = Demo(live, log, how, PaceSettings(in_flight=5000), tmp_path, quiet).run()
         assert summary["counts_match"], summary["count_differences"]
         assert [finding for finding in examine(live) if not finding.ok] == []
         said = str(summary) + "".join(path.read_text() for path in tmp_path.glob("*.log"))
@@ -150,8 +150,8 @@ def test_the_pipeline_runs_behind_logins(settings: Settings, tmp_path: Path) -> 
         live = msgspec.structs.replace(settings, kafka=kafka, redis=msgspec.structs.replace(settings.redis, url=url))
         ensure_topics(live.kafka)
         quiet = Console(stderr=True, quiet=True)
-        data, replay = synthetic.generate(3000, seed=3), ReplaySettings()
-        summary = Demo(live, data, replay, PaceSettings(in_flight=5000), tmp_path, quiet).run()
+        log, how = synthetic_log(3000, seed=3), ReplaySettings()
+        summary = Demo(live, log, how, PaceSettings(in_flight=5000), tmp_path, quiet).run()
         assert summary["counts_match"], summary["count_differences"]
         assert summary["samples"]["positive"] + summary["samples"]["negative"] == 3000
         said = str(summary) + "".join(path.read_text() for path in tmp_path.glob("*.log"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.logs import movielens_or_synthetic
 
-from simulators.logs import movielens, synthetic
 from simulators.replay import ReplaySettings
 from simulators.runs.chaos import Chaos, ChaosSettings
 from stream.kafka.topics import ensure_topics
@@ -43,10 +43,7 @@ def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path) ->
         settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=partitions)
     )
     ensure_topics(live.kafka)
-    try:
-        data = movielens.load()
-    except movielens.DataError:
-        data = synthetic.generate(10_000, seed=1)
-    report = Chaos(live, data, ReplaySettings(num_ratings=10_000), chaos, folder).run()
+    log = movielens_or_synthetic(10_000, seed=1)
+    report = Chaos(live, log, ReplaySettings(num_rows=10_000), chaos, folder).run()
     assert report["equal"], (report["checks"], report["totals"], report["count_differences"])
     assert report["kills"] >= chaos.kills

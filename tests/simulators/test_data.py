@@ -1,17 +1,12 @@
-"""Data: the MovieLens sources and their checks, the replay of a log, the synthetic log."""
+"""Data: the MovieLens sources and their checks."""
 
 import gzip
-from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from simulators.logs import movielens, synthetic
+from simulators.logs import movielens
 from simulators.logs.movielens import DataError
-from simulators.replay import ReplaySettings, closing_heartbeats, iter_log, plan_replay
-from state_store.config import JoinSettings
-from stream.events import Feedback, Heartbeat, Impression, decode_event
 from stream.partitioning import partition_of
 
 FILES = {
@@ -78,45 +73,6 @@ def test_the_shared_copy_is_the_original() -> None:
     files, source = movielens.find(None, Path("does-not-exist"))
     assert source == "../shared/data/ml-1m"
     assert movielens.check(files) is True
-
-
-# Replay -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_replay_follows_its_settings_and_its_seed() -> None:
-    data = synthetic.generate(20_000, seed=1)
-    settings = ReplaySettings(duplicates=0.05, out_of_order=0.1, delay_median_s=20, delay_sigma=1.0, seed=3)
-    plan = plan_replay(data, settings)
-    same = plan_replay(data, settings)
-    assert all(np.array_equal(getattr(plan, f), getattr(same, f)) for f in ("topic_N", "rating_N", "ts_N"))
-    shown = data.ratings["ts"].to_numpy()
-    likes = plan.topic_N == 1
-    delays = (plan.ts_N[likes] - shown[plan.rating_N[likes]]) / 1000
-    assert np.median(delays) == pytest.approx(20, rel=0.05)
-    assert np.log(delays).std() == pytest.approx(1.0, abs=0.05)
-    assert set(plan.rating_N[likes]) == set(np.flatnonzero(data.ratings["rating"].to_numpy() >= 4))
-    extra = len(plan) - len(set(zip(plan.topic_N.tolist(), plan.rating_N.tolist(), strict=True)))
-    assert extra / (len(plan) - extra) == pytest.approx(0.05, abs=0.01)
-    backwards = plan.ts_N < np.maximum.accumulate(plan.ts_N)
-    assert backwards.any()
-    assert (np.maximum.accumulate(plan.ts_N) - plan.ts_N).max() <= 30_000
-    calm = plan_replay(data, ReplaySettings(duplicates=0, out_of_order=0))
-    assert (np.diff(calm.ts_N) >= 0).all()
-
-
-def test_a_log_holds_decodable_events_keyed_by_user() -> None:
-    data = synthetic.generate(500, seed=1)
-    plan = plan_replay(data, ReplaySettings())
-    kinds: Counter[type] = Counter()
-    for entry in [*iter_log(data, plan, 4), *closing_heartbeats(plan, 4, JoinSettings())]:
-        event = decode_event(entry.value)
-        kinds[type(event)] += 1
-        assert isinstance(event, (Impression, Feedback)[entry.topic] | Heartbeat)
-        if isinstance(event, Impression | Feedback):
-            assert entry.key == event.user_id.encode()
-            assert entry.partition == partition_of(event.user_id, 4)
-    assert kinds[Heartbeat] == 8
-    assert kinds[Impression] >= 500
 
 
 def test_partitions_are_those_of_kafkas_default_partitioner() -> None:

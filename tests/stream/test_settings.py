@@ -13,6 +13,16 @@ def test_later_sources_win(tmp_path: Path) -> None:
     assert (settings.learner.micro_batch, settings.learner.seed) == (16, 3)
 
 
+def test_a_logs_settings_come_before_every_other_source(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("[learner]\nmicro_batch = 16\n")
+    of_log = {"learner": {"micro_batch": 8, "seed": 4}, "actions": {"names": ["click"], "positive": ["click"]}}
+    settings = load_settings(file, {}, ["monitor.twin_share=0"], of_log)
+    assert (settings.learner.micro_batch, settings.learner.seed) == (16, 4)
+    assert settings.actions.names == ("click",)
+    assert of_log["learner"] == {"micro_batch": 8, "seed": 4}, "the log's own stay as they are"
+
+
 def test_fields_are_a_list_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "s.json"
     fields = [

@@ -4,11 +4,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from support.logs import synthetic_log
+
+from simulators.encoding import LogEntry
 from simulators.log_reader import read_log
-from simulators.logs import synthetic
 from simulators.oracle import expect
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import LogEntry, ReplaySettings, iter_whole_log, plan_replay
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -23,7 +26,7 @@ class Load:
 
     Args:
         live: settings, with URLs.
-        num_ratings: length of the replay.
+        num_rows: length of the replay.
         seed: of the replay.
         events_per_s: the pace.
         hold_at: events that are written until `go_on`: whoever waits for a part of them to be learned cannot find
@@ -31,12 +34,11 @@ class Load:
     """
 
     def __init__(
-        self, live: Settings, num_ratings: int, seed: int, events_per_s: float = 3000, hold_at: int | None = None
+        self, live: Settings, num_rows: int, seed: int, events_per_s: float = 3000, hold_at: int | None = None
     ) -> None:
         self.live = live
-        self.data = synthetic.generate(num_ratings, seed=seed)
-        plan, self.partitions = plan_replay(self.data, ReplaySettings(seed=seed)), live.kafka.partitions
-        log = iter_whole_log(self.data, plan, self.partitions, live.join)
+        self.log, self.num_rows, self.partitions = synthetic_log(num_rows, seed), num_rows, live.kafka.partitions
+        log = Replay(self.log, ReplaySettings(seed=seed), self.partitions, live.join, live.horizon_ms).whole_log()
         self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=events_per_s))
         self._held = threading.Event()
         entries = log if hold_at is None else self._until_let_go(log, hold_at)
@@ -81,7 +83,7 @@ class Load:
         """Counters and trained samples equal the oracle's."""
         expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions, self.live.tasks)
         assert differences(self.store, self.partitions, expected) == {}
-        assert expected.counts["positive"] + expected.counts["negative"] == len(self.data.ratings)
+        assert expected.counts["positive"] + expected.counts["negative"] == self.num_rows
         predictions = read_predictions(folder / "predictions")
         kinds = predictions["kind"].value_counts()
         trained = dict(zip(kinds["kind"].to_list(), kinds["count"].to_list(), strict=True))

@@ -39,10 +39,22 @@ BAD = {
     "worker without kafka": (["worker", "--redis", "redis://x"], ["kafka.url is empty", "coldstream up"]),
     "no kafka": (["topics", "--kafka", NOWHERE], ["kafka.url", NOWHERE, "Start Kafka"]),
     "replay to nowhere": (["replay", "--kafka", NOWHERE, "--events", "10"], ["kafka.url", NOWHERE]),
-    "wrong data folder": (["demo", "--from", "/nowhere"], ["--from /nowhere", "ratings.dat"]),
-    "wrong data folder, fetch": (["data", "fetch", "ml-1m", "--from", "/nowhere"], ["--from /nowhere"]),
+    "wrong data folder": (["demo", "--data", "/nowhere"], ["--data /nowhere", "ratings.dat"]),
+    "wrong data folder, fetch": (["data", "fetch", "ml-1m", "--data", "/nowhere"], ["--data /nowhere"]),
     "unknown data set": (["data", "fetch", "netflix"], ["netflix", "ml-1m"]),
     "bad number of events": (["demo", "--events", "some"], ["--events", "some", "all"]),
+    "unknown log": (["backtest", "--log", "netflix"], ["--log netflix", "ml-1m"]),
+    "share over 1": (["backtest", "--log", "synthetic", "--late", "2"], ["--late 2", "<= 1"]),
+    "bad time": (["backtest", "--log", "synthetic", "--from", "yesterday"], ["--from", "yesterday", "ISO 8601"]),
+    "no rows in the span": (["backtest", "--log", "synthetic", "--from", "2050-01-01"], ["--from and --to", "200,000"]),
+    "rate and speed": (
+        ["replay", "--kafka", NOWHERE, "--log", "synthetic", "--rate", "5", "--speed", "2"],
+        ["5.0 events/s", "2.0"],
+    ),
+    "drift too late": (
+        ["backtest", "--log", "synthetic", "--events", "100", "--drift", "5000:0.5"],
+        ["--drift", "event 5000"],
+    ),
     "bad run name": (["demo", "--name", "../x", "--events", "10"], ["--name", "../x"]),
 }
 

@@ -14,8 +14,8 @@ import msgspec
 import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
+from support.logs import synthetic_log
 
-from simulators.logs import synthetic
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
@@ -48,7 +48,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("run")
     settings = load_settings(environment={}, overrides=["monitor.twin_share=1", "monitor.twin_age_h=1"])
     rounds = BacktestSettings(publish_samples=1000)
-    run_backtest(settings, synthetic.generate(6000, seed=2), ReplaySettings(), folder, rounds)
+    run_backtest(settings, synthetic_log(6000, seed=2), ReplaySettings(), folder, rounds)
     return View(settings).show(read_buckets(folder), read_buckets(folder, "twin"))
 
 

@@ -7,15 +7,17 @@ import numpy as np
 import polars as pl
 import pytest
 import redis
+from support.logs import movielens_log, synthetic_log
 
 from learner.learner import Learner
 from learner.metrics import summarise
 from learner.sample import Core, Sample, SampleKind, State
-from simulators.logs import movielens, synthetic
-from simulators.replay import ReplaySettings, plan_replay
+from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
+from state_store.config import JoinSettings
 from state_store.keys import Keys
+from stream.events import Feedback, Impression, decode_event
 from stream.monitor.figures.bucket import COUNT, LOSS, POSITIVE, PREDICTED, REFERENCE_LOSS, WEIGHT, Bucket, merge
 from stream.monitor.figures.cohorts import Cohort, CohortScheme
 from stream.monitor.figures.drift import DriftWatch
@@ -40,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment={}, overrides=["join.negative_rate=0.5", "join.negative_rate_from=20", "monitor.bucket_s=0.5"]
     )
     replay = ReplaySettings(seed=2, delay_median_s=120.0)
-    run_backtest(settings, synthetic.generate(6000, seed=2), replay, folder, BacktestSettings())
+    run_backtest(settings, synthetic_log(6000, seed=2), replay, folder, BacktestSettings())
     return folder
 
 
@@ -300,17 +302,19 @@ def test_drift_is_told_either_way_and_noise_is_not() -> None:
 
 
 def test_a_replay_inverts_the_labels_of_a_share_of_users_from_an_event_on() -> None:
-    data = synthetic.generate(5000, seed=3)
-    plain = plan_replay(data, ReplaySettings(seed=3))
-    drifted = plan_replay(data, ReplaySettings(seed=3, drift_at=4000, drift_share=0.4))
-    first = plain.rating_N[np.flatnonzero((plain.topic_N == 0) & (np.arange(len(plain)) >= 4000))[0]]
+    log = synthetic_log(5000, seed=3)
 
-    def liked(plan) -> set[int]:
-        return set(plan.rating_N[plan.topic_N == 1].tolist())
+    def events(how: ReplaySettings) -> list[Impression | Feedback]:
+        return [decode_event(entry.value) for entry in Replay(log, how, 4, JoinSettings()).entries()]
 
-    changed = liked(plain) ^ liked(drifted)
+    def liked(written: list[Impression | Feedback]) -> set[int]:
+        return {int(event.imp_id[1:]) for event in written if isinstance(event, Feedback)}
+
+    plain = events(ReplaySettings(seed=3))
+    changed = liked(plain) ^ liked(events(ReplaySettings(seed=3, drift_at=4000, drift_share=0.4)))
+    first = next(int(event.imp_id[1:]) for event in plain[4000:] if isinstance(event, Impression))
     assert min(changed) >= first
-    users = data.ratings["user_id"].to_list()
+    users = next(log.stretches())["user_id"].to_list()
     of_changed = {users[n] for n in changed}
     later = [n for n in range(first, 5000) if users[n] in of_changed]
     assert set(later) == changed, "all their labels are inverted"
@@ -320,16 +324,13 @@ def test_a_replay_inverts_the_labels_of_a_share_of_users_from_an_event_on() -> N
 
 @pytest.mark.slow
 def test_an_injected_drift_is_told_and_until_then_all_is_quiet(tmp_path: Path) -> None:
-    try:
-        data = movielens.load()
-    except movielens.DataError as exc:
-        pytest.skip(f"MovieLens-1M is out of reach: {exc}")
-    replay = ReplaySettings(num_ratings=150_000, seed=5, drift_at=160_000, drift_share=0.4)
-    run_backtest(load_settings(environment={}), data, replay, tmp_path)
+    log = movielens_log()
+    how = ReplaySettings(num_rows=150_000, seed=5, drift_at=160_000, drift_share=0.4)
+    run_backtest(load_settings(environment={}), log, how, tmp_path)
     samples, told = 0, []
     for bucket in read_buckets(tmp_path):
         samples += round(bucket.num_samples)
         told += [samples for _ in bucket.alarms]
     # Up to its beginning, the run is one without drift.
-    begun = 160_000 * 150_000 / len(plan_replay(data, replay))
+    begun = 160_000 * 150_000 / Replay(log, how, 4, JoinSettings()).count_events()
     assert begun < told[0] < begun + 30_000

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.load import Load
+from support.logs import first_user, synthetic_log
 
-from simulators.logs import synthetic
 from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.embedded.child import free_port
@@ -118,7 +118,7 @@ def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp
             wait_until(lambda: fetch(url + "/readyz")[0] == 200, "the pipeline to be ready", roles)
             wait_until(lambda: len(read_buckets(tmp_path)) > 1, "the first figures", roles)
             page, complaints = open_page(browser, url)
-            check_live_page(page, load.data.ratings["user_id"][0])
+            check_live_page(page, first_user(load.log))
             assert complaints == []
             keep(page, "monitor-light")
             page.locator("#user").fill("nobody")
@@ -161,7 +161,7 @@ def check_metrics(url: str) -> None:
 
 def test_a_report_opens_without_a_server(browser: Browser, tmp_path: Path) -> None:
     settings = load_settings(environment={})
-    run_backtest(settings, synthetic.generate(5000, seed=4), ReplaySettings(), tmp_path)
+    run_backtest(settings, synthetic_log(5000, seed=4), ReplaySettings(), tmp_path)
     page, complaints = open_page(browser, write_report(settings, tmp_path)[0].as_uri())
     expect(page.locator("#user")).to_be_hidden()
     assert complaints == []

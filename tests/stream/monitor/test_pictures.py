@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from support.logs import synthetic_log
 
-from simulators.logs import synthetic
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
@@ -24,7 +24,7 @@ def view_of_a_run(folder: Path, *overrides: str) -> dict[str, Any]:
     """A backtest of a few thousand events, as the report sees it."""
     settings = load_settings(environment={}, overrides=["monitor.bucket_s=0.5", *overrides])
     replay = ReplaySettings(seed=2, delay_median_s=120.0)
-    run_backtest(settings, synthetic.generate(4000, seed=2), replay, folder, BacktestSettings())
+    run_backtest(settings, synthetic_log(4000, seed=2), replay, folder, BacktestSettings())
     return View(settings).show(read_buckets(folder))
 
 

@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from support.logs import synthetic_log
 
 from learner.learner import Learner
 from learner.sample import Core, Sample, SampleKind, State
 from learner.snapshot import ServingModel, encode_snapshot
-from simulators.logs import synthetic
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
@@ -246,8 +246,8 @@ def test_a_share_of_the_users_is_a_share_of_the_users(client: redis.Redis) -> No
 
 def test_a_backtest_compares_the_live_model_with_the_frozen_one(tmp_path: Path) -> None:
     settings = load_settings(environment={}, overrides=["monitor.twin_share=1.0", "monitor.twin_age_h=0.5"])
-    data = synthetic.generate(12_000, seed=5)
-    run_backtest(settings, data, ReplaySettings(), tmp_path, BacktestSettings(publish_samples=1000))
+    log = synthetic_log(12_000, seed=5)
+    run_backtest(settings, log, ReplaySettings(), tmp_path, BacktestSettings(publish_samples=1000))
     view, buckets = View(settings), read_buckets(tmp_path, TWIN)
     shown = view.twin(buckets)
     assert shown is not None

@@ -1,0 +1,1 @@
+"""Commands of the simulators: demo, replay, backtest, chaos, data, bench."""

@@ -1,0 +1,29 @@
+"""The log that a benchmark replays."""
+
+import argparse
+from pathlib import Path
+
+from simulators.logs.log import Log
+from simulators.logs.movielens import DataError
+from simulators.logs.open import open_log
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """`--log` and `--data`."""
+    parser.add_argument("--log", default="", help="name or file; default: ml-1m, or synthetic where it is out of reach")
+    parser.add_argument("--data", type=Path, help="folder with its files")
+
+
+def chosen_log(options: argparse.Namespace, num_rows: int) -> Log:
+    """The log that was asked for.
+
+    Args:
+        options: with those of `add_log_options`.
+        num_rows: of a synthetic one.
+    """
+    try:
+        return open_log(options.log or "ml-1m", options.data, seed=7, num_synthetic=num_rows)
+    except DataError:
+        if options.log or options.data:
+            raise
+        return open_log("synthetic", None, seed=7, num_synthetic=num_rows)
