@@ -8,6 +8,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from rich.console import Console
 from support.logs import movielens_log, synthetic_log
+from support.small_log import small_log, with_tasks
 
 from learner.metrics import auc, log_loss
 from learner.sample import Sample, decode_samples
@@ -87,7 +88,8 @@ def exact(sample: Sample) -> tuple:
     core = sample.core
     features = tuple(tuple(v) if isinstance(v, list) else v for v in core.features)
     ids = (core.imp_id, core.user_id, core.item_id, core.ts)
-    return (*ids, features, sample.kind, sample.label, sample.delay_ms, sample.state.user_counts[0])
+    labels = (sample.kind, sample.label, sample.delay_ms, sample.task, sample.labels, sample.known, str(sample.values))
+    return (*ids, str(core.shown), features, *labels, sample.state.user_counts[0])
 
 
 def outbox_of(settings: Settings) -> list[Sample]:
@@ -98,10 +100,12 @@ def outbox_of(settings: Settings) -> list[Sample]:
 
 
 @BOTH_WAYS
+@pytest.mark.parametrize("num_tasks", [1, 3])
 def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
-    settings: Settings, broker: str, log: Log, tmp_path: Path
+    settings: Settings, broker: str, log: Log, num_tasks: int, tmp_path: Path
 ) -> None:
-    live = on(settings, broker)
+    live = on(settings if num_tasks == 1 else with_tasks(settings), broker)
+    log = log if num_tasks == 1 else small_log(NUM_ROWS, later_rows=True)
     partitions = live.kafka.partitions
     replay = Replay(log, ReplaySettings(num_rows=NUM_ROWS, seed=3), partitions, live.join, live.horizon_ms)
     producer = ReplayProducer(live.kafka, PaceSettings())
@@ -124,6 +128,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     backtest.ingest(replay.whole_log())
     assert sorted(map(exact, outbox_of(offline))) == sorted(map(exact, through_kafka))
     assert len(through_kafka) > NUM_ROWS
+    assert {sample.task for sample in through_kafka} == set(range(num_tasks)) - {1}
     client.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 import redis
 from kafka import KafkaProducer
 from support.load import Load
+from support.small_log import small_log, with_tasks
 
 from simulators.apache_kafka import ApacheKafka
 from state_store.client import connect
@@ -49,20 +50,23 @@ def test_a_broker_that_is_killed_and_restarted_loses_and_doubles_nothing(
     load.check(ends, tmp_path)
 
 
-@pytest.mark.parametrize("lost", ["the last second", "everything"])
+@pytest.mark.parametrize(
+    ("lost", "num_tasks"), [("the last second", 1), ("everything", 1), ("the last second", 3), ("everything", 3)]
+)
 def test_a_redis_restored_from_an_older_snapshot_heals_by_replay(
-    lost: str, settings: Settings, embedded_broker: str, tmp_path: Path
+    lost: str, num_tasks: int, settings: Settings, embedded_broker: str, tmp_path: Path
 ) -> None:
     """The snapshot is older than the learner's cursor, too: nothing is learned twice."""
     (tmp_path / "redis").mkdir()
     with EmbeddedRedis(tmp_path / "redis", ("--save", "")) as server:
         live = msgspec.structs.replace(
-            settings,
+            settings if num_tasks == 1 else with_tasks(settings),
             kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
             redis=msgspec.structs.replace(settings.redis, url=server.url),
         )
         ensure_topics(live.kafka)
-        load = Load(live, 20_000, seed=4, hold_at=10_000)
+        log = None if num_tasks == 1 else small_log(20_000)
+        load = Load(live, 20_000, seed=4, hold_at=10_000, log=log)
         dump = tmp_path / "redis" / "dump.rdb"
         with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
             load.start()

@@ -1,11 +1,14 @@
 """Fault injection, the short version of `coldstream chaos`."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from support.logs import movielens_or_synthetic
+from support.small_log import small_log, with_tasks
 
+from simulators.logs.log import Log
 from simulators.replay import ReplaySettings
 from simulators.runs.chaos import Chaos, ChaosSettings
 from stream.kafka.topics import ensure_topics
@@ -37,13 +40,22 @@ def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12, monitor=False), tmp_path)
 
 
-def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path) -> None:
+def test_labels_of_several_tasks_are_the_same_whatever_is_killed(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    log = small_log(10_000)
+    report = kill(with_tasks(settings), embedded_broker, ChaosSettings(kills=4, seed=14), tmp_path, log)
+    assert report["totals"]["trained_task_correction"][0] > 1000
+
+
+def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path, log: Log | None = None) -> dict[str, Any]:
     partitions = 2 * chaos.workers
     live = msgspec.structs.replace(
         settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=partitions)
     )
     ensure_topics(live.kafka)
-    log = movielens_or_synthetic(10_000, seed=1)
+    log = log or movielens_or_synthetic(10_000, seed=1)
     report = Chaos(live, log, ReplaySettings(num_rows=10_000), chaos, folder).run()
     assert report["equal"], (report["checks"], report["totals"], report["count_differences"])
     assert report["kills"] >= chaos.kills
+    return report

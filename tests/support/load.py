@@ -8,6 +8,7 @@ from support.logs import synthetic_log
 
 from simulators.encoding import LogEntry
 from simulators.log_reader import read_log
+from simulators.logs.log import Log
 from simulators.oracle import expect
 from simulators.pace import PaceSettings
 from simulators.producer import ReplayProducer
@@ -31,17 +32,24 @@ class Load:
         events_per_s: the pace.
         hold_at: events that are written until `go_on`: whoever waits for a part of them to be learned cannot find
             everything done, however fast the machine is.
+        log: another one than a synthetic one, of that length.
     """
 
     def __init__(
-        self, live: Settings, num_rows: int, seed: int, events_per_s: float = 3000, hold_at: int | None = None
+        self,
+        live: Settings,
+        num_rows: int,
+        seed: int,
+        events_per_s: float = 3000,
+        hold_at: int | None = None,
+        log: Log | None = None,
     ) -> None:
         self.live = live
-        self.log, self.num_rows, self.partitions = synthetic_log(num_rows, seed), num_rows, live.kafka.partitions
-        log = Replay(self.log, ReplaySettings(seed=seed), self.partitions, live.join, live.horizon_ms).whole_log()
+        self.log, self.num_rows, self.partitions = log or synthetic_log(num_rows, seed), num_rows, live.kafka.partitions
+        written = Replay(self.log, ReplaySettings(seed=seed), self.partitions, live.join, live.horizon_ms).whole_log()
         self.producer = ReplayProducer(live.kafka, PaceSettings(events_per_s=events_per_s))
         self._held = threading.Event()
-        entries = log if hold_at is None else self._until_let_go(log, hold_at)
+        entries = written if hold_at is None else self._until_let_go(written, hold_at)
         self._writer = threading.Thread(target=self.producer.write, args=(entries,), daemon=True)
         self.client = connect(live.redis)
         self.store = open_store(live, self.client)
@@ -85,9 +93,10 @@ class Load:
         assert differences(self.store, self.partitions, expected) == {}
         assert expected.counts["positive"] + expected.counts["negative"] == self.num_rows
         predictions = read_predictions(folder / "predictions")
-        kinds = predictions["kind"].value_counts()
-        trained = dict(zip(kinds["kind"].to_list(), kinds["count"].to_list(), strict=True))
-        assert trained == {n: expected.counts[k] for n, k in enumerate(("negative", "positive", "correction"))}
-        final = matured(predictions)
-        assert dict(zip(final["imp_id"], final["label"], strict=True)) == expected.labels
+        trained = dict(predictions["kind"].value_counts().iter_rows())
+        kinds = ("negative", "positive", "correction", "task_correction")
+        assert trained == {n: expected.counts[k] for n, k in enumerate(kinds) if expected.counts[k]}
+        for n, task in enumerate(self.live.labels):
+            final = matured(predictions, None if task.is_main else n)
+            assert dict(final.select("imp_id", "label").iter_rows()) == expected.labels[task.name]
         self.client.close()

@@ -1,9 +1,14 @@
 """A small log with everything that a log can have, row by row."""
 
+import msgspec
 import numpy as np
 import polars as pl
 
+from learner.config import FieldSettings
 from simulators.logs.log import Delay, FeatureTable, FeedbackRule, FrameLog
+from state_store.config import ActionSettings
+from state_store.tasks import TaskSettings
+from stream.settings import Settings
 
 START_MS = 1_650_000_000_000
 RULES = (
@@ -11,6 +16,26 @@ RULES = (
     FeedbackRule("buy"),
     FeedbackRule("watch", Delay(median_s=60, sigma=0.5)),
 )
+
+
+TASKS = (
+    TaskSettings("click", ("click",), window_ms=60_000, main=True),
+    TaskSettings("buy", ("buy",), window_ms=60_000),
+    TaskSettings("watch", ("watch", "buy"), window_ms=120_000, attribution_ms=1_800_000),
+)
+FIELDS = (
+    FieldSettings("user_id", "user", "id", state=True),
+    FieldSettings("item_id", "item", "id", state=True),
+    FieldSettings("age", "user", "categorical"),
+    FieldSettings("genre", "item", "categorical"),
+    FieldSettings("domain", "context", "categorical"),
+)
+
+
+def with_tasks(settings: Settings) -> Settings:
+    """Settings for this log, of three tasks: some labels are known late, some turn."""
+    actions = ActionSettings(names=tuple(rule.action for rule in RULES))
+    return msgspec.structs.replace(settings, actions=actions, tasks=TASKS, fields=FIELDS)
 
 
 def small_log(num_rows: int, seed: int = 0, *, dated: bool = True, later_rows: bool = False) -> FrameLog:
