@@ -3,7 +3,8 @@
 Wherever an entry takes "a column or expression", it is the name of a column, which is then taken as it is written in
 the file, or an SQL expression over columns (polars' dialect), in which columns that hold numbers are numbers. Two more
 columns are there in expressions: `file`, the data file's name up to its first dot, and, with `explode`, `element` and
-`index`.
+`index`. A column whose name is a word of SQL's own (`user`, `order`), or has other characters, stands in double quotes
+there.
 """
 
 import codecs

@@ -54,7 +54,8 @@ class RowMapper:
         used = [*self._core.values(), *(self._features.values() if features else ())]
         entries.check_columns(file, frame, used)
         values = entries.evaluate(frame, used)
-        own = [name for name in frame.columns if name not in (ROW, PROBLEM, FILE)]
+        reads_file = any(FILE in entry.columns for entry in self._core.values())
+        own = [name for name in frame.columns if name not in (ROW, PROBLEM) and (name != FILE or reads_file)]
         seed = 0 if self.part.rule is None else 2 * self.part.rule + 2
         hashes = [frame.select(own).hash_rows(seed + n).alias(name) for n, name in enumerate(HASHES)]
         rows = pl.concat([frame.select(ROW, PROBLEM), values], how="horizontal").with_columns(hashes)
