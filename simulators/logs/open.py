@@ -1,54 +1,40 @@
-"""Opens a log by name."""
+"""A log by its name or mapping file."""
 
 from pathlib import Path
 
-import polars as pl
-
 from simulators.logs import movielens, synthetic
-from simulators.logs.log import Delay, FeatureTable, FeedbackRule, FrameLog, Log
-from simulators.logs.movielens import MovieLens
-from state_store.errors import OperatorError
-
-_POSITIVE_RATING = 4
-_LIKE = FeedbackRule("like", Delay(median_s=20, sigma=1.5))
+from simulators.logs.errors import DataError
+from simulators.logs.log import Log
+from simulators.logs.mapped_log import MappedLog
+from simulators.logs.mapping import find_mapping, load_mapping
 
 
-class UnknownLogError(OperatorError):
-    """No log has this name."""
-
-
-def open_log(name_or_file: str, data_dir: Path | None, *, seed: int, num_synthetic: int) -> Log:
-    """Open a log.
+def open_log(name_or_file: str, data: Path | None = None, *, seed: int = 7, num_synthetic: int = 200_000) -> Log:
+    """Open a log; it reads tables and the first rows, and the whole files when they are asked for.
 
     Args:
-        name_or_file: `ml-1m` or `synthetic`.
-        data_dir: where its files are; None: where they are looked for by default.
-        seed: of a synthetic log.
-        num_synthetic: rows of a synthetic log.
+        name_or_file: a shipped mapping, the path of a mapping file, or `synthetic`.
+        data: folder of the data files; None: `data/<name>`, else `../shared/data/<name>`; MovieLens-1M is also fetched.
+        seed: of what is drawn: negatives, the synthetic log.
+        num_synthetic: rows of the synthetic log.
 
     Raises:
-        UnknownLogError: no log has this name.
-        DataError: its files are out of reach, or not whole.
-
-    >>> open_log("synthetic", None, seed=0, num_synthetic=100).span()[0]
-    100
+        DataError: files are missing, cut off or damaged.
+        MappingError: the mapping is unknown, not of its form, or does not fit the files.
     """
-    if name_or_file == "ml-1m":
-        return _of_ratings("ml-1m", movielens.load(data_dir), movielens.LICENCE)
-    if name_or_file == "synthetic":
-        return _of_ratings("synthetic", synthetic.generate(num_synthetic, seed), "")
-    raise UnknownLogError(f"--log {name_or_file}: unknown; known: ml-1m, synthetic")
+    if name_or_file == synthetic.NAME:
+        return synthetic.make_log(num_synthetic, seed)
+    path = find_mapping(name_or_file)
+    mapping = load_mapping(path)
+    if mapping.name == movielens.NAME:
+        return MappedLog(mapping, str(path), movielens.provide(data), seed)
+    return MappedLog(mapping, str(path), _folder(mapping.name, data), seed)
 
 
-def _of_ratings(name: str, data: MovieLens, licence: str) -> FrameLog:
-    """Each rating is an impression; a high one is followed by a `like` after a while."""
-    rows = data.ratings.with_row_index("row").select(
-        "user_id",
-        "item_id",
-        "ts",
-        pl.format("r{}", "row").alias("imp_id"),
-        pl.lit(True).alias("shown"),
-        (pl.col("rating") >= _POSITIVE_RATING).alias("feedback.0"),
-    )
-    users, items = FeatureTable(data.users), FeatureTable(data.items)
-    return FrameLog(name, rows, (_LIKE,), users, items, source=data.source, licence=licence)
+def _folder(name: str, data: Path | None) -> Path:
+    places = [data] if data is not None else [Path("data") / name, Path("../shared/data") / name]
+    for place in places:
+        if place.is_dir():
+            return place
+    where = " or ".join(map(str, places))
+    raise DataError(f"log {name!r}: there is no folder {where}; give the folder of its files by --data DIR")

@@ -3,9 +3,12 @@
 import numpy as np
 import polars as pl
 
+from simulators.logs.log import Delay, FeatureTable, FeedbackRule, FrameLog
 from simulators.logs.movielens import MovieLens
 from stream.events import RawFeature
 
+NAME = "synthetic"
+_POSITIVE_RATING = 4
 _DIM = 4
 _START_MS = 946_684_800_000
 _AGES = ("1", "18", "25", "35", "45", "50", "56")
@@ -49,3 +52,24 @@ def generate(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: i
         for i in range(num_items)
     }
     return MovieLens(ratings, users, items, "synthetic")
+
+
+def make_log(num_ratings: int, seed: int) -> FrameLog:
+    """The synthetic ratings as a log: each is an impression, one of 4 or more is followed by a like.
+
+    >>> make_log(100, seed=0).span()[0]
+    100
+    """
+    data = generate(num_ratings, seed)
+    rows = data.ratings.select(
+        "user_id",
+        "item_id",
+        "ts",
+        pl.format("r{}", pl.int_range(pl.len())).alias("imp_id"),
+        pl.lit(True).alias("shown"),
+        (pl.col("rating") >= _POSITIVE_RATING).alias("feedback.0"),
+        pl.lit(None, pl.Float64).alias("value.0"),
+    )
+    rule = FeedbackRule("like", Delay(median_s=20, sigma=1.5))
+    users, items = FeatureTable(data.users), FeatureTable(data.items)
+    return FrameLog(NAME, rows, (rule,), users, items, source=NAME, licence="none: made up")

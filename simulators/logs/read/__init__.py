@@ -1,0 +1,1 @@
+"""Files as they lie there -> frames with the columns of `ROW_SCHEMA`."""
