@@ -90,7 +90,7 @@ class LogOptions:
             num_rows: rows that are wanted; 0: all.
             console: where it is said what is replayed.
         """
-        from simulators.logs.movielens import DataError
+        from simulators.logs.errors import DataError
         from simulators.logs.open import open_log
 
         wanted = num_rows or _NUM_SYNTHETIC

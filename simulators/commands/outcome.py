@@ -56,10 +56,12 @@ def show(summary: dict[str, Any], console: Console) -> None:
 
 
 def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
-    table = Table(title=f"how the score of {learned!r} ranks every task's labels", box=SIMPLE, padding=(0, 1))
+    table = Table(
+        title=f"how the score of {learned!r} ranks each task: AUC, UAUC, AUC by cohort", box=SIMPLE, padding=(0, 1)
+    )
     cohorts = list(tasks[learned]["cohorts"])
-    for column in ("task", "samples", "positive", "AUC", "UAUC", *(f"AUC {cohort}" for cohort in cohorts)):
-        table.add_column(column, justify="left" if column == "task" else "right")
+    for column in ("task", "samples", "positive", "AUC", "UAUC", *cohorts):
+        table.add_column(column, justify="left" if column == "task" else "right", no_wrap=True)
     for name, row in tasks.items():
         figures = [row["auc"], row["uauc"], *(row["cohorts"][cohort]["auc"] for cohort in cohorts)]
         share = "-" if row["base_rate"] is None else f"{row['base_rate']:.2%}"

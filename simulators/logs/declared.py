@@ -32,5 +32,5 @@ def settings_of(mapping: Mapping) -> dict[str, Any]:
     settings: dict[str, Any] = {"fields": fields, **mapping.settings}
     actions = list(dict.fromkeys(entry.action for entry in mapping.feedback))
     if actions:
-        settings["actions"] = {"names": actions, "positive": actions[:1], **mapping.settings.get("actions", {})}
+        settings["actions"] = {"names": actions, **mapping.settings.get("actions", {})}
     return settings

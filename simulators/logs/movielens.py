@@ -17,14 +17,8 @@ from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 
-import msgspec
-import polars as pl
-
 from simulators.logs.errors import DataError
 from simulators.logs.read.files import read_pieces
-from stream.events import RawFeature
-
-__all__ = ["DataError", "MovieLens", "check", "find", "load", "parse", "provide", "save"]
 
 NAME = "ml-1m"
 LICENCE = "GroupLens MovieLens-1M: research use, no redistribution (F. M. Harper, J. A. Konstan, TiiS 5(4), 2015)"
@@ -34,22 +28,8 @@ NUM_RATINGS, NUM_USERS, NUM_MOVIES = 1_000_209, 6_040, 3_883
 RATINGS_SHA256 = "506d64ca44484487c11dc2d9a28de5c54948213e6b96285e298afe28d6ea4e0f"
 _FILES = ("ratings", "users", "movies")
 _TITLE_YEAR = re.compile(r"(.*?)\s*\((\d{4})\)\s*$")
-_TOKEN = re.compile(r"[a-z0-9']+")
-_MAX_TITLE_TOKENS = 10
 _CACHE = Path("data/ml-1m")
 _SHARED = Path("../shared/data/ml-1m")
-
-
-class MovieLens(msgspec.Struct, frozen=True):
-    """The data set, ready to replay."""
-
-    ratings: pl.DataFrame
-    """user_id, item_id, rating, ts (ms); by time, ties in file order."""
-    users: dict[str, dict[str, RawFeature]]
-    """user id -> gender, age, occupation."""
-    items: dict[str, dict[str, RawFeature]]
-    """item id -> title tokens, year, genres."""
-    source: str
 
 
 def _original(folder: Path, name: str) -> bytes | None:
@@ -217,51 +197,3 @@ def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
             save(files, cache)
         return cache
     return _SHARED
-
-
-def _title(text: str) -> tuple[list[str | int], str]:
-    """Title tokens and year.
-
-    >>> _title("Toy Story (1995)")
-    (['toy', 'story'], '1995')
-    """
-    match = _TITLE_YEAR.match(text)
-    name, year = (match[1], match[2]) if match else (text, "")
-    tokens: list[str | int] = [*_TOKEN.findall(name.lower())[:_MAX_TITLE_TOKENS]]
-    return tokens, year
-
-
-def parse(files: dict[str, bytes], source: str) -> MovieLens:
-    """Files -> data set."""
-    flat = files["ratings"].replace(b"::", b"\t")
-    ratings = pl.read_csv(
-        flat,
-        separator="\t",
-        has_header=False,
-        new_columns=["user_id", "item_id", "rating", "ts"],
-        schema_overrides=[pl.String, pl.String, pl.Int8, pl.Int64],
-    )
-    ratings = ratings.with_columns(pl.col("ts") * 1000).sort("ts", maintain_order=True)
-    users: dict[str, dict[str, RawFeature]] = {}
-    for line in files["users"].decode("latin-1").splitlines():
-        user_id, gender, age, occupation, _ = line.split("::")
-        users[user_id] = {"gender": gender, "age": age, "occupation": occupation}
-    items: dict[str, dict[str, RawFeature]] = {}
-    for line in files["movies"].decode("latin-1").split("\n"):
-        if line.strip():
-            item_id, text, genres = line.rstrip("\r").split("::")
-            tokens, year = _title(text)
-            classes: list[str | int] = [*genres.split("|")]
-            items[item_id] = {"title": tokens, "year": year, "genres": classes}
-    return MovieLens(ratings, users, items, source)
-
-
-def load(from_folder: Path | None = None, cache: Path = _CACHE) -> MovieLens:
-    """Find, check and parse.
-
-    Raises:
-        DataError: not found, or not whole.
-    """
-    files, source = find(from_folder, cache)
-    check(files)
-    return parse(files, source)

@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 
 from simulators.logs.log import Delay, FeatureTable, FeedbackRule, FrameLog
-from simulators.logs.movielens import MovieLens
 from stream.events import RawFeature
 
 NAME = "synthetic"
@@ -15,12 +14,12 @@ _AGES = ("1", "18", "25", "35", "45", "50", "56")
 _GENRES = ("action", "comedy", "drama", "romance", "thriller", "western")
 
 
-def generate(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: int = 500) -> MovieLens:
-    """Ratings 1 to 5 from inner products of latent tastes, in the form of MovieLens.
+def make_log(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: int = 500) -> FrameLog:
+    """Ratings from inner products of latent tastes, in the form of MovieLens: each is an impression, one of 4 or more
+    is followed by a like.
 
-    >>> log = generate(100, seed=0)
-    >>> len(log.ratings), log.source
-    (100, 'synthetic')
+    >>> make_log(100, seed=0).span()[0]
+    100
     """
     rng = np.random.default_rng(seed)
     centres_GD = rng.normal(size=(len(_GENRES), _DIM))
@@ -41,8 +40,15 @@ def generate(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: i
     )
     rating_N = np.clip(np.round(3.6 + score_N), 1, 5).astype(np.int8)
     ts_N = _START_MS + np.cumsum(rng.integers(500, 5000, size=num_ratings))
-    ratings = pl.DataFrame(
-        {"user_id": user_N.astype(str), "item_id": item_N.astype(str), "rating": rating_N, "ts": ts_N}
+    rows = pl.DataFrame(
+        {
+            "user_id": user_N.astype(str),
+            "item_id": item_N.astype(str),
+            "ts": ts_N,
+            "imp_id": [f"r{n}" for n in range(num_ratings)],
+            "shown": np.ones(num_ratings, np.bool_),
+            "feedback.0": rating_N >= _POSITIVE_RATING,
+        }
     )
     users: dict[str, dict[str, RawFeature]] = {
         str(u): {"gender": "MF"[u % 2], "age": _AGES[age_U[u]], "occupation": str(u % 20)} for u in range(num_users)
@@ -51,25 +57,6 @@ def generate(num_ratings: int, seed: int, *, num_users: int = 1000, num_items: i
         str(i): {"title": [f"item{i}"], "year": str(1980 + i % 40), "genres": [_GENRES[genre_I[i]]]}
         for i in range(num_items)
     }
-    return MovieLens(ratings, users, items, "synthetic")
-
-
-def make_log(num_ratings: int, seed: int) -> FrameLog:
-    """The synthetic ratings as a log: each is an impression, one of 4 or more is followed by a like.
-
-    >>> make_log(100, seed=0).span()[0]
-    100
-    """
-    data = generate(num_ratings, seed)
-    rows = data.ratings.select(
-        "user_id",
-        "item_id",
-        "ts",
-        pl.format("r{}", pl.int_range(pl.len())).alias("imp_id"),
-        pl.lit(True).alias("shown"),
-        (pl.col("rating") >= _POSITIVE_RATING).alias("feedback.0"),
-        pl.lit(None, pl.Float64).alias("value.0"),
-    )
     rule = FeedbackRule("like", Delay(median_s=20, sigma=1.5))
-    users, items = FeatureTable(data.users), FeatureTable(data.items)
-    return FrameLog(NAME, rows, (rule,), users, items, source=NAME, licence="none: made up")
+    tables = FeatureTable(users), FeatureTable(items)
+    return FrameLog(NAME, rows, (rule,), *tables, source=NAME, licence="none: made up")

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from simulators.logs.errors import DataError
 from simulators.logs.log import Log
-from simulators.logs.movielens import DataError
 from simulators.logs.open import open_log
 
 

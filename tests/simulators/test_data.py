@@ -3,10 +3,13 @@
 import gzip
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from simulators.logs import movielens
-from simulators.logs.movielens import DataError
+from simulators.logs.errors import DataError
+from simulators.logs.log import Log
+from simulators.logs.open import open_log
 from stream.partitioning import partition_of
 
 FILES = {
@@ -24,13 +27,21 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     return FILES
 
 
-def test_files_are_parsed_in_the_order_of_time(tiny: dict[str, bytes]) -> None:
-    data = movielens.parse(tiny, "test")
-    assert data.ratings["user_id"].to_list() == ["2", "1", "1"]
-    assert data.ratings["item_id"].to_list() == ["661", "1193", "661"]
-    assert data.ratings["ts"].to_list() == [978300700000, 978300760000, 978300760000]
-    assert data.items["661"] == {"title": ["associ", "l'"], "year": "1996", "genres": ["Comedy", "Drama"]}
-    assert data.users["2"] == {"gender": "M", "age": "56", "occupation": "16"}
+def opened(files: dict[str, bytes], folder: Path) -> tuple[pl.DataFrame, Log]:
+    """The whole log of some files."""
+    for name, value in files.items():
+        (folder / f"{name}.dat").write_bytes(value)
+    log = open_log("ml-1m", folder)
+    return pl.concat(list(log.stretches())), log
+
+
+def test_files_are_read_in_the_order_of_time(tiny: dict[str, bytes], tmp_path: Path) -> None:
+    rows, log = opened(tiny, tmp_path)
+    assert rows["user_id"].to_list() == ["2", "1", "1"]
+    assert rows["item_id"].to_list() == ["661", "1193", "661"]
+    assert rows["ts"].to_list() == [978300700000, 978300760000, 978300760000]
+    assert log.items.get("661", 0) == {"title": ["associ", "l'"], "year": "1996", "genres": ["Comedy", "Drama"]}
+    assert log.users.get("2", 0) == {"gender": "M", "age": "56", "occupation": "16"}
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -49,7 +60,7 @@ def test_a_truncated_file_is_refused(tiny: dict[str, bytes]) -> None:
         movielens.check({**tiny, "ratings": tiny["ratings"][:40]})
 
 
-def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes]) -> None:
+def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes], tmp_path: Path) -> None:
     atomic = {
         "ml-1m.inter": b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         b"1m_1\tToy Story\t5\t978300760\n1m_2\tAssocie, L'\t3\t978300700\n1m_1\tAssocie, L'\t4.0\t978300760\n",
@@ -61,11 +72,12 @@ def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes]) -> None
     files = movielens._from_recbole(atomic)
     assert files is not None
     movielens.check(files)
-    data = movielens.parse(files, "recbole")
-    assert data.users == movielens.parse(tiny, "test").users
-    assert data.ratings["rating"].to_list() == [3, 5, 4]
-    assert [data.items[i]["title"][0] for i in data.ratings["item_id"]] == ["associe", "toy", "associe"]
-    assert {i["year"] for i in data.items.values()} == {"1995", "1996"}
+    rows, log = opened(files, tmp_path)
+    assert rows["feedback.0"].to_list() == [False, True, True]
+    items = [log.items.get(item, 0) for item in rows["item_id"]]
+    assert [item["title"][0] for item in items] == ["associe", "toy", "associe"]
+    assert {item["year"] for item in items} == {"1995", "1996"}
+    assert log.users.get("2", 0) == {"gender": "M", "age": "56", "occupation": "16"}
 
 
 @pytest.mark.skipif(not Path("../shared/data/ml-1m").is_dir(), reason="../shared/data/ml-1m is not there")

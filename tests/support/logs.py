@@ -2,8 +2,8 @@
 
 import pytest
 
+from simulators.logs.errors import DataError
 from simulators.logs.log import Log
-from simulators.logs.movielens import DataError
 from simulators.logs.open import open_log
 
 
