@@ -65,7 +65,7 @@ def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
     for name, row in tasks.items():
         figures = [row["auc"], row["uauc"], *(row["cohorts"][cohort]["auc"] for cohort in cohorts)]
         share = "-" if row["base_rate"] is None else f"{row['base_rate']:.2%}"
-        table.add_row(name, f"{row['samples']:,}", share, *("-" if v is None else f"{v:.4f}" for v in figures))
+        table.add_row(name, f"{row['samples']:,}", share, *("-" if v is None else f"{v:.3f}" for v in figures))
     return table
 
 
