@@ -7,6 +7,7 @@ removed: so the log holds each trained sample exactly once, whatever was killed 
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, get_type_hints
 
 import msgspec
 import numpy as np
@@ -14,57 +15,41 @@ import polars as pl
 
 from learner.sample import Sample, SampleKind
 
-_SCHEMA = {
-    "partition": pl.Int32,
-    "sequence": pl.Int64,
-    "imp_id": pl.String,
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "ts": pl.Int64,
-    "kind": pl.Int8,
-    "label": pl.Int8,
-    "prediction": pl.Float32,
-    "baseline": pl.Float32,
-    "user_impressions": pl.Int32,
-    "item_impressions": pl.Int32,
-    "version": pl.Int32,
-    "negative_rate": pl.Float32,
-    "user_first_ts": pl.Int64,
-    "labels": pl.UInt8,
-    "known": pl.UInt8,
-    "task": pl.Int8,
-}
 _PRIOR_WEIGHT = 5.0
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """What is logged of a micro-batch of B samples: the columns of the schema, B values each.
+    """What is logged of a micro-batch of B samples: the columns of a file, with their types there, B values each.
 
     By column, not by sample: the columns are what a file is written from, and what the meter sums up.
     """
 
-    partition: list[int]
-    sequence: list[int]
-    imp_id: list[str]
-    user_id: list[str]
-    item_id: list[str]
-    ts: list[int]
-    kind: list[int]
-    label: list[int]
-    prediction: np.ndarray
-    baseline: np.ndarray
-    user_impressions: list[int]
-    item_impressions: list[int]
-    version: list[int]
-    negative_rate: list[float]
-    user_first_ts: list[int]
-    labels: list[int]
+    partition: Annotated[list[int], pl.Int32]
+    sequence: Annotated[list[int], pl.Int64]
+    imp_id: Annotated[list[str], pl.String]
+    user_id: Annotated[list[str], pl.String]
+    item_id: Annotated[list[str], pl.String]
+    ts: Annotated[list[int], pl.Int64]
+    kind: Annotated[list[int], pl.Int8]
+    label: Annotated[list[int], pl.Int8]
+    prediction: Annotated[np.ndarray, pl.Float32]
+    baseline: Annotated[np.ndarray, pl.Float32]
+    user_impressions: Annotated[list[int], pl.Int32]
+    item_impressions: Annotated[list[int], pl.Int32]
+    version: Annotated[list[int], pl.Int32]
+    negative_rate: Annotated[list[float], pl.Float32]
+    user_first_ts: Annotated[list[int], pl.Int64]
+    labels: Annotated[list[int], pl.UInt8]
     """Bit t: the label of task t, if it is known."""
-    known: list[int]
+    known: Annotated[list[int], pl.UInt8]
     """Bit t: whether it is; 0 where there is one task only."""
-    task: list[int]
+    task: Annotated[list[int], pl.Int8]
     """The task that a sample is about."""
 
+
+_SCHEMA: dict[str, type[pl.DataType]] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Logged, include_extras=True).items()
+}
 
 SampleKey = tuple[str, int, int, int]
 

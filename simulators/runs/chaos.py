@@ -31,6 +31,7 @@ from state_store.states import StateStore
 from stream.process.store import open_store
 from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
 from stream.process.status import read_status
+from stream.monitor.figures.bootstrap import user_hashes
 from stream.monitor.history.history import TWIN, HistoryReader
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.twin.feed import TwinFeedReader, in_share
@@ -245,7 +246,7 @@ class Chaos:
             "trained_samples": all(have == want for have, want in totals.values()),
         }
         if self._chaos.monitor:
-            of_twin = sum(in_share(user, _TWIN_SHARE) for user in final["user_id"])
+            of_twin = sum(in_share(user, _TWIN_SHARE) for user in user_hashes(final["user_id"]))
             checks["twin_samples"] = self._num_of_twin() == of_twin
         return {
             "kills": sum(self.deaths.values()),

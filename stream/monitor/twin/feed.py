@@ -14,7 +14,6 @@ import redis
 
 from learner.sample import Sample
 from state_store.keys import Keys
-from stream.monitor.figures.bootstrap import user_hashes
 
 _DURABLE = b"durable"
 _DROPPED = b"dropped"
@@ -23,9 +22,13 @@ _MAX_WAITING = 60
 _HASHES = 1 << 32
 
 
-def in_share(user_id: str, share: float) -> bool:
-    """Whether a user is among the share that the twin scores."""
-    return user_hashes([user_id])[0] < share * _HASHES
+def in_share(user: int, share: float) -> bool:
+    """Whether a user, by its hash, is among the share that the twin scores.
+
+    >>> in_share(1 << 31, 0.3), in_share(1 << 29, 0.3)
+    (False, True)
+    """
+    return user < share * _HASHES
 
 
 class Scored(msgspec.Struct, frozen=True, array_like=True):
@@ -48,13 +51,13 @@ class TwinFeed:
     def __init__(self, client: redis.Redis, prefix: str, run: str, share: float) -> None:
         self._client = client
         self._key = Keys(prefix).monitor_feed(run)
-        self._below = share * _HASHES
+        self._share = share
         self._waiting: list[Scored] = []
 
     def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
         """Take N samples in; hashes are those of their users."""
         for n, user in enumerate(hashes):
-            if user < self._below:
+            if in_share(user, self._share):
                 self._waiting.append(Scored(samples[n], float(predictions_N[n])))
 
     def rewind(self, number: int) -> None:
