@@ -24,7 +24,7 @@ from state_store.states import StateStore
 from stream.process.store import open_store
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
-from stream.process.status import LearnerStatus, read_status
+from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
 from stream.prediction_log import read_predictions
 from stream.command.roles import Role, StalledError, servers, wait_until
 from stream.serving.scorer import Candidate, Scorer
@@ -45,6 +45,25 @@ def in_flight(sent: int, store: StateStore, outbox: Outbox) -> int:
     applied = sum(offset + 1 for p in range(outbox.num_partitions) for offset in store.fence_offsets(p).values())
     status = read_status(store.client, store.keys.prefix)
     return sent - applied + sum(outbox.sequences().values()) - (status.num_trained if status else 0)
+
+
+class _Lags:
+    """How many samples the learner is behind, looked at while a replay writes."""
+
+    def __init__(self) -> None:
+        self._seen: list[SampleLag] = []
+
+    def note(self, outbox: Outbox, status: LearnerStatus | None) -> None:
+        """Take a look."""
+        if status is not None:
+            self._seen.append(sample_lag(sum(outbox.sequences().values()), status))
+
+    def summary(self) -> dict[str, dict[str, int]]:
+        """Median and most; empty if the replay was over before anybody looked."""
+        if not self._seen:
+            return {}
+        lags = {"learner": [lag.learner for lag in self._seen], "norms": [lag.norms for lag in self._seen]}
+        return {name: {"p50": sorted(of)[len(of) // 2], "max": max(of)} for name, of in lags.items()}
 
 
 class Demo:
@@ -78,6 +97,7 @@ class Demo:
         self._store = open_store(settings, self._client)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
+        self._lags = _Lags()
 
     def run(self) -> dict[str, Any]:
         """Replay, wait until everything is learned and published, check against the oracle; returns the summary.
@@ -116,6 +136,7 @@ class Demo:
             "events_per_second": round(producer.num_sent / seconds, 1),
             "impressions_per_second": round(replay.num_rows / seconds, 1),
             "seconds": round(seconds, 2),
+            "lag_samples": self._lags.summary(),
             "freshness_seconds": {"p50": status.freshness_p50_s, "p99": status.freshness_p99_s},
             "seed": self._how.seed,
             "rows": replay.num_rows,
@@ -123,7 +144,7 @@ class Demo:
             "pace": msgspec.to_builtins(self._pace),
             "scorer": self._try_scorer(manifest, replay),
         }
-        return build_summary(settings, self._store, read_predictions(self._folder / "predictions"), expected, run)
+        return build_summary(settings, self._store, self._folder, expected, run)
 
     @contextmanager
     def _watched(self) -> Iterator[Role | None]:
@@ -165,6 +186,7 @@ class Demo:
             if time.monotonic() - last_shown > 0.5:
                 last_shown = time.monotonic()
                 display.refresh(sent)
+                self._lags.note(self._outbox, read_status(self._client, self._prefix))
                 for role in roles:
                     role.check()
 

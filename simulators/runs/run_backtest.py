@@ -45,7 +45,7 @@ def run_backtest(
         summary = build_summary(
             settings,
             run.store,
-            read_predictions(folder / "predictions"),
+            folder,
             expected,
             {
                 "run": folder.name,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,10 @@ import polars as pl
 from simulators.oracle import Expected
 from state_store.states import StateStore
 from stream.command.doctor import versions
+from stream.monitor.figures.bucket import NORMS, NULL, SEEN, merge
+from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.tasks import figures_by_task
+from stream.prediction_log import read_predictions
 from stream.settings import Settings
 
 COMPARED = (
@@ -79,21 +83,34 @@ def sample_counts(counts: Mapping[str, int]) -> dict[str, int]:
     }
 
 
+def with_norms(folder: Path) -> dict[str, float]:
+    """Share of a run's samples that had the embedding norm of their user, and of their item; of one micro-batch in 16.
+
+    A cold user has none, and neither has one whose samples are still on their way to the learner.
+    """
+    buckets = read_buckets(folder)
+    if not buckets:
+        return {}
+    user, item = merge(buckets).features_GA[-NORMS:]
+    return {name: round(1 - float(row[NULL] / row[SEEN]), 4) for name, row in (("user", user), ("item", item)) if row[SEEN]}
+
+
 def build_summary(
-    settings: Settings, store: StateStore, predictions: pl.DataFrame, expected: Expected, run: Mapping[str, Any]
+    settings: Settings, store: StateStore, folder: Path, expected: Expected, run: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Put the summary together.
 
     Args:
         settings: effective settings.
         store: the run's state.
-        predictions: its prediction log.
+        folder: run folder, with its prediction log and cohort figures.
         expected: what the oracle counted from the log.
         run: what the caller measured: names, seeds, times, versions of the weights.
     """
     partitions = settings.kafka.partitions
     counts = store.fence_counts(range(partitions))
     wrong = differences(store, partitions, expected)
+    predictions = read_predictions(folder / "predictions")
     trained = len(predictions)
     return {
         **run,
@@ -105,6 +122,7 @@ def build_summary(
         "counts_match": not wrong
         and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction", "task_correction")),
         "count_differences": dict(list(wrong.items())[:20]),
+        "samples_with_norm": with_norms(folder),
         **quality(predictions, settings),
         "settings": settings.masked(),
         "versions": versions(),

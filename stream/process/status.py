@@ -32,6 +32,26 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """Samples learned when the norms in the state were written last."""
 
 
+class SampleLag(msgspec.Struct, frozen=True):
+    """How many samples the learner is behind."""
+
+    learner: int
+    """Joined, and not learned."""
+    norms: int
+    """Joined since the embedding norms in the state were written."""
+
+
+def sample_lag(num_joined: int, status: LearnerStatus) -> SampleLag:
+    """The lag in samples.
+
+    Args:
+        num_joined: samples that the join has made so far.
+        status: the learner's newest report.
+    """
+    waiting = max(0, num_joined - sum(status.cursor.values()))
+    return SampleLag(waiting, waiting + status.num_trained - status.num_at_norms)
+
+
 def read_status(client: redis.Redis, prefix: str) -> LearnerStatus | None:
     """The learner's newest report."""
     found = client.get(Keys(prefix).learner_status)

@@ -11,7 +11,7 @@ import redis
 from state_store.resident import resident_bytes
 from state_store.states import fence_counts
 from state_store.tasks import LABEL_COUNTS, Task
-from stream.process.status import LearnerStatus, read_status
+from stream.process.status import LearnerStatus, read_status, sample_lag
 from stream.process.store import open_store
 from stream.settings import Settings
 
@@ -95,12 +95,11 @@ class Health:
         }
 
     def _sample_lag(self, fences: Sequence[Mapping[bytes, bytes]], learner: LearnerStatus | None) -> dict[str, int]:
-        """Samples joined and not learned, and joined since the norms in the state were written."""
+        """How many samples the learner is behind; nothing before its first report."""
         if learner is None:
             return {}
         joined = sum(int(fence.get(b"seq", 0)) for fence in fences)
-        waiting = max(0, joined - sum(learner.cursor.values()))
-        return {"learner": waiting, "norms": waiting + learner.num_trained - learner.num_at_norms}
+        return dict(msgspec.structs.asdict(sample_lag(joined, learner)))
 
     def _outcomes(self, workers: dict[str, Any]) -> dict[str, int]:
         """What the fence said to batches, summed over the workers that run."""
