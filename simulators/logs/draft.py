@@ -182,11 +182,7 @@ class _Draft:
 
     def _amounts(self) -> Iterable[Sequence[str]]:
         for name in self._looks.named(_AMOUNT):
-            if (
-                self._looks.numbers(name) is not None
-                and self._looks.num_values(name) > 20
-                and name.lower().startswith(("play", "watch", "dwell"))
-            ):
+            if self._looks.numbers(name) is not None and self._looks.num_values(name) > 20:
                 self._looks.used.add(name)
                 action = re.split(r"[_\W]", name)[0]
                 when = f"{_column(name)} > 0"

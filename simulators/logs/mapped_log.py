@@ -15,7 +15,7 @@ from simulators.logs.mapping import Mapping
 from simulators.logs.order.attribution import Attribution
 from simulators.logs.order.chain import Chain
 from simulators.logs.order.duplicates import Duplicates
-from simulators.logs.order.merge import Source, merge, sorted_runs
+from simulators.logs.order.merge import Source, gathered, merge, sorted_runs
 from simulators.logs.order.negatives import NegativeSampler
 from simulators.logs.read.files import find_files
 from simulators.logs.read.frames import BLOCK_BYTES, read_frames
@@ -24,6 +24,8 @@ from simulators.logs.read.rejects import Rejects
 from simulators.logs.read.rows import RowMapper
 from simulators.logs.read.tables import read_tables
 
+_STEP_ROWS = 1 << 17
+"""Rows that each step of a pass takes at least, so that its fixed cost does not count."""
 DUPLICATE = "an exact duplicate"
 LOST = "feedback to no impression"
 
@@ -101,16 +103,16 @@ class MappedLog(Log):
             self._sources = []
             for n, (mapper, file) in enumerate(self._files):
                 self._sources += self._sources_of(n, mapper, file, chain)
-            if chain.unbroken and not self._changes_number:
+            if chain.unbroken and self.mapping.negatives is None and not self._may_lack_id:
                 self._span = chain.span()
                 self._note_late(chain.duplicates.num_dropped, 0)
         return self._sources
 
     @property
-    def _changes_number(self) -> bool:
-        mapping = self.mapping
-        own = any(entry.files for entry in mapping.feedback)
-        return mapping.negatives is not None or own or bool(mapping.log.impression)
+    def _may_lack_id(self) -> bool:
+        """Whether there may be feedback that is not told its impression."""
+        own = any("impression_id" not in mapper.part.texts for mapper in self._mappers[1:])
+        return own or (bool(self.mapping.log.impression) and not self.mapping.log.impression_id)
 
     def _sources_of(self, n: int, mapper: RowMapper, file: Path, chain: Chain) -> list[Source]:
         rejects = Rejects()
@@ -129,7 +131,7 @@ class MappedLog(Log):
     def _runs_of(self, n: int, mapper: RowMapper, file: Path, chain: Chain) -> list[Source]:
         chain.unbroken = False
         frames = self._mapped(mapper, file, self._read_rejects, features=True)
-        return sorted_runs(frames, self._temporary, f"{n}", self._sizes.run_rows)
+        return sorted_runs(frames, self._temporary, f"{n}", self._sizes.run_rows, is_only=len(self._files) == 1)
 
     @property
     def _temporary(self) -> Path:
@@ -143,11 +145,12 @@ class MappedLog(Log):
 
     def _in_order(self) -> Iterator[pl.DataFrame]:
         """All rows, numbered, without duplicates, with negatives, feedback with its impression."""
-        duplicates, attribution = Duplicates(), Attribution(self.mapping.feedback)
+        duplicates = Duplicates()
+        attribution = Attribution(self.mapping.feedback) if self._may_lack_id else None
         settings = self.mapping.negatives
         sampler = None if settings is None else NegativeSampler(settings, self._row_fields, self._seed)
         count = 0
-        for merged in merge(self._sorted()):
+        for merged in gathered(merge(self._sorted()), min(_STEP_ROWS, self._sizes.stretch_rows)):
             rows = duplicates.drop(merged).drop(HASHES)
             if sampler is not None:
                 rows = sampler.add(rows)
@@ -157,10 +160,11 @@ class MappedLog(Log):
                 rows = rows.with_columns(
                     imp_id=pl.when("shown").then(pl.coalesce("imp_id", number)).otherwise("imp_id")
                 )
-            rows = attribution.attribute(rows)
+            if attribution is not None:
+                rows = attribution.attribute(rows)
             if len(rows):
                 yield rows
-        self._note_late(duplicates.num_dropped, attribution.num_lost)
+        self._note_late(duplicates.num_dropped, 0 if attribution is None else attribution.num_lost)
 
     def stretches(
         self, *, num_rows: int = 0, from_ms: int | None = None, to_ms: int | None = None

@@ -21,6 +21,7 @@ class Attribution:
         self._within_ms = [1000 * entry.within_s for entry in feedback]
         self._horizon_ms = max(self._within_ms, default=0)
         self._known: pl.DataFrame | None = None
+        self._num_compact = 0
         self.num_lost = 0
 
     def attribute(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -35,11 +36,16 @@ class Attribution:
             found = self._find(rows.filter(wanting), known)
             self.num_lost += found["imp_id"].null_count()
             rows = pl.concat([rows.filter(~wanting), found.filter(~wanting)]).sort("at").drop("at")
-        from_ts = known["ts"].max()
-        if from_ts is not None:
-            fresh = known.filter(pl.col("ts") >= from_ts - self._horizon_ms)  # type: ignore[operator]
-            self._known = fresh.unique(_PAIR, keep="last", maintain_order=True)
+        self._known = known
+        if len(known) > 2 * self._num_compact:
+            self._forget(known, int(rows["ts"][-1]) if len(rows) else 0)
         return rows
+
+    def _forget(self, known: pl.DataFrame, now: int) -> None:
+        """Drop what is too old, or not the last of its user and item; each time that they have doubled."""
+        fresh = known.filter(pl.col("ts") >= now - self._horizon_ms)
+        self._known = fresh.unique(_PAIR, keep="last", maintain_order=True)
+        self._num_compact = len(self._known)
 
     def _find(self, feedback: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         shown = known.rename({"ts": "shown_ts", "imp_id": "found"}).with_columns(ts="shown_ts")

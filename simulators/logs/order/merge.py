@@ -58,14 +58,29 @@ def merge(sources: Sequence[Source]) -> Iterator[pl.DataFrame]:
             refill(n)
 
 
-def sorted_runs(frames: Iterable[pl.DataFrame], folder: Path, name: str, run_rows: int) -> list[Source]:
-    """Rows in any order -> sorted runs, in the order in which they were read; a single one stays in memory.
+def gathered(frames: Iterable[pl.DataFrame], num_rows: int) -> Iterator[pl.DataFrame]:
+    """The same rows in frames of at least so many, but for the last."""
+    held: list[pl.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= num_rows:
+            yield pl.concat(held)
+            held = []
+    if held:
+        yield pl.concat(held)
+
+
+def sorted_runs(
+    frames: Iterable[pl.DataFrame], folder: Path, name: str, run_rows: int, *, is_only: bool
+) -> list[Source]:
+    """Rows in any order -> sorted runs, in the order in which they were read.
 
     Args:
         frames: the rows.
         folder: where runs are written, as Parquet.
         name: of this source, unique in the folder.
         run_rows: rows of a run.
+        is_only: there is no other source, so a single run may stay in memory.
     """
     runs: list[Source] = []
     held: list[pl.DataFrame] = []
@@ -74,7 +89,7 @@ def sorted_runs(frames: Iterable[pl.DataFrame], folder: Path, name: str, run_row
     def close(*, last: bool) -> None:
         run = pl.concat(held).sort("ts", maintain_order=True)
         held.clear()
-        if last and not runs:
+        if last and is_only and not runs:
             runs.append(Source(lambda: iter([run]), int(run["ts"][0])))
             return
         path = folder / f"{name}-{len(runs)}.parquet"
