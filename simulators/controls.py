@@ -3,6 +3,7 @@
 SIGUSR1 pauses, SIGUSR2 resumes. The space bar does either, where stdin is a terminal.
 """
 
+import os
 import select
 import signal
 import sys
@@ -70,8 +71,10 @@ def _keys(controls: Controls) -> Iterator[None]:
 
     def follow() -> None:
         while not ended.is_set():
-            if select.select([terminal], [], [], _POLL_S)[0] and sys.stdin.read(1) == " ":
-                controls.toggle()
+            # Not by sys.stdin, which would keep further keys to itself.
+            if select.select([terminal], [], [], _POLL_S)[0]:
+                for _ in range(os.read(terminal, 64).count(b" ")):
+                    controls.toggle()
 
     # Keys come one by one; Ctrl-C interrupts as ever.
     tty.setcbreak(terminal)

@@ -116,6 +116,9 @@ class ReplayProducer:
                 # Full: it has more than the broker takes meanwhile.
                 self._producer.poll(_WAIT_S)
                 self._check()
+            except KafkaException as exc:
+                self._failure = exc.args[0]
+                self._check()
             else:
                 return
 

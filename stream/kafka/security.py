@@ -4,8 +4,6 @@ import socket
 import ssl
 from typing import Any
 
-import faust
-
 from state_store.errors import OperatorError
 from stream.sections import KafkaSettings
 
@@ -97,6 +95,9 @@ def librdkafka_options(kafka: KafkaSettings) -> dict[str, Any]:
 
 def faust_credentials(kafka: KafkaSettings) -> Any:
     """Faust's `broker_credentials`; None for a broker that asks for none."""
+    # Only where a worker needs it: at its import Faust takes `--loop` of any command line for its own.
+    import faust
+
     context = ssl_context(kafka)
     if kafka.security.startswith("SASL"):
         return faust.SASLCredentials(
