@@ -17,11 +17,12 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from turns import write_whole_log
 
 from simulators.logs import movielens, synthetic
 from simulators.logs.movielens import MovieLens
-from simulators.producer import PaceSettings, ReplayProducer
-from simulators.replay import ReplaySettings, iter_whole_log, plan_replay
+from simulators.producer import PaceSettings
+from simulators.replay import ReplaySettings, plan_replay
 from simulators.runs.demo import run_demo
 from state_store.client import connect
 from state_store.outbox import Outbox
@@ -58,9 +59,7 @@ def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: P
     plan = plan_replay(data, replay)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
         partitions = live.kafka.partitions
-        producer = ReplayProducer(live.kafka, PaceSettings())
-        producer.write(iter_whole_log(data, plan, partitions, live.join))
-        producer.close()
+        num_events = write_whole_log(live, data, plan)
         client = connect(live.redis)
         store = StateStore(client, live.redis, live.join, live.actions, live.topics)
         outbox = Outbox(client, live.redis.prefix, partitions)
@@ -73,14 +72,14 @@ def apart(settings: Settings, data: MovieLens, replay: ReplaySettings, folder: P
             return status.num_trained if status else 0
 
         with Role("worker", live, folder) as worker:
-            ingest_s = _time_until(applied, producer.num_sent, worker)
+            ingest_s = _time_until(applied, num_events, worker)
         num_samples = sum(outbox.sequences().values())
         with Role("learner", live, folder) as learner:
             learn_s = _time_until(trained, num_samples, learner)
     return {
-        "ingest_events_per_s": round(producer.num_sent / ingest_s, 1),
+        "ingest_events_per_s": round(num_events / ingest_s, 1),
         "learner_samples_per_s": round(num_samples / learn_s, 1),
-        "learner_events_per_s": round(producer.num_sent / learn_s, 1),
+        "learner_events_per_s": round(num_events / learn_s, 1),
     }
 
 

@@ -48,15 +48,21 @@ class Log(msgspec.Struct, frozen=True):
     broker: psutil.Process
 
 
+def write_whole_log(settings: Settings, data: MovieLens, plan: Plan) -> int:
+    """Write a whole replay as fast as the broker takes it; returns the number of events."""
+    producer = ReplayProducer(settings.kafka, PaceSettings())
+    producer.write(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
+    producer.close()
+    return producer.num_sent
+
+
 @contextmanager
 def written_log(settings: Settings, data: MovieLens, plan: Plan) -> Iterator[Log]:
     """A broker that holds a whole replay."""
     with EmbeddedBroker() as broker:
         settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))
         ensure_topics(settings.kafka)
-        producer = ReplayProducer(settings.kafka, PaceSettings())
-        producer.write(iter_whole_log(data, plan, settings.kafka.partitions, settings.join))
-        producer.close()
+        write_whole_log(settings, data, plan)
         yield Log(settings, plan.num_ratings, psutil.Process(broker.pid))
 
 
