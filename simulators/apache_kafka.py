@@ -27,6 +27,9 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 """
 
@@ -77,6 +80,8 @@ class ApacheKafka(ChildServer):
     """
 
     name = "kafka"
+    start_timeout_s = 60.0
+    """A Java virtual machine on a busy machine."""
 
     def __init__(self, home: Path, password: str = "", *, tls: Path | None = None, client_auth: str = "none") -> None:
         super().__init__()

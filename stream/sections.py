@@ -70,6 +70,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
     stalled_after_s: PositiveFloat = 120.0
     """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
+    session_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 6.0
+    """A worker of which the broker has heard nothing for this long counts as gone: the others take its partitions over.
+    Apache Kafka allows less than 6 s only where its `group.min.session.timeout.ms` does."""
     roll_up_s: PositiveFloat = 1.0
     """How often item counts are exchanged between partitions."""
     roll_up_records: PositiveInt = 5000

@@ -25,13 +25,12 @@ TOPICS = ("impressions", "feedback")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--consumer", default="coalescing", help="worker.consumer of the tests that do not name one")
-    parser.addoption("--long", action="store_true", help="the long versions: more events, more rebalances")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(params=["short", pytest.param("long", marks=[pytest.mark.slow, pytest.mark.soak])])
 def long(request: pytest.FixtureRequest) -> bool:
-    """Whether the long versions are wanted."""
-    return bool(request.config.getoption("--long"))
+    """Whether this is the long version: more events, more deaths."""
+    return bool(request.param == "long")
 
 
 @pytest.fixture
@@ -124,7 +123,11 @@ def settings(redis_settings: RedisSettings, consumer: str) -> Settings:
             f"kafka.dead_letter={unique}-dead",
             f"kafka.weights={unique}-weights",
             "kafka.partitions=2",
+            # Any free one: other tests may run at the same time.
+            "monitor.port=0",
             f"worker.consumer={consumer}",
+            # A worker that is killed is missed sooner, and the embedded broker answers a join after half of it.
+            "worker.session_timeout_s=2",
             "publish.interval_s=0.5",
             "publish.checkpoint_s=1.0",
         ],

@@ -12,7 +12,6 @@ from typing import IO, Self
 
 from state_store.errors import OperatorError
 
-_START_TIMEOUT_S = 20.0
 _POLL_S = 0.02
 _PR_SET_PDEATHSIG = 1
 
@@ -70,6 +69,8 @@ class ChildServer(ABC):
     """A server on a free loopback port; stops with the context, or with this process."""
 
     name: str
+    start_timeout_s = 20.0
+    """Longest time from the start to the first answer."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -102,14 +103,13 @@ class ChildServer(ABC):
         self.port = self.port or free_port()
         command = self.command()
         self._process = spawn(command)
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + self.start_timeout_s
         while not self.is_ready():
             status = self._process.poll()
             if status is not None or time.monotonic() > deadline:
                 self.stop()
-                how = (
-                    f"ended with status {status}" if status is not None else f"was silent for {_START_TIMEOUT_S:.0f} s"
-                )
+                silent = f"was silent for {self.start_timeout_s:.0f} s"
+                how = silent if status is None else f"ended with status {status}"
                 raise NoServerError(
                     f"{self.name}: {command[0]} on port {self.port} {how}; give the URL of a running one"
                 )

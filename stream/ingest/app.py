@@ -32,6 +32,7 @@ def build_app(worker: Worker) -> faust.App:
     settings = worker.settings
     kafka, size = settings.kafka, settings.worker.batch
     options = {
+        "session_timeout_s": settings.worker.session_timeout_s,
         "broker_credentials": faust_credentials(kafka),
         "datadir": tempfile.gettempdir(),
         "producer_max_request_size": MAX_RECORD_BYTES + (1 << 16),

@@ -18,10 +18,10 @@ import msgspec
 from chosen_log import add_log_options, chosen_log
 from rich.console import Console
 from rich.table import Table
+from turns import write_whole_log
 
 from simulators.logs.log import Log
 from simulators.pace import PaceSettings
-from simulators.producer import ReplayProducer
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.demo import run_demo
 from state_store.client import connect
@@ -58,9 +58,7 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
     unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=1 << 40)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
         partitions = live.kafka.partitions
-        producer = ReplayProducer(live.kafka, PaceSettings())
-        producer.write(Replay(log, how, partitions, live.join).whole_log())
-        producer.close()
+        num_events = write_whole_log(live, Replay(log, how, partitions, live.join, live.horizon_ms))
         client = connect(live.redis)
         store = open_store(live, client)
         outbox = Outbox(client, live.redis.prefix, partitions)
@@ -73,14 +71,14 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
             return status.num_trained if status else 0
 
         with Role("worker", live, folder) as worker:
-            ingest_s = _time_until(applied, producer.num_sent, worker)
+            ingest_s = _time_until(applied, num_events, worker)
         num_samples = sum(outbox.sequences().values())
         with Role("learner", live, folder) as learner:
             learn_s = _time_until(trained, num_samples, learner)
     return {
-        "ingest_events_per_s": round(producer.num_sent / ingest_s, 1),
+        "ingest_events_per_s": round(num_events / ingest_s, 1),
         "learner_samples_per_s": round(num_samples / learn_s, 1),
-        "learner_events_per_s": round(producer.num_sent / learn_s, 1),
+        "learner_events_per_s": round(num_events / learn_s, 1),
     }
 
 

@@ -48,15 +48,21 @@ class WrittenLog(msgspec.Struct, frozen=True):
     broker: psutil.Process
 
 
+def write_whole_log(settings: Settings, replay: Replay) -> int:
+    """Write a whole replay as fast as the broker takes it; returns the number of events."""
+    producer = ReplayProducer(settings.kafka, PaceSettings())
+    producer.write(replay.whole_log())
+    producer.close()
+    return producer.num_sent
+
+
 @contextmanager
 def written_log(settings: Settings, replay: Replay) -> Iterator[WrittenLog]:
     """A broker that holds a whole replay."""
     with EmbeddedBroker() as broker:
         settings = msgspec.structs.replace(settings, kafka=msgspec.structs.replace(settings.kafka, url=broker.url))
         ensure_topics(settings.kafka)
-        producer = ReplayProducer(settings.kafka, PaceSettings())
-        producer.write(replay.whole_log())
-        producer.close()
+        write_whole_log(settings, replay)
         yield WrittenLog(settings, replay.num_rows, psutil.Process(broker.pid))
 
 

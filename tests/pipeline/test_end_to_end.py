@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from support.logs import movielens_log, synthetic_log
 from support.small_log import small_log, with_tasks
@@ -74,13 +74,21 @@ def test_a_replay_through_kafka_counts_joins_and_learns(
 
 
 def read_topic(broker: str, topic: str) -> list:
-    consumer = KafkaConsumer(
-        topic, bootstrap_servers=broker, auto_offset_reset="earliest", consumer_timeout_ms=3000, group_id=None
-    )
+    """All records of a topic with one partition."""
+    consumer, whole, records = KafkaConsumer(bootstrap_servers=broker, group_id=None), TopicPartition(topic, 0), []
+    consumer.assign([whole])
+    consumer.seek_to_beginning()
+    end = consumer.end_offsets([whole])[whole]
+
+    def is_read() -> bool:
+        records.extend(consumer.poll(100).get(whole, ()))
+        return consumer.position(whole) >= end
+
     try:
-        return list(consumer)
+        wait_until(is_read, "the whole topic", progress=lambda: len(records))
     finally:
         consumer.close()
+    return records
 
 
 def exact(sample: Sample) -> tuple:

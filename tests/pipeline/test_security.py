@@ -107,21 +107,20 @@ def test_the_pipeline_runs_behind_tls_logins_and_client_certificates(
         assert SECRET not in said
 
         untrusted = {**files, "ca_file": str(pems / "other-ca.pem")}
-        for section in ("kafka", "redis"):
+        refused = []
+        # The learner knows no broker.
+        for section, name in (("kafka", "worker"), ("redis", "worker"), ("redis", "learner")):
             wrong = msgspec.structs.replace(
                 live, **{section: msgspec.structs.replace(getattr(live, section), **untrusted)}
             )
-            for name in ("worker", "learner"):
-                if (section, name) == ("kafka", "learner"):
-                    continue  # it knows no broker
-                folder = tmp_path / f"{section}-{name}"
-                refused = Role(name, wrong, folder).start()
-                wait_until(lambda role=refused: not role.is_running, "the role to refuse", stalled_after_s=30)
-                assert refused.status == 1
-                said = refused.log.read_text()
-                assert "Traceback" not in said
-                assert f"{section}.ca_file" in said
-                assert SECRET not in said
+            refused.append((section, Role(name, wrong, tmp_path / f"{section}-{name}").start()))
+        for section, role in refused:
+            wait_until(lambda role=role: not role.is_running, "the role to refuse", stalled_after_s=30)
+            assert role.status == 1
+            said = role.log.read_text()
+            assert "Traceback" not in said
+            assert f"{section}.ca_file" in said
+            assert SECRET not in said
         without = msgspec.structs.replace(kafka, cert_file="", key_file="")
         with pytest.raises(BrokerUnavailableError):
             ensure_topics(without)

@@ -19,10 +19,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("consumer", ["coalescing", "plain"])
 def test_whatever_is_killed_the_totals_are_those_of_an_offline_pass(
-    settings: Settings, broker: str, tmp_path: Path
+    settings: Settings, broker: str, tmp_path: Path, long: bool
 ) -> None:
     with_monitor = settings.worker.consumer == "coalescing"
-    kill(settings, broker, ChaosSettings(kills=5, seed=11, monitor=with_monitor), tmp_path)
+    kill(settings, broker, ChaosSettings(kills=30 if long else 5, seed=11, monitor=with_monitor), tmp_path)
 
 
 def test_dropped_negatives_are_the_same_whatever_is_killed(

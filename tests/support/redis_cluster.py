@@ -65,12 +65,13 @@ class EmbeddedRedisCluster:
                 client.execute_command("CLUSTER ADDSLOTS", *range(low, high))
                 client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         deadline = time.monotonic() + 20
-        while not all(self._is_ok(node) for node in self.nodes):
+        while not all(self.is_ok(node) for node in self.nodes):
             assert time.monotonic() < deadline, "the cluster does not form"
             time.sleep(0.1)
         return self
 
-    def _is_ok(self, node: EmbeddedRedis) -> bool:
+    def is_ok(self, node: EmbeddedRedis) -> bool:
+        """Whether a node knows all and finds every slot served."""
         with redis.Redis(port=node.port) as client:
             info = client.execute_command("CLUSTER INFO")
         text = info.decode() if isinstance(info, bytes) else str(info)

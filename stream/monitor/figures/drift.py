@@ -6,12 +6,14 @@ change, either way: where labels change, the baseline may suffer more than a mod
 """
 
 import math
-
-from river.drift import PageHinkley
+from typing import TYPE_CHECKING
 
 from stream.monitor.figures.cohorts import Cohort
 from stream.monitor.figures.intervals import entropy
 from stream.sections import MonitorSettings
+
+if TYPE_CHECKING:
+    from river.drift import PageHinkley
 
 _MIN_BLOCKS = 8
 _LEAST_SHARE = 0.02
@@ -31,7 +33,10 @@ class DriftWatch:
         self._settings = settings
         self._detectors = {"NE against popularity": self._new(), "calibration": self._new()}
 
-    def _new(self) -> PageHinkley:
+    def _new(self) -> "PageHinkley":
+        # It brings SciPy's statistics along, half of the time that a process which only shows figures takes to start.
+        from river.drift import PageHinkley
+
         settings = self._settings
         return PageHinkley(
             min_instances=_MIN_BLOCKS, delta=settings.drift_tolerance, threshold=settings.drift_threshold, mode="both"

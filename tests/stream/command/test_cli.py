@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from state_store.embedded.child import free_port
+from stream.command.roles import wait_until
+from stream.process.status import read_status
 
 COLDSTREAM = [sys.executable, "-m", "stream.command.cli"]
 
@@ -102,7 +105,8 @@ def test_doctor_finds_a_topic_with_the_wrong_number_of_partitions(embedded_broke
 def test_up_runs_every_role_until_interrupted_and_takes_live_events(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*COLDSTREAM, "up", "--run", str(tmp_path / "up"), "--set", "publish.interval_s=0.5",
-         "--set", "worker.idle_after_ms=1000", "--set", "join.window_ms=2000", "--set", "join.lateness_ms=500"],
+         "--set", "worker.idle_after_ms=1000", "--set", "join.window_ms=2000", "--set", "join.lateness_ms=500",
+         "--set", f"monitor.port={free_port()}"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip
@@ -111,18 +115,17 @@ def test_up_runs_every_role_until_interrupted_and_takes_live_events(tmp_path: Pa
     words = line.split()
     kafka, redis_url = words[words.index("kafka") + 1], words[words.index("redis") + 1]
     _write_live_events(kafka)
-    deadline, status = time.monotonic() + 60, None
-    while time.monotonic() < deadline:
-        status = _status(redis_url)
-        if status is not None and status["num_trained"] == 40 and status["version"] > 0:
-            break
-        time.sleep(0.3)
+    with redis.Redis.from_url(redis_url) as client:
+        status = lambda: read_status(client, "cs")  # noqa: E731
+        is_learned = lambda: (found := status()) is not None and found.num_trained == 40 and found.version > 0  # noqa: E731
+        wait_until(is_learned, "the events to be learned", progress=status)
+        found = status()
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=30)
     assert process.returncode == 0, rest
-    assert status is not None
+    assert found is not None
     # Half were liked; the wall clock closed the windows of the rest, since nothing more came.
-    assert status["num_by_kind"] == [20, 20, 0]
+    assert found.num_by_kind == [20, 20, 0]
     assert "Traceback" not in rest
 
 
@@ -142,11 +145,3 @@ def _write_live_events(kafka: str) -> None:
             producer.send("feedback", key=key.encode(), value=encode_event(liked))
     producer.flush()
     producer.close()
-
-
-def _status(url: str) -> dict | None:
-    import redis
-
-    with redis.Redis.from_url(url) as client:
-        found = client.get("cs:learner:status")
-    return json.loads(found) if found else None

@@ -323,14 +323,15 @@ def test_a_replay_inverts_the_labels_of_a_share_of_users_from_an_event_on() -> N
 
 
 @pytest.mark.slow
-def test_an_injected_drift_is_told_and_until_then_all_is_quiet(tmp_path: Path) -> None:
+def test_an_injected_drift_is_told_and_until_then_all_is_quiet(tmp_path: Path, long: bool) -> None:
     log = movielens_log()
-    how = ReplaySettings(num_rows=150_000, seed=5, drift_at=160_000, drift_share=0.4)
+    num_rows, drift_at = (150_000, 160_000) if long else (75_000, 80_000)
+    how = ReplaySettings(num_rows=num_rows, seed=5, drift_at=drift_at, drift_share=0.4)
     run_backtest(load_settings(environment={}), log, how, tmp_path)
     samples, told = 0, []
     for bucket in read_buckets(tmp_path):
         samples += round(bucket.num_samples)
         told += [samples for _ in bucket.alarms]
     # Up to its beginning, the run is one without drift.
-    begun = 160_000 * 150_000 / Replay(log, how, 4, JoinSettings()).count_events()
+    begun = drift_at * num_rows / Replay(log, how, 4, JoinSettings()).count_events()
     assert begun < told[0] < begun + 30_000
