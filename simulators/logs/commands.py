@@ -54,9 +54,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Read a whole log: its first events, counts, label rates, long tail, cold users, and what could not be used."""
+    from simulators.logs.look.survey import Survey, first_events
     from simulators.logs.mapped_log import MappedLog
     from simulators.logs.open import open_log
-    from simulators.logs.survey import Survey, first_events
 
     console = Console(stderr=True)
     log = open_log(name_or_file, data)
@@ -79,7 +79,7 @@ def check(
 
 
 def _print(figures: dict[str, Any], console: Console) -> None:
-    from simulators.logs.survey import COLD, TOP_SHARE
+    from simulators.logs.look.survey import COLD, TOP_SHARE
 
     console.print(f"[bold]{figures['log']}[/] from {figures['source']}; {figures['licence'] or 'no licence stated'}")
     for event in figures["first_events"]:
@@ -130,7 +130,7 @@ def new(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to write it; default: print it.")] = None,
 ) -> None:
     """Write a first mapping for a data file, by looking at its columns."""
-    from simulators.logs.draft import draft_mapping
+    from simulators.logs.look.draft import draft_mapping
 
     text = draft_mapping(file)
     if output is None:

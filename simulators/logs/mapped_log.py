@@ -88,7 +88,7 @@ class MappedLog(Log):
     def _mapped(
         self, mapper: RowMapper, file: Path, rejects: Rejects | None = None, *, features: bool
     ) -> Iterator[pl.DataFrame]:
-        block_bytes = max(1, self._sizes.block_bytes // min(len(self._files), 4))
+        block_bytes = max(1, self._sizes.block_bytes // min(len(self._files), 8))
         for frame in read_frames(file, mapper.part.files, block_bytes):
             rows = mapper.map(frame, file, rejects, features=features)
             if len(rows):

@@ -234,7 +234,7 @@ def _explain(message: str) -> str:
         return f"{entry}: {problem}" if entry else problem
     known = _SECTIONS.get(entry.split("[")[0], Mapping)
     names = ", ".join(info.encode_name for info in msgspec.structs.fields(known))
-    return f"{entry or 'the file'} has an {problem[7:]}; known here: {names}"
+    return f"{entry or 'the file'} has an {problem.partition('contains ')[2]}; known here: {names}"
 
 
 _SECTIONS: dict[str, type[msgspec.Struct]] = {

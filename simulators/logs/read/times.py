@@ -24,7 +24,7 @@ def to_ms(value: pl.Expr, dtype: pl.DataType, unit: str, zone: str) -> pl.Expr:
         aware = isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
         return _epoch_ms(value.cast(pl.Datetime("ms")) if isinstance(dtype, pl.Date) else value, aware, zone)
     if unit in UNITS:
-        return _from_number(value, unit)
+        return _from_number(value, dtype, unit)
     if unit == "iso":
         return _from_iso(value.cast(pl.String), zone)
     text = value.cast(pl.String)
@@ -48,13 +48,12 @@ def _from_iso(text: pl.Expr, zone: str) -> pl.Expr:
     return pl.coalesce(aware, _epoch_ms(pl.coalesce(naive, day), aware=False, zone=zone))
 
 
-def _from_number(value: pl.Expr, unit: str) -> pl.Expr:
-    whole = value.cast(pl.Int64, strict=False)
+def _from_number(value: pl.Expr, dtype: pl.DataType, unit: str) -> pl.Expr:
+    """Whole numbers keep their digits, which a float may not hold; 1.5 seconds keep their half."""
     part = value.cast(pl.Float64, strict=False)
-    if unit in _PER_MS:
-        whole, part = whole // _PER_MS[unit], part / _PER_MS[unit]
-    else:
-        whole, part = whole * _MS_PER[unit], part * _MS_PER[unit]
-    # A whole number of a size that a float cannot hold keeps its digits; 1.5 seconds keep their half.
-    exact = part.is_null() | (part.round() == part) | (part.abs() > 2**53)
-    return pl.when(exact & whole.is_not_null()).then(whole).otherwise(part.round().cast(pl.Int64, strict=False))
+    part = part / _PER_MS[unit] if unit in _PER_MS else (part * _MS_PER[unit]).round()
+    from_float = part.floor().cast(pl.Int64, strict=False)
+    if dtype.is_float() or dtype.is_decimal():
+        return from_float
+    whole = value.cast(pl.Int64, strict=False)
+    return pl.coalesce(whole // _PER_MS[unit] if unit in _PER_MS else whole * _MS_PER[unit], from_float)

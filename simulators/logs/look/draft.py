@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from simulators.logs.errors import DataError
-from simulators.logs.looks import Looks, guess_options, quoted
+from simulators.logs.look.columns import Looks, guess_options, quoted
 from simulators.logs.mapping import UNITS, Files
 from simulators.logs.read.files import PACKED
 from simulators.logs.read.frames import read_frames
