@@ -268,6 +268,6 @@ def find_mapping(name_or_file: str) -> Path:
     if Path(name_or_file).is_file():
         return Path(name_or_file)
     raise MappingError(
-        f"log {name_or_file!r}: neither a mapping file nor a known name ({', '.join(known)}, synthetic); "
+        f"--log {name_or_file}: neither a mapping file nor a known name ({', '.join(known)}, synthetic); "
         "`coldstream logs new FILE` writes a mapping file"
     )

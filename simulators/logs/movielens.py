@@ -137,7 +137,7 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
         files = _read_folder(from_folder)
         if files is None:
             raise DataError(
-                f"{from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
+                f"--data {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
                 "give the folder of an unpacked ml-1m.zip"
             )
         return files, str(from_folder)

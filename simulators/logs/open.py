@@ -37,4 +37,4 @@ def _folder(name: str, data: Path | None) -> Path:
         if place.is_dir():
             return place
     where = " or ".join(map(str, places))
-    raise DataError(f"log {name!r}: there is no folder {where}; give the folder of its files by --data DIR")
+    raise DataError(f"--log {name}: there is no folder {where}; give the folder of its files by --data DIR")

@@ -125,7 +125,7 @@ def test_up_runs_every_role_until_interrupted_and_takes_live_events(tmp_path: Pa
     assert process.returncode == 0, rest
     assert found is not None
     # Half were liked; the wall clock closed the windows of the rest, since nothing more came.
-    assert found.num_by_kind == [20, 20, 0]
+    assert found.num_by_kind == [20, 20, 0, 0]
     assert "Traceback" not in rest
 
 
