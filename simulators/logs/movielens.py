@@ -147,7 +147,7 @@ def _from_recbole(files: dict[str, bytes]) -> dict[str, bytes] | None:
     }
 
 
-def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
+def find(from_folder: Path | None, cache: Path, option: str = "--from") -> tuple[dict[str, bytes], str]:
     """The first source that has the data, and what it is called.
 
     Raises:
@@ -157,7 +157,7 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
         files = _read_folder(from_folder)
         if files is None:
             raise DataError(
-                f"{from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
+                f"{option} {from_folder}: ratings.dat, users.dat and movies.dat (or .dat.gz) are not all there; "
                 "give the folder of an unpacked ml-1m.zip"
             )
         return files, str(from_folder)
@@ -208,7 +208,7 @@ def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
     Raises:
         DataError: not found, or not whole.
     """
-    files, source = find(folder, cache)
+    files, source = find(folder, cache, "--data")
     check(files)
     if folder is not None:
         return folder
