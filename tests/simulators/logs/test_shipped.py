@@ -256,7 +256,7 @@ def test_the_synthetic_log_is_a_log() -> None:
 
 
 def test_a_log_that_is_unknown_or_has_no_data_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MappingError, match=r"log 'ml-2m': neither a mapping file nor a known name \(amazon-reviews"):
+    with pytest.raises(MappingError, match=r"--log ml-2m: neither a mapping file nor a known name \(amazon-reviews"):
         open_log("ml-2m")
     with pytest.raises(DataError, match=r"there is no folder .*; give the folder of its files by --data DIR"):
         open_log("criteo", tmp_path / "none")
