@@ -12,11 +12,11 @@ import msgspec
 import polars as pl
 
 from simulators.logs.log import FeatureTable
-from simulators.schedule import Events
+from simulators.schedule import IMPRESSION, Events
 from stream.events import RawFeature
 from stream.partitioning import partition_of
 
-_CHUNK = 1 << 13
+_CHUNK = 1 << 14
 """Events encoded at a time."""
 _KEPT = 1 << 18
 """Users and items whose text is kept."""
@@ -39,20 +39,34 @@ class LogEntry(msgspec.Struct, frozen=True, gc=False):
     """When it is written, by the log's own clock."""
 
 
-class _Texts(dict[str, tuple[str, str]]):
-    """Id -> the id, and its features without braces, as JSON; made when first asked for."""
+class _Texts:
+    """What is said of each id of a table, as text; made when it is first asked for.
 
-    def __init__(self, table: FeatureTable) -> None:
-        super().__init__()
-        self._table = table
-        self.names: set[str] = set()
+    Args:
+        table: features by id.
+        name: of the ids' column.
+    """
+
+    def __init__(self, table: FeatureTable, name: str) -> None:
+        self.table, self._name = table, name
+        self._known: dict[str, tuple[str, str]] = {}
+        self.feature_names: set[str] = set()
         """Of all features so far."""
 
-    def __missing__(self, key: str) -> tuple[str, str]:
+    def beside(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """By row, `id`: the id as JSON, and `features`: its features as JSON without braces, unless they are dated."""
+        ids = rows.select(self._name).unique()
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        id_texts, features = zip(*(self._known.get(key) or self._learn(key) for key in ids[self._name]), strict=True)
+        texts = ids.with_columns(id=pl.Series(id_texts, dtype=pl.String), features=pl.Series(features, dtype=pl.String))
+        return rows.select(self._name).join(texts, on=self._name, how="left", maintain_order="left")
+
+    def _learn(self, key: str) -> tuple[str, str]:
         # Features that change with time are looked up event by event.
-        features = {} if self._table.is_dated else self._table.get(key, 0)
-        self.names.update(features)
-        found = self[key] = _text(key), _inner(features)
+        features = {} if self.table.is_dated else self.table.get(key, 0)
+        self.feature_names.update(features)
+        found = self._known[key] = _text(key), _inner(features)
         return found
 
 
@@ -67,9 +81,8 @@ class Encoder:
     """
 
     def __init__(self, users: FeatureTable, items: FeatureTable, actions: Sequence[str], num_partitions: int) -> None:
-        self._users, self._items = users, items
-        self._user_texts, self._item_texts = _Texts(users), _Texts(items)
-        self._actions = ["", *map(_text, actions)]
+        self._users, self._items = _Texts(users, "user_id"), _Texts(items, "item_id")
+        self._actions = pl.Series(["", *map(_text, actions)], dtype=pl.String)
         self._num_partitions = num_partitions
 
     def encode(
@@ -89,83 +102,86 @@ class Encoder:
             yield int(of_chunk["row"].to_numpy().max()), self._encode(of_chunk, chunk, written[some])
 
     def _encode(self, rows: pl.DataFrame, events: Events, written: Sequence[float]) -> list[LogEntry]:
-        for texts in (self._user_texts, self._item_texts):
-            if len(texts) > _KEPT:
-                texts.clear()
-        users = rows["user_id"].to_list()
-        values = self._values(rows, events, users)
+        values = self._values(rows, events).to_list()
         if events.damage_N.any():
             values = [damaged(v, d) if d else v for v, d in zip(values, events.damage_N.tolist(), strict=True)]
-        count = self._num_partitions
+        users, count = rows["user_id"].to_list(), self._num_partitions
         return [
             LogEntry(1 if kind else 0, partition_of(user, count), user.encode(), value, when)
             for kind, user, value, when in zip(events.kind_N.tolist(), users, values, written, strict=True)
         ]
 
-    def _values(self, rows: pl.DataFrame, events: Events, users: list[str]) -> list[bytes]:
-        of_users = [self._user_texts[user] for user in users]
-        of_items = [self._item_texts[item] for item in rows["item_id"].to_list()]
-        actions = self._actions
-        return [
-            (
-                f'{{"type":"feedback","imp_id":{imp},"user_id":{user},"item_id":{item},"action":{actions[kind]},'
-                f'"ts":{ts}{value}}}'
-                if kind
-                else f'{{"type":"impression","imp_id":{imp},"user_id":{user},"item_id":{item},"ts":{ts},'
-                f'"features":{{{features}}}{reserved}}}'
-            ).encode()
-            for kind, ts, imp, (user, _), (item, _), features, reserved, value in zip(
-                events.kind_N.tolist(),
-                events.ts_N.tolist(),
-                _ids(rows["imp_id"]),
-                of_users,
-                of_items,
-                self._features(rows, of_users, of_items),
-                _reserved(rows),
-                _feedback_values(rows, events),
-                strict=False,
-            )
-        ]
+    def _values(self, rows: pl.DataFrame, events: Events) -> pl.Series:
+        users, items = self._users.beside(rows), self._items.beside(rows)
+        texts = pl.DataFrame(
+            {
+                "imp": _ids(rows["imp_id"]),
+                "user": users["id"],
+                "item": items["id"],
+                "ts": events.ts_N,
+                "features": self._features(rows, users["features"], items["features"]),
+                "reserved": _reserved(rows),
+                "is_impression": events.kind_N == IMPRESSION,
+                "action": self._actions.gather(events.kind_N),
+                "value": _feedback_values(rows, events),
+            }
+        )
+        ids = (pl.lit(',"imp_id":'), "imp", pl.lit(',"user_id":'), "user", pl.lit(',"item_id":'), "item")
+        shown = (pl.lit(',"ts":'), "ts", pl.lit(',"features":{'), "features", pl.lit("}"), "reserved", pl.lit("}"))
+        acted = (pl.lit(',"action":'), "action", pl.lit(',"ts":'), "ts", "value", pl.lit("}"))
+        impression = pl.concat_str(pl.lit('{"type":"impression"'), *ids, *shown)
+        feedback = pl.concat_str(pl.lit('{"type":"feedback"'), *ids, *acted)
+        return texts.select(
+            pl.when("is_impression").then(impression).otherwise(feedback).cast(pl.Binary).alias("value")
+        )["value"]
 
-    def _features(
-        self, rows: pl.DataFrame, of_users: list[tuple[str, str]], of_items: list[tuple[str, str]]
-    ) -> list[str]:
+    def _features(self, rows: pl.DataFrame, users: pl.Series, items: pl.Series) -> pl.Series:
         """By event, the features of its user, its item and its row, as JSON without braces."""
         names = [name for name in rows.columns if name.startswith("feature.")]
-        apart = self._user_texts.names.isdisjoint(self._item_texts.names)
-        if apart and not (names or self._users.is_dated or self._items.is_dated):
-            return [f"{u},{i}" if u and i else u or i for (_, u), (_, i) in zip(of_users, of_items, strict=True)]
+        tables = self._users.table, self._items.table
+        apart = self._users.feature_names.isdisjoint(self._items.feature_names)
+        if apart and not (names or any(table.is_dated for table in tables)):
+            both = pl.when((users != "") & (items != "")).then(pl.lit(",")).otherwise(pl.lit(""))
+            return pl.select(pl.concat_str(users, both, items)).to_series()
         as_of = rows["as_of" if "as_of" in rows.columns else "ts"].to_list()
-        users, items = (
+        of_users, of_items = (
             map(table.get, rows[name].to_list(), as_of)
-            for table, name in ((self._users, "user_id"), (self._items, "item_id"))
+            for table, name in zip(tables, ("user_id", "item_id"), strict=True)
         )
         of_rows: Iterable[dict[str, RawFeature]] = _dicts(rows, names) or repeat({})
-        return [_inner({**u, **i, **r}) for u, i, r in zip(users, items, of_rows, strict=False)]
+        found = [_inner({**u, **i, **r}) for u, i, r in zip(of_users, of_items, of_rows, strict=False)]
+        return pl.Series(found, dtype=pl.String)
 
 
-def _ids(column: pl.Series) -> list[str]:
-    ids = column.to_list()
-    return [_text(i) for i in ids] if column.str.contains(_TO_ESCAPE).any() else [f'"{i}"' for i in ids]
+def _ids(column: pl.Series) -> pl.Series:
+    if column.str.contains(_TO_ESCAPE).any():
+        return pl.Series([_text(i) for i in column.to_list()], dtype=pl.String)
+    return '"' + column + '"'
 
 
-def _reserved(rows: pl.DataFrame) -> Iterator[str]:
+def _reserved(rows: pl.DataFrame) -> pl.Series:
     """By event, an impression's reserved keys, each with a comma before it."""
-    for found in _dicts(rows, [name for name in (*_RESERVED, *_SERVED) if name in rows.columns]) or repeat({}):
-        probability, version = (found.pop(name, None) for name in _SERVED) if found else (None, None)
+    found = _dicts(rows, [name for name in (*_RESERVED, *_SERVED) if name in rows.columns])
+    for said in found:
+        probability, version = (said.pop(name, None) for name in _SERVED)
         if probability is not None:
-            found["served"] = {"probability": probability, "version": version or 0}
-        yield f",{_inner(found)}" if found else ""
+            said["served"] = {"probability": probability, "version": version or 0}
+    return _series([f",{_inner(said)}" if said else "" for said in found], len(rows))
 
 
-def _feedback_values(rows: pl.DataFrame, events: Events) -> Iterator[str]:
+def _feedback_values(rows: pl.DataFrame, events: Events) -> pl.Series:
     """By event, the value of feedback, with a comma before it."""
     names = [name for name in rows.columns if name.startswith("value.")]
-    if not names:
-        return repeat("")
     columns = {int(name.removeprefix("value.")) + 1: rows[name].to_list() for name in names}
+    if not columns:
+        return _series([], len(rows))
     found = (columns[k][n] if k in columns else None for n, k in enumerate(events.kind_N.tolist()))
-    return ("" if value is None else f',"value":{_text(value)}' for value in found)
+    return _series(["" if value is None else f',"value":{_text(value)}' for value in found], len(rows))
+
+
+def _series(texts: list[str], count: int) -> pl.Series:
+    """As a column; nothing for each row where there are none at all."""
+    return pl.Series(texts, dtype=pl.String) if texts else pl.repeat("", count, dtype=pl.String, eager=True)
 
 
 def _dicts(rows: pl.DataFrame, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ _OPTIONS = {
     # Each record once and in order, whatever is sent again.
     "enable.idempotence": True,
     "acks": "all",
+    # What it tries again is no news; what fails is told by `NotWrittenError`.
+    "log_level": 3,
     "linger.ms": 10,
     "batch.size": 1 << 20,
     "message.timeout.ms": round(_DELIVERY_S * 1000),

@@ -91,7 +91,7 @@ class Replay:
     def _forget(self) -> None:
         """Begin a new pass."""
         self.num_rows = 0
-        """Rows that are written as far as their impressions are, of this pass."""
+        """Rows of this pass that are written: at the end exactly, meanwhile in proportion."""
         self.num_events = 0
         """Events of this pass so far, without heartbeats."""
         self.end_ms = 0
@@ -111,9 +111,11 @@ class Replay:
         for rows, events in self._batches():
             self.end_ms = max(self.end_ms, int(events.ts_N.max(initial=0)))
             for row, some in encoder.encode(rows, events, self._faults.held_until(events.written_N).tolist()):
-                yield from some
-                self.num_rows, self.now_ms = max(self.num_rows, row + 1), some[-1].written_ms
-                self.num_events += len(some)
+                begun, more = self.num_rows, max(0, row + 1 - self.num_rows)
+                for n, entry in enumerate(some, start=1):
+                    yield entry
+                    self.now_ms, self.num_events = entry.written_ms, self.num_events + 1
+                    self.num_rows = begun + more * n // len(some)
 
     def closing_heartbeats(self) -> Iterator[LogEntry]:
         """One per topic and partition, far enough ahead of what was written to close every window of the join."""

@@ -97,6 +97,9 @@ def main(arguments: list[str]) -> None:
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in WRITERS}
     with ExitStack() as stack:
         url = options.kafka or stack.enter_context(EmbeddedBroker()).url
+        for name in WRITERS:
+            # A new broker's first writer waits for it to set itself up.
+            turn(url, name, -1, entries[:1000])
         for number in range(options.repeats):
             for name in WRITERS if number % 2 == 0 else reversed(WRITERS):
                 with console.status(f"turn {number + 1} of {options.repeats}: {name}"):
