@@ -86,7 +86,7 @@ delay = { median_s = 3, sigma = 0.5 }
     assert rows["feedback.1"].to_list() == [True, False, True]
     assert "ts.1" not in rows.columns
     assert [rule.action for rule in log.feedback] == ["rate", "like"]
-    assert log.settings["actions"] == {"names": ["rate", "like"], "positive": ["rate"]}
+    assert log.settings["actions"] == {"names": ["rate", "like"]}
     assert [field["name"] for field in log.settings["fields"]] == ["user_id", "item_id"]
 
 
