@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from support.load import Load
@@ -154,3 +155,37 @@ def test_a_learner_that_begins_behind_trimmed_samples_says_how_many_it_misses(
     said = (tmp_path / "other" / "learner.log").read_text()
     assert f"{missed} samples" in said
     assert "--run" in said
+
+
+def test_publishes_norms_and_roll_ups_are_due_by_number_too(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    """As in a replay faster than life: none of the timers is due while it runs."""
+    never = 10_000.0
+    live = msgspec.structs.replace(
+        settings,
+        kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
+        worker=msgspec.structs.replace(settings.worker, roll_up_s=never, roll_up_records=1000),
+        publish=msgspec.structs.replace(
+            settings.publish, interval_s=never, interval_samples=1500, norms_samples=200, checkpoint_s=never
+        ),
+    )
+    ensure_topics(live.kafka)
+    load = Load(live, 4000, seed=3)
+    with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+        load.start()
+        load.finish(worker, learner)
+        status = read_status(load.client, live.redis.prefix)
+        assert status is not None
+        assert status.version == 2
+        assert status.num_trained - status.num_at_norms < 200 + live.learner.max_micro_batch
+        states = [load.store.read_user(0, user) for user in load.store.iter_counters(0, "u")]
+        assert np.mean([state.norm > 0 for state in states]) > 0.9
+        ahead = [state for state in states if state.norm_version > status.version]
+        assert ahead, "norms are written between publishes, for the weights that come next"
+        counters = [load.store.iter_counters(p, "i") for p in (0, 1)]
+        item = max(counters[0].keys() & counters[1].keys(), key=lambda i: counters[0][i]["impressions"])
+        own, elsewhere = (of[item]["impressions"] for of in counters)
+        [state] = load.store.read_items(0, [item])
+        assert own < state.counts[0] <= own + elsewhere
+    load.client.close()
