@@ -4,6 +4,7 @@ import random
 import socket
 import time
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -21,15 +22,21 @@ _OPTIONS = (
 
 def _is_free(port: int) -> bool:
     with socket.socket() as s:
-        return s.connect_ex(("127.0.0.1", port)) != 0
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
-def _port_with_bus() -> int:
-    """A free port whose cluster bus, 10,000 above, is free, too."""
-    while True:
-        port = random.randrange(15_000, 30_000)
-        if _is_free(port) and _is_free(port + _BUS_OFFSET):
-            return port
+def _ports_with_bus(count: int) -> list[int]:
+    """Free ports whose cluster bus, 10,000 above, is free, too.
+
+    Both are below those that Linux gives to clients, and no node's bus can be another's port.
+    """
+    candidates = random.sample(range(12_000, 12_000 + _BUS_OFFSET), _BUS_OFFSET)
+    return list(islice((p for p in candidates if _is_free(p) and _is_free(p + _BUS_OFFSET)), count))
 
 
 class EmbeddedRedisCluster:
@@ -37,10 +44,10 @@ class EmbeddedRedisCluster:
 
     def __init__(self, folder: Path) -> None:
         self.nodes = []
-        for n in range(3):
+        for n, port in enumerate(_ports_with_bus(3)):
             (folder / str(n)).mkdir(parents=True)
             node = EmbeddedRedis(folder / str(n), _OPTIONS)
-            node.port = _port_with_bus()
+            node.port = port
             self.nodes.append(node)
 
     @property
