@@ -1,4 +1,6 @@
+import subprocess
 from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
 
 import pytest
 
@@ -16,3 +18,21 @@ def test_every_command_is_installed() -> None:
     assert names >= {
         "demo", "up", "worker", "learner", "replay", "backtest", "bench", "data", "topics", "settings", "doctor",
     }  # fmt: skip
+
+
+def test_no_source_is_left_out_of_version_control_or_of_the_checks() -> None:
+    """A pattern of .gitignore that is meant for the root must not hide a folder of ours: ruff goes by it, too."""
+    root = Path(__file__).parents[1]
+    packages = ("learner", "simulators", "state_store", "stream", "tests")
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    asked = ["git", "ls-files", "--others", "--ignored", "--exclude-standard", "--", *packages]
+    found = subprocess.run(asked, cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [name for name in found if "__pycache__" not in name] == []
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    root = Path(__file__).parents[1]
+    for package in ("learner", "simulators", "state_store", "stream"):
+        folders = {path.parent for path in (root / package).rglob("*.py")}
+        assert sorted(str(f) for f in folders if not (f / "__init__.py").is_file()) == []

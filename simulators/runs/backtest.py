@@ -15,22 +15,21 @@ import torch
 from msgspec import Meta
 
 from learner.learner import Learner
-from simulators.oracle import Record
 from simulators.encoding import LogEntry
+from simulators.oracle import Record
 from state_store.client import connect
 from state_store.outbox import Outbox
-from state_store.states import StateStore
-from stream.process.store import open_store
 from state_store.weights import Manifest, WeightStore
 from stream.ingest.stage import DeadLetter, Ingest, LogRecord
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.recorder import Recorder, run_name
-from stream.monitor.twin.twin import Twin
 from stream.monitor.twin.feed import TwinFeed
+from stream.monitor.twin.twin import Twin
 from stream.prediction_log import PredictionLog
+from stream.process.store import open_store
+from stream.settings import Settings
 from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
-from stream.settings import Settings
 from stream.training.trainer import Trainer
 
 

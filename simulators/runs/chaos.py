@@ -24,19 +24,18 @@ from simulators.pace import PaceSettings
 from simulators.producer import ReplayProducer
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import COMPARED, differences
-from state_store.embedded.child import free_port
 from state_store.client import connect
+from state_store.embedded.child import free_port
 from state_store.outbox import Outbox
-from state_store.states import StateStore
-from stream.process.store import open_store
-from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
-from stream.process.status import read_status
+from stream.command.roles import Role, wait_until
 from stream.monitor.figures.bootstrap import user_hashes
 from stream.monitor.history.history import TWIN, HistoryReader
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.twin.feed import TwinFeedReader, in_share
 from stream.prediction_log import matured, read_predictions
-from stream.command.roles import Role, wait_until
+from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
+from stream.process.status import read_status
+from stream.process.store import open_store
 from stream.settings import FAILPOINT, Settings
 
 _POLL_S = 0.05
@@ -76,9 +75,7 @@ class Chaos:
         folder: run folder.
     """
 
-    def __init__(
-        self, settings: Settings, log: Log, how: ReplaySettings, chaos: ChaosSettings, folder: Path
-    ) -> None:
+    def __init__(self, settings: Settings, log: Log, how: ReplaySettings, chaos: ChaosSettings, folder: Path) -> None:
         monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
         settings = msgspec.structs.replace(settings, monitor=monitor)
         self._settings = settings
@@ -239,7 +236,9 @@ class Chaos:
             totals[f"trained_{kind.name.lower()}"] = [by_kind[int(kind)], expected.counts[kind.name.lower()]]
         checks = {
             "counters": not wrong,
-            "one_base_sample_per_impression": len(final) == final["imp_id"].n_unique() == len(expected.user_impressions),
+            "one_base_sample_per_impression": len(final)
+            == final["imp_id"].n_unique()
+            == len(expected.user_impressions),
             "final_labels": labels == expected.labels,
             "user_impressions_as_of": as_of == expected.user_impressions,
             "monitored_samples": self._num_monitored() == len(final),

@@ -17,16 +17,15 @@ from simulators.pace import PaceSettings
 from simulators.producer import ReplayProducer
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.summary import build_summary
-from state_store.embedded.child import port_or_free
 from state_store.client import connect
+from state_store.embedded.child import port_or_free
 from state_store.outbox import Outbox
 from state_store.states import StateStore
-from stream.process.store import open_store
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
-from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
-from stream.prediction_log import read_predictions
 from stream.command.roles import Role, StalledError, servers, wait_until
+from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
+from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
 

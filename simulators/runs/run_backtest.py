@@ -7,13 +7,12 @@ from typing import Any
 
 import msgspec
 
-from simulators.runs.backtest import Backtest, BacktestSettings
 from simulators.logs.log import Log
 from simulators.oracle import expect
 from simulators.replay import Replay, ReplaySettings
+from simulators.runs.backtest import Backtest, BacktestSettings
 from simulators.runs.summary import build_summary
 from state_store.embedded.redis import EmbeddedRedis
-from stream.prediction_log import read_predictions
 from stream.settings import Settings
 
 _NOW_MS = 4_102_444_800_000

@@ -92,7 +92,9 @@ def with_norms(folder: Path) -> dict[str, float]:
     if not buckets:
         return {}
     user, item = merge(buckets).features_GA[-NORMS:]
-    return {name: round(1 - float(row[NULL] / row[SEEN]), 4) for name, row in (("user", user), ("item", item)) if row[SEEN]}
+    return {
+        name: round(1 - float(row[NULL] / row[SEEN]), 4) for name, row in (("user", user), ("item", item)) if row[SEEN]
+    }
 
 
 def build_summary(

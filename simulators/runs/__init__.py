@@ -1,0 +1,1 @@
+"""Whole runs: demo, backtest, chaos, and what is said of them afterwards."""
