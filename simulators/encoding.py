@@ -14,12 +14,12 @@ from msgspec import UNSET, UnsetType
 
 from simulators.logs.log import FeatureTable
 from simulators.schedule import IMPRESSION, Events
-from stream.events import Feedback, Impression, RawFeature, Served, encode_event
+from stream.events import PLACES, Feedback, Impression, RawFeature, Served, encode_event
 from stream.partitioning import partition_of
 
 _CHUNK = 1 << 14
 """Events encoded at a time."""
-_RESERVED = ("domain", "stage", "position", "propensity")
+_RESERVED = (*PLACES, "propensity")
 _SERVED = ("served_probability", "served_version")
 
 

@@ -15,6 +15,9 @@ Word = Annotated[str, Meta(min_length=1, max_length=256)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 RawFeature = None | bool | str | int | float | list[str | int]
 
+PLACES = ("domain", "stage", "position")
+"""Keys of an impression, where it was shown, that are features, too, if fields are declared by these names."""
+
 MAX_EVENT_BYTES = 1 << 20
 """A record longer than this is a dead letter."""
 

@@ -6,12 +6,10 @@ from msgspec import UNSET
 
 from learner.config import FieldSettings
 from learner.sample import FeatureValue
-from stream.events import Impression, MalformedEventError, RawFeature
+from stream.events import PLACES, Impression, MalformedEventError, RawFeature
 
 _OWN_IDS = ("user_id", "item_id")
-_RESERVED = ("domain", "stage", "position")
-"""Keys of an impression that are features, too, if fields are declared by these names."""
-_SHOWN = (*_RESERVED, "propensity", "served")
+_SHOWN = (*PLACES, "propensity", "served")
 _MAX_VALUES = 256
 
 
@@ -65,7 +63,7 @@ class FeatureExtractor:
 
     def __init__(self, fields: Sequence[FieldSettings]) -> None:
         self._plan = [(f.name, _CONVERT[f.kind]) for f in fields if f.name not in _OWN_IDS]
-        self._reserved = [f.name for f in fields if f.name in _RESERVED]
+        self._reserved = [f.name for f in fields if f.name in PLACES]
 
     def extract_from(self, event: Impression) -> list[FeatureValue]:
         """The same of an event, whose domain, stage and position are features, too, where fields are named so.

@@ -3,8 +3,7 @@
 from typing import Any
 
 from simulators.logs.mapping import FieldEntry, LogFiles, Mapping
-
-_RESERVED = ("domain", "stage", "position")
+from stream.events import PLACES
 
 
 def looked_up(mapping: Mapping) -> list[FieldEntry]:
@@ -15,7 +14,7 @@ def looked_up(mapping: Mapping) -> list[FieldEntry]:
 def _is_own(log: LogFiles, field: FieldEntry) -> bool:
     if field.name in ("user_id", "item_id"):
         return True
-    return field.name in _RESERVED and not field.source and bool(getattr(log, field.name))
+    return field.name in PLACES and not field.source and bool(getattr(log, field.name))
 
 
 def settings_of(mapping: Mapping) -> dict[str, Any]:

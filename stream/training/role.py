@@ -231,7 +231,7 @@ class LearnerRole:
                     self._step_time += step_time
                     self._step_max = max(self._step_max, step_time)
                     failpoint("learner.after_step")
-                    if self._norms.num_waiting >= settings.norms_samples:
+                    if self._norms.num_waiting >= settings.norms_samples and not self._publisher.held_back:
                         self.write_norms()
                     if self.trainer.num_trained - self._num_published >= settings.interval_samples:
                         due[self.publish] = now

@@ -7,13 +7,13 @@ import msgspec
 import polars as pl
 
 from simulators.logs.log import FeatureTable, FeedbackRule, Log
-from stream.events import Event, Feedback, Impression, RawFeature, Served
+from stream.events import PLACES, Event, Feedback, Impression, RawFeature, Served
 
 COLD = 10
 """Users with fewer impressions so far are cold."""
 TOP_SHARE = 0.05
 """The long tail is told by what this share of the users, or items, have of the impressions."""
-_RESERVED = ("domain", "stage", "position", "propensity")
+_RESERVED = (*PLACES, "propensity")
 
 
 class Survey:
