@@ -20,6 +20,7 @@ def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Itera
             **client_options(kafka),
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            isolation_level=kafka.isolation,
             max_partition_fetch_bytes=4 << 20,
         )
         await consumer.start()
@@ -38,8 +39,13 @@ def read_log(kafka: KafkaSettings, ends: Mapping[tuple[int, int], int]) -> Itera
                 topic = topics.index(tp.topic)
                 end = ends[topic, tp.partition]
                 yield from (Record(topic, tp.partition, r.offset, r.value) for r in records if r.offset <= end)
-                if records and records[-1].offset >= end:
-                    left.pop((topic, tp.partition), None)
+            for topic, partition in list(left):
+                # The last offsets may be no records.
+                if (
+                    loop.run_until_complete(consumer.position(TopicPartition(topics[topic], partition)))
+                    > ends[topic, partition]
+                ):
+                    del left[topic, partition]
     finally:
         loop.run_until_complete(consumer.stop())
         loop.close()

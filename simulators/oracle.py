@@ -42,28 +42,24 @@ class Expected(msgspec.Struct):
 
 
 class _EventTime:
-    """Greatest event time of one topic partition; tells late records by the order of their own topic."""
+    """Event time of one topic partition, by agreement; tells late records by the order of their own topic."""
 
     def __init__(self, join: JoinSettings) -> None:
         self._join = join
         self._top: int | None = None
-        self._leap: list[int] = []
+        self._claims: dict[str, int] = {}
 
-    def in_time(self, ts: int) -> bool:
-        if self._top is None:
-            self._top = ts
-            return True
-        if ts > self._top + self._join.max_jump_ms:
-            self._leap.append(ts)
-            if len(self._leap) >= self._join.jump_confirmations:
-                self._top, self._leap = min(self._leap), []
-            return True
-        self._leap = []
-        self._top = max(self._top, ts)
-        return ts >= self._top - self._join.lateness_ms
+    def in_time(self, user: str, ts: int) -> bool:
+        agreeing = self._join.time_users
+        if user not in self._claims and len(self._claims) == 2 * agreeing - 1:
+            # Whoever came first of them goes.
+            del self._claims[next(iter(self._claims))]
+        self._claims[user] = ts
+        if len(self._claims) >= agreeing:
+            self.beat(sorted(self._claims.values())[-agreeing])
+        return self._top is None or ts >= self._top - self._join.lateness_ms
 
     def beat(self, ts: int) -> None:
-        self._leap = []
         self._top = ts if self._top is None else max(self._top, ts)
 
 
@@ -96,7 +92,7 @@ def expect(
             clock.beat(ts)
             continue
         out.counts["impressions" if kind == "impression" else "feedback"] += 1
-        if not clock.in_time(ts):
+        if not clock.in_time(event["user_id"], ts):
             out.counts["late"] += 1
         elif kind == "impression":
             _show(out, shown, event)

@@ -52,10 +52,9 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     early_positives: bool = False
     """Emit a positive when its feedback arrives, not when the window closes. Samples then leave in an order that their
     labels decide, and the learner follows it: AUC falls from .747 to .691 on MovieLens-1M's first 200,000 events."""
-    max_jump_ms: PositiveInt = 86_400_000
-    """A greater leap of event time needs `jump_confirmations` records in a row before the watermark follows."""
-    jump_confirmations: PositiveInt = 3
-    """Records in a row that must agree on a leap."""
+    time_users: Annotated[int, Meta(ge=1, le=32)] = 5
+    """Users (n) that must agree on event time: it is what n of the 2n - 1 users who came newest have reached, so that
+    no single device's clock moves it. 1: every record moves it; right where one server stamps all events."""
     negative_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
     """Share of the negatives that are learned from; the others are counted and dropped. The learner corrects its
     logits for it, so predictions stay those of the whole stream (Monolith, section 2)."""

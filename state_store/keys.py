@@ -61,6 +61,11 @@ class Keys:
         return self._of(partition, f"i:{item_id}")
 
     @property
+    def pipeline_id(self) -> str:
+        """String: the name by which this pipeline's workers know each other in their consumer group."""
+        return f"{self.prefix}:id"
+
+    @property
     def log_ids(self) -> str:
         """Hash: topic -> id that the broker gave the log whose offsets the fences hold."""
         return f"{self.prefix}:log"

@@ -14,7 +14,9 @@ class Outcome(StrEnum):
     OVERLAP = "OVERLAP"
     """Some records were applied before: trim to the fence and try again."""
     GAP = "GAP"
-    """Applied, but records between the fence and this batch are missing."""
+    """Applied, but offsets of this batch were gone from the log before they were read."""
+    HOLE = "HOLE"
+    """The batch does not begin right behind the fence: refuse, and read again from there."""
     ROLLBACK = "ROLLBACK"
     """Redis was restored from before the last batch: refuse, and read again from the fence."""
     ZOMBIE = "ZOMBIE"
@@ -39,6 +41,35 @@ class Applied(msgspec.Struct, frozen=True):
     def backlog(self) -> int:
         """Samples in the outbox that the learner has not trained on."""
         return self.sequence - self.learned
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The offsets that a batch covers, from right behind the one before it; not each needs to be a record."""
+
+    first: int
+    last: int
+    num_lost: int = 0
+    """How many of its first offsets were gone from the log before they were read."""
+
+    def behind(self, offset: int) -> "Span":
+        """What of it lies behind an offset.
+
+        >>> Span(5, 20, 10).behind(9)
+        Span(first=10, last=20, num_lost=5)
+        """
+        return Span(offset + 1, self.last, max(0, self.first + self.num_lost - offset - 1))
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """The wall clock at a call, and, if it comes without records, how far the topics of the partition are read."""
+
+    now_ms: int = 0
+    """0 where it is not known."""
+    quiet: tuple[str, ...] = ()
+    """Topics read to their end that have brought nothing for `idle_after_ms`."""
+    read: tuple[str, ...] = ()
+    """Topics that are read as they are written."""
+    idle_after_ms: int = 0
 
 
 class EntityState(msgspec.Struct, frozen=True):

@@ -10,11 +10,13 @@ import redis
 from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.keys import Keys
-from state_store.records import Applied, EntityState, Outcome
+from state_store.records import Applied, EntityState, Outcome, Reading, Span
 from state_store.tasks import TaskSettings, join_options, resolve_tasks
 
 _pack = msgspec.msgpack.encode
-_NO_TOPICS = _pack([])
+_UNKNOWN = Reading()
+_EVENT_TIME = ("max_ts", "claims", "moved", "seen")
+"""What a fence knows of a topic's event time."""
 
 
 def fence_counts(fences: Iterable[Mapping[bytes, bytes]]) -> dict[str, int]:
@@ -57,6 +59,7 @@ class StateStore:
             }
         )
         self._apply = script(client, "apply")
+        self._cut_log = script(client, "cut_log")
         self._read_own = script(client, "read_own")
         self._write_others = script(client, "write_others")
         self._write_norms = script(client, "write_norms")
@@ -81,30 +84,31 @@ class StateStore:
         self,
         partition: int,
         topic: str,
-        offsets: tuple[int, int],
+        span: Span,
         epoch: int,
         records: Sequence[object],
         cores: bytes = b"",
         *,
-        idle_topics: Sequence[str] = (),
-        watermark_floor_ms: int = 0,
         known_offset: int = -1,
+        num_misplaced: int = 0,
+        reading: Reading | None = None,
     ) -> Applied:
-        """Apply the records `offsets = (first, last)` of one topic partition.
+        """Apply what lies in a range of offsets of one topic partition.
 
         Args:
             partition: Kafka partition, the same for both topics.
             topic: one of `topics`.
-            offsets: first and last offset of the batch, without holes.
+            span: the offsets, which begin right behind the fence. Those that are no records are passed over.
             epoch: from `open_epoch`.
-            records: in the form that `lua/apply` documents.
+            records: those of the range, in the form that `lua/apply` documents; there may be none.
             cores: the impressions' msgpack arrays, one behind the other; they become part of the samples.
-            idle_topics: topics that do not hold the watermark back.
-            watermark_floor_ms: the watermark is at least this; 0 for none.
             known_offset: last offset of this topic that the caller saw applied; a fence before it means that Redis was
                 restored from an older snapshot.
+            num_misplaced: how many of the records belong in another partition by their user; to be counted.
+            reading: the wall clock, and how far the topics are read.
         """
         keys = self.keys
+        reading = reading or _UNKNOWN
         answer: Any = self._apply(
             keys=[
                 keys.fence(partition),
@@ -121,32 +125,35 @@ class StateStore:
                 keys.item(partition, ""),
                 epoch,
                 topic,
-                offsets[0],
-                offsets[1],
+                span.first,
+                span.last,
                 _pack(records),
                 self._options,
-                _pack(idle_topics) if idle_topics else _NO_TOPICS,
-                watermark_floor_ms,
+                _pack(reading),
+                reading.now_ms,
                 cores,
                 known_offset,
+                span.num_lost,
+                num_misplaced,
             ],
         )
         outcome, offset, sequence, learned, more, stored_epoch = answer
         return Applied(Outcome(outcome.decode()), offset, sequence, learned, bool(more), stored_epoch)
 
-    def tick(
-        self, partition: int, epoch: int, *, idle_topics: Sequence[str] = (), watermark_floor_ms: int = 0
-    ) -> Applied:
+    def tick(self, partition: int, epoch: int, reading: Reading | None = None) -> Applied:
         """Handle deadlines without a batch."""
-        return self.apply(
-            partition,
-            self.topics[0],
-            (1, 0),
-            epoch,
-            (),
-            idle_topics=idle_topics,
-            watermark_floor_ms=watermark_floor_ms,
-        )
+        return self.apply(partition, self.topics[0], Span(1, 0), epoch, (), reading=reading)
+
+    def cut_log(self, partition: int, epoch: int, topic: str, end: int) -> bool:
+        """Move a fence back to the end of a log that is shorter than what was applied of it.
+
+        That is a log whose newest records were lost after they had been read: an unclean leader election, or a restored
+        backup. What was counted stays counted; the offsets that come next are new records.
+
+        Returns: whether it did; another owner's partition is left as it is.
+        """
+        done = self._cut_log(keys=[self.keys.fence(partition)], args=[epoch, topic, end])
+        return bool(done)
 
     def fence_offsets(self, partition: int) -> dict[str, int]:
         """Last offset applied per topic; -1 where none was."""
@@ -169,7 +176,7 @@ class StateStore:
     def open_log(self, ids: Mapping[str, str], num_partitions: int) -> None:
         """Begin a new log generation: counters, samples, pending impressions stay; offsets, event time start over."""
         for p in range(num_partitions):
-            fields = [f"{name}:{topic}" for topic in self.topics for name in ("offset", "max_ts", "jump_ts", "jump_n")]
+            fields = [f"{name}:{topic}" for topic in self.topics for name in ("offset", *_EVENT_TIME)]
             self.client.hdel(self.keys.fence(p), *fields)
         for topic, log_id in ids.items():
             self.client.hset(self.keys.log_ids, topic, log_id)

@@ -24,7 +24,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of impressions and feedback alike; fixed once the topics exist."""
     replication: PositiveInt = 1
     group: Annotated[str, Meta(min_length=1)] = "coldstream"
-    """Consumer group of the workers."""
+    """First part of the workers' consumer group; the other is `redis.prefix`, as in `coldstream.cs`. So pipelines with
+    prefixes of their own never share a group."""
+    isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    """Whether records of transactions are read once they are committed, or as they are written, those of aborted
+    transactions included."""
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
@@ -54,6 +58,10 @@ class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Earlier event times (default: before 1990) are malformed."""
     max_ahead_ms: PositiveInt = 86_400_000
     """So are event times this far ahead of the wall clock."""
+    misplaced: Literal["count", "reroute", "refuse"] = "count"
+    """What becomes of a record that lies in another partition than its user's, who is counted in one partition only.
+    `count`: it is applied where it lies, and told. `reroute`: it is written to where it belongs. `refuse`: it is a dead
+    letter."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -93,7 +93,7 @@ def broker(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def join() -> JoinSettings:
-    return JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, max_jump_ms=10_000)
+    return JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, time_users=1)
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from simulators.oracle import Record
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.weights import Manifest, WeightStore
-from stream.ingest.stage import DeadLetter, Ingest, LogRecord
+from stream.ingest.rows import DeadLetter, LogRecord
+from stream.ingest.stage import Ingest
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.recorder import Recorder, run_name
 from stream.monitor.twin.feed import TwinFeed

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,25 +11,35 @@ import faust
 import redis
 from aiokafka.errors import KafkaError
 
+from state_store.refusals import is_weather, told
 from stream.events import MAX_RECORD_BYTES
 from stream.ingest.coalesce import coalescing_app
 from stream.ingest.faust_app import CODEC, fenced_app, run_app
 from stream.ingest.housekeeping import Housekeeping
+from stream.ingest.reading import ReadingOptions
 from stream.ingest.record_batch import batches_of_events
 from stream.ingest.stage import ZombieError
 from stream.ingest.worker import EXIT_FAILED, StoppingError, Worker
+from stream.kafka.group import GroupTakenError, check_group, client_id, group_of
 from stream.kafka.security import faust_credentials
-from stream.kafka.topics import check_log, ensure_topics
+from stream.kafka.topics import admin, check_log, ensure_topics
 from stream.process.garbage import spare_garbage_collector
+from stream.process.stopping import STOP_WITHIN_S, end_within
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
 
 _TAKE_WITHIN_S = 0.1
+_GROUP_GRACE_S = 4.0
 
 
-def build_app(worker: Worker) -> faust.App:
-    """Wire the worker's stages to Faust."""
+def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
+    """Wire the worker's stages to Faust.
+
+    Args:
+        worker: its stages.
+        name: the client id by which the pipeline's workers know each other.
+    """
     settings = worker.settings
     kafka, size = settings.kafka, settings.worker.batch
     options = {
@@ -37,11 +48,14 @@ def build_app(worker: Worker) -> faust.App:
         "datadir": tempfile.gettempdir(),
         "producer_max_request_size": MAX_RECORD_BYTES + (1 << 16),
         "consumer_max_fetch_size": 4 << 20,
+        "broker_client_id": f"{name}-{worker.name}",
+        "reading": ReadingOptions(kafka.isolation, worker.weather, worker.log_was_cut),
     }
+    group = group_of(settings)
     if settings.worker.consumer == "coalescing":
-        app = coalescing_app(kafka.group, kafka.url, size, worker.start_offsets, **options)
+        app = coalescing_app(group, kafka.url, size, worker.start_offsets, **options)
     else:
-        app = fenced_app(kafka.group, kafka.url, worker.start_offsets, **options)
+        app = fenced_app(group, kafka.url, worker.start_offsets, **options)
     worker.app = app
     source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
 
@@ -60,7 +74,7 @@ def build_app(worker: Worker) -> faust.App:
 
     app.agent(source)(ingest_batches if settings.worker.consumer == "coalescing" else ingest_events)
     for call, seconds in Housekeeping(worker).timers():
-        app.timer(seconds)(_guarded(call))
+        app.timer(seconds)(_guarded(worker, call))
     return app
 
 
@@ -77,14 +91,18 @@ async def fail_stop(step: Any) -> None:
         os._exit(EXIT_FAILED)
 
 
-def _guarded(call: Callable[..., Any]) -> Callable[[], Any]:
-    """A timer whose failure is logged; the next round tries again."""
+def _guarded(worker: Worker, call: Callable[..., Any]) -> Callable[[], Any]:
+    """A timer whose failure is told; the next round tries again."""
 
     async def timer() -> None:
         try:
             await call()
-        except (redis.RedisError, KafkaError, ZombieError, StoppingError, OSError) as exc:
-            log.warning("%s failed: %s", call.__name__, exc)
+        except StoppingError:
+            pass
+        except (redis.RedisError, KafkaError, ZombieError, OSError) as exc:
+            worker.weather.failed(call.__name__, told(exc) if is_weather(exc) else str(exc))
+        else:
+            worker.weather.passed(call.__name__)
 
     timer.__name__ = call.__name__
     return timer
@@ -94,11 +112,41 @@ def run_worker(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        OperatorError: a server is away, or the topics do not fit the settings or the state.
+        OperatorError: a server is away, the topics do not fit the settings or the state, or another pipeline's worker
+            is in the consumer group.
     """
     topics = ensure_topics(settings.kafka)
     worker = Worker(settings)
-    check_log(topics, settings, worker.store)
-    app = build_app(worker)
+    worker.retry(check_log, topics, settings, worker.store)
+    name = worker.retry(client_id, worker.client, settings.redis.prefix)
+    _join_group(settings, name)
+    app = build_app(worker, name)
     spare_garbage_collector()
-    run_app(app)
+
+    def on_stop_asked() -> None:
+        worker.stop_asked()
+        end_within(STOP_WITHIN_S, log)
+
+    run_app(app, on_stop_asked)
+
+
+def _join_group(settings: Settings, name: str) -> None:
+    """Check that the consumer group is this pipeline's; a member that died is still in it for a while.
+
+    Raises:
+        GroupTakenError: another pipeline's worker stays in it.
+    """
+    until = time.monotonic() + settings.worker.session_timeout_s + _GROUP_GRACE_S
+    client = admin(settings.kafka)
+    try:
+        while True:
+            try:
+                check_group(client, settings, name)
+            except GroupTakenError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1.0)
+            else:
+                return
+    finally:
+        client.close()

@@ -1,22 +1,22 @@
-"""The coalescing consumer: one Faust event per run of consecutive records of one partition.
+"""The coalescing consumer: one Faust event per batch of records of one partition.
 
 Stock Faust spends 70-110 us per event, most of it in four asyncio tasks, whatever its settings; so the number of events
-must fall. Faust's documented `ConsumerScheduler` decides what becomes an event: ours yields batches of raw records, and
-every batch is contiguous and of one partition, which is what the fence in Redis needs.
+must fall. Faust's documented `ConsumerScheduler` decides what becomes an event: ours yields batches of raw records.
+Each covers a range of offsets of one partition right behind the one before, which is what the fence in Redis needs.
 
 Two more private methods of Faust's consumer have to follow (`tests/stream/ingest/test_faust_contract.py` pins them):
 `_new_offset` and `_add_gap`, the commit logic, count events as single offsets; ours knows how far a batch reaches. The
 committed offset is only for lag tools: a worker starts behind the fence, never at the commit.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import faust
 from faust.types import TP
 
 from stream.ingest.faust_app import FencedConsumer, StartOffsets, fenced_app
-from stream.ingest.record_batch import RecordBatch, split_batches
+from stream.ingest.record_batch import Fetched, RecordBatch, split_batches
 
 
 def scheduler(size: int) -> type:
@@ -25,7 +25,7 @@ def scheduler(size: int) -> type:
     class CoalescingScheduler:
         """Faust's extension point: decides the order and form in which fetched records become events."""
 
-        def iterate(self, records: Mapping[TP, Sequence[Any]]) -> Iterator[tuple[TP, RecordBatch]]:
+        def iterate(self, records: Mapping[TP, Fetched]) -> Iterator[tuple[TP, RecordBatch]]:
             return split_batches(records, size)
 
     return CoalescingScheduler

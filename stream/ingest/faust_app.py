@@ -4,12 +4,14 @@
 lean on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` pins each:
 
 * `seek_to_committed`: start where the fence in Redis says, not at the committed offset.
-* `_new_consumer_thread`, `_create_worker_consumer`: a shorter long poll.
+* `_new_consumer_thread`: a thread that reads as `stream.ingest.reading` says.
 * `App._new_transport`: a transport with this consumer.
+* `Worker._schedule_shutdown`: the moment at which it is asked to stop.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import faust
@@ -17,9 +19,11 @@ from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-CODEC = "coldstream_as_is"
+from stream.ingest.reading import ReadingOptions, ReadingThread
+from stream.ingest.record_batch import Fetched, one_by_one
+from stream.process.repeats import sum_up_repeats
 
-_FETCH_MAX_WAIT_MS = 100
+CODEC = "coldstream_as_is"
 
 StartOffsets = Callable[[Mapping[TP, int]], Mapping[TP, int]]
 """Assigned partitions and the earliest offset that the broker still has of each -> first offset to read of each.
@@ -36,24 +40,17 @@ class _AsItIs(codecs.Codec):  # type: ignore[misc]
         return s
 
 
-class _PromptConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, with a shorter long poll."""
-
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        """Faust asks brokers to hold an empty fetch for 1.5 s; Tansu does so even when records come meanwhile."""
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
-        return consumer
-
-
 class FencedConsumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer, with a start at the fence."""
 
     start_offsets: StartOffsets | None = None
     """Asked at every assignment; None: start at what was committed."""
+    reading: ReadingOptions = ReadingOptions()
 
-    def _new_consumer_thread(self) -> _PromptConsumerThread:
-        return _PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
+    def _new_consumer_thread(self) -> ReadingThread:
+        thread = ReadingThread(self, loop=self.loop, beacon=self.beacon)
+        thread.options = self.reading
+        return thread
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to what `start_offsets` says."""
@@ -66,12 +63,20 @@ class FencedConsumer(driver.Consumer):  # type: ignore[misc]
         return offsets
 
 
+class _OneByOne:
+    """Faust's extension point: decides the order and form in which fetched records become events."""
+
+    def iterate(self, records: Mapping[TP, Fetched]) -> Iterator[tuple[TP, Any]]:
+        return one_by_one(records)
+
+
 def fenced_app(
     name: str,
     brokers: str,
     start_offsets: StartOffsets | None,
     consumer: type[FencedConsumer] = FencedConsumer,
     session_timeout_s: float = 6.0,
+    reading: ReadingOptions | None = None,
     **options: Any,
 ) -> faust.App:
     """A Faust app.
@@ -82,9 +87,11 @@ def fenced_app(
         start_offsets: where to start, per assigned partition; None: what was committed.
         consumer: class of its consumer.
         session_timeout_s: of its membership in the group; heartbeats go out three times as often.
+        reading: how its thread reads.
         options: further Faust settings.
     """
     codecs.register(CODEC, _AsItIs())
+    options.setdefault("ConsumerScheduler", _OneByOne)
     app = faust.App(
         name,
         broker=[f"kafka://{host}" for host in brokers.split(",")],
@@ -104,6 +111,8 @@ def fenced_app(
     # A plain function as class attribute would become a method.
     Consumer.start_offsets = staticmethod(start_offsets) if start_offsets is not None else None
 
+    Consumer.reading = reading or ReadingOptions()
+
     class Transport(driver.Transport):  # type: ignore[misc]
         pass
 
@@ -112,9 +121,29 @@ def fenced_app(
     return app
 
 
-def run_app(app: faust.App) -> None:
-    """Run a Faust app until SIGTERM or SIGINT, with its warnings on stderr and nothing on stdout."""
-    worker = faust.Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
+class _Worker(faust.Worker):  # type: ignore[misc]
+    """Faust's worker; tells when it is asked to stop, and says one thing once."""
+
+    on_stop_asked: Callable[[], None] = staticmethod(lambda: None)
+
+    def on_setup_root_logger(self, logger: logging.Logger, level: int) -> None:
+        super().on_setup_root_logger(logger, level)
+        sum_up_repeats(logger)
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        self.on_stop_asked()
+        super()._schedule_shutdown(signal)
+
+
+def run_app(app: faust.App, on_stop_asked: Callable[[], None] = lambda: None) -> None:
+    """Run a Faust app until SIGTERM or SIGINT, with its warnings on stderr and nothing on stdout.
+
+    Args:
+        app: the app.
+        on_stop_asked: called when the signal has come.
+    """
+    worker = _Worker(app, loglevel="WARNING", quiet=True, redirect_stdouts=False)
+    worker.on_stop_asked = on_stop_asked
     # It would draw to stdout even when quiet.
     worker.spinner = None
     worker.execute_from_commandline()

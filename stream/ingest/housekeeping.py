@@ -10,6 +10,7 @@ import msgspec
 from faust.types import TP
 
 from state_store.keys import Keys
+from state_store.records import Reading
 from state_store.resident import resident_bytes
 from state_store.weights import WeightStore
 from stream.ingest.relay import relay_dead, unrelayed
@@ -32,6 +33,8 @@ class Housekeeping:
         self._keys = Keys(worker.settings.redis.prefix)
         self._weights = WeightStore(worker.client, worker.settings.redis.prefix)
         self._announced = 0
+        self._read_since: dict[TP, float] = {}
+        """Since when a partition is read as it is written."""
 
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
@@ -40,6 +43,7 @@ class Housekeeping:
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
         yield self.check_log, _LOG_CHECK_S
+        yield self.check_state, 0.5
         yield self.report, 0.5
 
     @property
@@ -61,30 +65,41 @@ class Housekeeping:
             self._announced = manifest.version
 
     async def advance_idle(self) -> None:
-        """Let live partitions that were read to their end move on by the wall clock."""
-        worker = self._worker
-        idle_after = self._settings.worker.idle_after_ms / 1000
-        now = time.monotonic()
+        """Let partitions whose records have all been read go on by the wall clock."""
+        worker, idle_after_ms = self._worker, self._settings.worker.idle_after_ms
+        if not idle_after_ms:
+            return
         for partition in self._partitions:
-            idle = []
+            quiet, read = [], []
             for topic in self._settings.topics:
                 tp = TP(topic, partition)
-                if worker.lag(tp) > 0:
-                    worker.quiet_since.pop(tp, None)
-                elif idle_after and now - worker.quiet_since.setdefault(tp, now) >= idle_after:
-                    idle.append(topic)
-            if idle and worker.ingest.is_live(partition, now_ms(), self._settings.horizon_ms):
-                floor = now_ms() - int(idle_after * 1000) - self._settings.join.lateness_ms
-                await worker.in_stage(self._tick_idle, partition, idle, floor if len(idle) == 2 else 0)
+                for_s = self._read_for_s(tp)
+                if for_s >= idle_after_ms / 1000:
+                    read.append(topic)
+                    since = time.monotonic() - worker.brought_at.get(tp, 0.0)
+                    if worker.lag(tp) == 0 and since >= idle_after_ms / 1000:
+                        quiet.append(topic)
+            if read:
+                reading = Reading(now_ms(), tuple(quiet), tuple(read), idle_after_ms)
+                await worker.in_stage(self._tick, partition, reading)
 
-    def _tick_idle(self, partition: int, idle: list[str], floor: int) -> None:
+    def _read_for_s(self, tp: TP) -> float:
+        """For how long a partition has been read as it is written, but for a batch at most."""
+        lag = self._worker.lag(tp)
+        if lag is None or lag > self._settings.worker.batch:
+            self._read_since.pop(tp, None)
+            return 0.0
+        now = time.monotonic()
+        return now - self._read_since.setdefault(tp, now)
+
+    def _tick(self, partition: int, reading: Reading) -> None:
         worker = self._worker
-        worker.retry(lambda: worker.ingest.tick(partition, idle_topics=idle, watermark_floor_ms=floor))
+        worker.retry(worker.ingest.tick, partition, reading)
 
     async def watch(self) -> None:
         """End the process if records wait and nothing moves: a consumer gone quiet does not come back by itself."""
         worker, limit = self._worker, self._settings.worker.stalled_after_s
-        waiting = [tp for p in self._partitions for t in self._settings.topics if worker.lag(tp := TP(t, p)) > 0]
+        waiting = [tp for p in self._partitions for t in self._settings.topics if worker.lag(tp := TP(t, p))]
         if not waiting:
             worker.moved_at = time.monotonic()
         elif time.monotonic() - worker.moved_at > limit:
@@ -96,22 +111,29 @@ class Housekeeping:
         """End the process if a topic was made anew, or was given more partitions."""
         await asyncio.to_thread(self._worker.check_log)
 
-    async def report(self) -> None:
-        """Leave a progress report in Redis, for whoever watches; notice a Redis that was rolled back."""
+    async def check_state(self) -> None:
+        """Notice a Redis that was rolled back."""
         worker = self._worker
         try:
             for partition in self._partitions:
                 await worker.in_stage(worker.ingest.check_state, partition)
         except RollbackError as exc:
             start_anew(exc)
+
+    async def report(self) -> None:
+        """Leave a progress report in Redis, for whoever watches; also while the stage waits for something."""
+        worker = self._worker
         tps = [TP(topic, p) for p in self._partitions for topic in self._settings.topics]
         report = {
             "time_ms": now_ms(),
             "partitions": self._partitions,
             "records": worker.num_records,
-            "waits": worker.waits,
+            "num_paused": worker.num_paused,
             "outcomes": dict(worker.ingest.outcomes),
             "resident_bytes": resident_bytes(),
-            "lag": {f"{tp.topic}/{tp.partition}": worker.lag(tp) for tp in tps},
+            "lag": {f"{tp.topic}/{tp.partition}": worker.lag(tp) or 0 for tp in tps},
+            "waits": worker.weather.conditions,
+            "waited_s": worker.weather.waited_s,
         }
-        await worker.in_stage(worker.client.hset, self._keys.worker_status, worker.name, msgspec.json.encode(report))
+        body = msgspec.json.encode(report)
+        await asyncio.to_thread(worker.client.hset, self._keys.worker_status, worker.name, body)

@@ -7,7 +7,7 @@ import msgspec
 import redis
 
 from state_store.keys import Keys
-from stream.ingest.stage import DeadLetter
+from stream.ingest.rows import DeadLetter
 
 _RELAY_AT_ONCE = 500
 

@@ -16,26 +16,29 @@ from itertools import count
 from typing import Any, NoReturn, TypeVar
 
 import faust
+import redis
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
-from state_store.backoff import backoff_s
-from state_store.client import TRANSIENT_ERRORS, connect
-from state_store.records import Applied
+from state_store.client import connect
+from state_store.records import Applied, Span
+from state_store.refusals import is_weather, told
 from stream.ingest.log_watch import LogWatch
+from stream.ingest.placement import Placement
 from stream.ingest.record_batch import RecordBatch
 from stream.ingest.relay import dead_letter_headers
-from stream.ingest.stage import DeadLetter, Ingest, LogRecord, RollbackError, ZombieError
+from stream.ingest.rows import DeadLetter, LogRecord
+from stream.ingest.stage import HoleError, Ingest, RollbackError, ZombieError
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
 from stream.process.store import open_store
+from stream.process.weather import Weather
 from stream.settings import FAILPOINT, Settings
 
 log = logging.getLogger("coldstream.worker")
 
 _HIGH_WATER_PAUSE_S = 0.02
 _STOP_POLL_S = 0.1
-_HOLE_CHECK_S = 1.0
 _CUT_TO_BYTES = 100_000
 EXIT_FAILED, EXIT_STALLED = 70, 75
 T = TypeVar("T")
@@ -62,19 +65,39 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.client = connect(settings.redis)
         self.store = open_store(settings, self.client)
-        self.ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self._bury)
+        self.weather = Weather(log)
+        self.ingest = Ingest(
+            self.store,
+            settings.fields,
+            settings.actions,
+            settings.events,
+            self._bury,
+            placement=Placement(settings.kafka.partitions),
+            reroute=self._reroute,
+        )
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self.num_records = 0
         self._rolled_up_at = 0
-        self.waits = 0
+        self.num_paused = 0
+        """How often it waited for the learner."""
         self.moved_at = time.monotonic()
         """When a fence moved last, or was known to have a reason not to."""
-        self.quiet_since: dict[TP, float] = {}
-        """Since when a topic partition has brought nothing."""
+        self.brought_at: dict[TP, float] = {}
+        """When a topic partition brought records last."""
         self.app: faust.App
         """Set when the worker is wired to Faust (`stream.ingest.app`)."""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked = False
+
+    def stop_asked(self) -> None:
+        """Whatever waits for a server gives up."""
+        self._stop_asked = True
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this worker is to end."""
+        return self._stop_asked or (hasattr(self, "app") and self.app.should_stop)
 
     def start_offsets(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
         """Take the assigned partitions over and start behind their fences."""
@@ -99,20 +122,21 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         try:
             applied = await self.in_stage(self._apply, batch)
-            self.quiet_since.pop(TP(batch.topic, batch.partition), None)
+            if batch.records:
+                self.brought_at[TP(batch.topic, batch.partition)] = time.monotonic()
             self.num_records += len(batch.records)
             if self.num_records - self._rolled_up_at >= self.settings.worker.roll_up_records:
                 await self.roll_up()
             self.moved_at = time.monotonic()
-            while applied.backlog > self.settings.worker.outbox_high_water and not self.app.should_stop:
-                self.waits += 1
+            while applied.backlog > self.settings.worker.outbox_high_water and not self.is_stopping:
+                self.num_paused += 1
                 self.moved_at = time.monotonic()
                 await asyncio.sleep(_HIGH_WATER_PAUSE_S)
                 applied = await self.in_stage(self.retry, self.ingest.tick, batch.partition)
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
-        except RollbackError as exc:
+        except (RollbackError, HoleError) as exc:
             start_anew(exc)
         except StoppingError as exc:
             # The next worker starts at the fence, so this batch comes again.
@@ -127,11 +151,12 @@ class Worker:
     def _apply(self, batch: RecordBatch) -> Applied:
         expected = self.ingest.applied.get((batch.topic, batch.partition), -1) + 1
         if batch.first != expected:
-            # A redelivery, a hole in the log, or another log. Only a step back needs an answer of this very moment.
-            self.check_log(older_than_s=_HOLE_CHECK_S if batch.first > expected else 0.0)
-        records = [LogRecord(r.offset, r.value, r.timestamp) for r in batch.records]
+            # A redelivery, or another log.
+            self.check_log()
+        records = [LogRecord(r.offset, r.value, r.timestamp or 0) for r in batch.records]
+        span = Span(batch.first, batch.offset, batch.num_lost)
         failpoint("worker.before_apply")
-        applied = self.retry(self.ingest.process, batch.topic, batch.partition, records, now_ms())
+        applied = self.retry(self.ingest.process, batch.topic, batch.partition, records, now_ms(), span)
         failpoint("worker.after_apply")
         return applied
 
@@ -148,19 +173,25 @@ class Worker:
         Raises:
             StoppingError: the worker is to stop and they still do not.
         """
-        for attempt in count():
+        for _ in count():
             try:
-                return call(*args)
-            except (*TRANSIENT_ERRORS, BrokerUnavailableError) as exc:
-                pause = backoff_s(attempt)
-                log.warning("%s; trying again in %.1f s", exc, pause)
-                self._wait(pause)
+                done = call(*args)
+            except BrokerUnavailableError as exc:
+                self._wait(self.weather.failed("broker", str(exc)))
+            except redis.RedisError as exc:
+                if not is_weather(exc):
+                    raise
+                self._wait(self.weather.failed("state", told(exc)))
+            else:
+                self.weather.passed("broker")
+                self.weather.passed("state")
+                return done
         raise AssertionError("unreachable")
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self.app.should_stop:
+            if self.is_stopping:
                 raise StoppingError("stopping while a server is away")
             time.sleep(min(left, _STOP_POLL_S))
             # It is known what this waits for; it is not the consumer.
@@ -170,11 +201,26 @@ class Worker:
         """Call in the stage's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._stage, call, *args)
 
-    def lag(self, tp: TP) -> int:
-        """Records of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported)."""
+    def lag(self, tp: TP) -> int | None:
+        """Offsets of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported); None
+        before the first fetch. Those of transactions that are open do not count."""
         consumer = self.app.consumer
-        highwater = consumer.highwater(tp) if tp in consumer.assignment() else None
-        return max(0, (highwater or 0) - 1 - self.ingest.applied.get((tp.topic, tp.partition), -1))
+        highwater: int | None = consumer.highwater(tp) if tp in consumer.assignment() else None
+        if highwater is None:
+            return None
+        return max(0, highwater - 1 - self.ingest.applied.get((tp.topic, tp.partition), -1))
+
+    def log_was_cut(self, tp: TP, end: int) -> None:
+        """A log ends before what was applied of it: go on at its end, in a fresh process."""
+        self._stage.submit(self._go_on_at_end, tp, end)
+
+    def _go_on_at_end(self, tp: TP, end: int) -> None:
+        self.check_log()
+        self.retry(self.ingest.cut_log, tp.topic, tp.partition, end)
+        start_anew(
+            f"{tp.topic}/{tp.partition} ends at offset {end}, more was applied of it: its newest records were lost "
+            "after they had been read (an unclean leader election, or a restored backup)"
+        )
 
     # Dead letters -----------------------------------------------------------------------------------------------
 
@@ -192,20 +238,41 @@ class Worker:
         topic = self.settings.kafka.dead_letter
         for letter in dead:
             value, headers = letter.value, dead_letter_headers(letter)
-            for attempt in count():
-                try:
-                    await self.app.producer.send_and_wait(topic, None, value, None, None, headers)
-                    break
-                except MessageSizeTooLargeError:
-                    headers = [*headers, ("cut_from_bytes", str(len(value)).encode())]
-                    value = value[:_CUT_TO_BYTES]
-                except KafkaError as exc:
-                    if self.app.should_stop:
-                        raise StoppingError("stopping while the broker is away") from exc
-                    pause = backoff_s(attempt)
-                    log.warning("kafka does not take a dead letter (%r); trying again in %.1f s", exc, pause)
-                    self.moved_at = time.monotonic()
-                    await asyncio.sleep(pause)
+            try:
+                await self._send("dead letters", topic, value, headers)
+            except MessageSizeTooLargeError:
+                headers = [*headers, ("cut_from_bytes", str(len(value)).encode())]
+                await self._send("dead letters", topic, value[:_CUT_TO_BYTES], headers)
+
+    def _reroute(self, topic: str, partition: int, user: str, value: bytes) -> None:
+        """Write a record where its user is counted; called from the stage's thread."""
+        assert self._loop is not None
+        sent = self._send("rerouting", topic, value, None, partition, user.encode())
+        asyncio.run_coroutine_threadsafe(sent, self._loop).result()
+
+    async def _send(
+        self,
+        step: str,
+        topic: str,
+        value: bytes,
+        headers: list[tuple[str, bytes]] | None,
+        partition: int | None = None,
+        key: bytes | None = None,
+    ) -> None:
+        while True:
+            try:
+                await self.app.producer.send_and_wait(topic, key, value, partition, None, headers)
+            except MessageSizeTooLargeError:
+                raise
+            except KafkaError as exc:
+                if self.is_stopping:
+                    raise StoppingError("stopping while the broker is away") from exc
+                pause = self.weather.failed(step, f"kafka does not take a record of {topic!r} ({exc!r})")
+                self.moved_at = time.monotonic()
+                await asyncio.sleep(pause)
+            else:
+                self.weather.passed(step)
+                return
 
 
 def stop_for_good(reason: str) -> NoReturn:
@@ -214,7 +281,7 @@ def stop_for_good(reason: str) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
-def start_anew(reason: RollbackError) -> NoReturn:
+def start_anew(reason: object) -> NoReturn:
     """Replace this process by a fresh one, which starts at the fences as they are now.
 
     What Redis lost is read again from Kafka. Batches that wait inside Faust belong to the old position: they go with

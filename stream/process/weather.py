@@ -5,7 +5,7 @@ Told once when it begins, summed up while it lasts, and told again when it ends,
 
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from threading import Lock
 
@@ -54,7 +54,7 @@ class Weather:
         self._log = log
         self._clock = clock
         self._lasting: dict[str, _Lasting] = {}
-        self._waited: Counter[str] = Counter()
+        self._waited: defaultdict[str, float] = defaultdict(float)
         self._lock = Lock()
 
     def failed(self, step: str, said: str) -> float:
@@ -101,8 +101,8 @@ class Weather:
     def waited_s(self) -> dict[str, float]:
         """Seconds that each step has waited so far, those that last included."""
         with self._lock:
-            total = self._waited.copy()
+            total = dict(self._waited)
             now = self._clock()
             for step, lasting in self._lasting.items():
-                total[step] += now - lasting.since
-            return dict(total)
+                total[step] = total.get(step, 0.0) + now - lasting.since
+            return total

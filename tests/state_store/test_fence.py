@@ -5,7 +5,7 @@ import pytest
 from learner.sample import decode_samples
 from state_store.config import RedisSettings
 from state_store.outbox import Outbox
-from state_store.records import Applied, Outcome
+from state_store.records import Applied, Outcome, Reading, Span
 from state_store.states import StateStore
 
 IMPRESSIONS, FEEDBACK = "impressions", "feedback"
@@ -17,7 +17,7 @@ def impressions(first: int, last: int, *, user: str = "u") -> list[tuple[int | s
 
 def apply(store: StateStore, first: int, last: int, epoch: int) -> Applied:
     rows = impressions(first, last)
-    return store.apply(0, IMPRESSIONS, (first, last), epoch, rows, b"\x90" * len(rows))
+    return store.apply(0, IMPRESSIONS, Span(first, last), epoch, rows, b"\x90" * len(rows))
 
 
 def count(store: StateStore) -> int:
@@ -32,10 +32,32 @@ def test_outcomes(store: StateStore) -> None:
     assert apply(store, 5, 14, epoch).outcome is Outcome.OVERLAP
     assert count(store) == 10
     assert apply(store, 10, 14, epoch).outcome is Outcome.OK
-    assert apply(store, 20, 21, epoch).outcome is Outcome.GAP
-    assert count(store) == 17
-    assert store.fence_offsets(0) == {IMPRESSIONS: 21, FEEDBACK: -1}
-    assert store.fence_counts([0])["gap"] == 5
+    assert apply(store, 20, 21, epoch).outcome is Outcome.HOLE
+    assert count(store) == 15
+    assert store.fence_offsets(0) == {IMPRESSIONS: 14, FEEDBACK: -1}
+
+
+def test_offsets_that_are_no_records_are_passed_over_and_lost_ones_counted(store: StateStore) -> None:
+    epoch = store.open_epoch(0)
+    rows = impressions(3, 4)
+    assert store.apply(0, IMPRESSIONS, Span(0, 9), epoch, rows, b"\x90" * 2).outcome is Outcome.OK
+    assert store.apply(0, IMPRESSIONS, Span(10, 10), epoch, ()).outcome is Outcome.OK
+    assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (2, 10)
+    lost = Span(11, 30, 15)
+    assert store.apply(0, IMPRESSIONS, lost, epoch, impressions(26, 27), b"\x90" * 2).outcome is Outcome.GAP
+    assert store.apply(0, IMPRESSIONS, lost, epoch, impressions(26, 27), b"\x90" * 2).outcome is Outcome.DUP
+    assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (4, 30)
+    assert store.fence_counts([0])["gap"] == 15
+
+
+def test_the_fence_goes_back_to_the_end_of_a_log_that_was_cut(store: StateStore) -> None:
+    epoch = store.open_epoch(0)
+    apply(store, 0, 9, epoch)
+    assert not store.cut_log(0, epoch - 1, IMPRESSIONS, 6)
+    assert store.cut_log(0, epoch, IMPRESSIONS, 6)
+    assert not store.cut_log(0, epoch, IMPRESSIONS, 6)
+    assert apply(store, 6, 7, epoch).outcome is Outcome.OK
+    assert store.fence_counts([0])["cut"] == 4
 
 
 def test_an_older_owner_is_refused(store: StateStore) -> None:
@@ -50,7 +72,7 @@ def test_an_older_owner_is_refused(store: StateStore) -> None:
 def test_topics_have_fences_of_their_own(store: StateStore) -> None:
     epoch = store.open_epoch(0)
     apply(store, 0, 4, epoch)
-    assert store.apply(0, FEEDBACK, (0, 0), epoch, [(2, 0, 1001, "imp1", "u", "i1", 1)]).outcome is Outcome.OK
+    assert store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1001, "imp1", "u", "i1", 1)]).outcome is Outcome.OK
     assert store.read_user(0, "u").counts == (5, 1)
 
 
@@ -58,10 +80,10 @@ def test_state_is_as_of_the_impression(store: StateStore, redis_settings: RedisS
     """A sample carries what was known before its impression, not after."""
     epoch = store.open_epoch(0)
     apply(store, 0, 2, epoch)
-    store.apply(0, FEEDBACK, (0, 0), epoch, [(2, 0, 1001, "imp0", "u", "i0", 1)])
+    store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1001, "imp0", "u", "i0", 1)])
     apply(store, 3, 3, epoch)
     for topic, offset in ((IMPRESSIONS, 4), (FEEDBACK, 1)):
-        store.apply(0, topic, (offset, offset), epoch, [(3, offset, 9000)])
+        store.apply(0, topic, Span(offset, offset), epoch, [(3, offset, 9000)])
     payloads = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
     raw = [sample for entry in payloads for sample in _decode(entry.payload)]
     assert [(label, state[0], state[4]) for _, label, _, _, state in raw] == [
@@ -82,13 +104,13 @@ def test_items_are_summed_over_partitions(store: StateStore) -> None:
     for p, n in ((0, 3), (1, 5)):
         epoch = store.open_epoch(p)
         rows = [(1, o, 1000, f"{p}-{o}", "u", "item", 1) for o in range(n)]
-        store.apply(p, IMPRESSIONS, (0, n - 1), epoch, rows, b"\x90" * n)
+        store.apply(p, IMPRESSIONS, Span(0, n - 1), epoch, rows, b"\x90" * n)
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [3, 5]
     assert store.roll_up_items([0, 1], 2) == 1
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [8, 8]
     assert store.roll_up_items([0, 1], 2) == 0
     epoch = store.open_epoch(0)
-    store.apply(0, IMPRESSIONS, (3, 3), epoch, [(1, 3, 1000, "0-3", "u", "item", 1)], b"\x90")
+    store.apply(0, IMPRESSIONS, Span(3, 3), epoch, [(1, 3, 1000, "0-3", "u", "item", 1)], b"\x90")
     store.roll_up_items([0], 2)
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [9, 9]
 
@@ -108,8 +130,8 @@ def test_the_outbox_is_read_behind_a_cursor_also_inside_an_entry(
     epoch = store.open_epoch(0)
     for n in range(2):
         apply(store, 5 * n, 5 * n + 4, epoch)
-        for topic in (IMPRESSIONS, FEEDBACK):
-            store.tick(0, epoch, watermark_floor_ms=2000 + n, idle_topics=[topic])
+        for _ in range(2):
+            store.tick(0, epoch, Reading(2050 + n, quiet=(IMPRESSIONS, FEEDBACK)))
     outbox = Outbox(store.client, redis_settings.prefix, 1)
     entries = outbox.read({0: cursor}, max_entries=10).entries
     first = {e.sequence: e.sequence - len(_decode(e.payload)) + 1 for e in entries}
@@ -126,9 +148,9 @@ def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings
 
     epoch = store.open_epoch(0)
     core = msgspec.msgpack.encode(("imp", "u", "i", 1000, 77, ["25", ["a", "b"], 1.5, None]))
-    store.apply(0, IMPRESSIONS, (0, 0), epoch, [(1, 0, 1000, "imp", "u", "i", len(core))], core)
-    store.apply(0, FEEDBACK, (0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1)])
-    store.tick(0, epoch, watermark_floor_ms=5000)
+    store.apply(0, IMPRESSIONS, Span(0, 0), epoch, [(1, 0, 1000, "imp", "u", "i", len(core))], core)
+    store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1)])
+    store.tick(0, epoch, Reading(5050, quiet=(IMPRESSIONS, FEEDBACK)))
     (entry,) = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
     (sample,) = decode_samples(entry.payload)
     assert (sample.label, sample.delay_ms, sample.core.imp_id, sample.core.produced_ms) == (1, 30, "imp", 77)

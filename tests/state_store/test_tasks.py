@@ -15,14 +15,15 @@ from state_store.outbox import Outbox
 from state_store.states import StateStore
 from state_store.tasks import TaskSettings
 from stream.events import Event, Feedback, Heartbeat, Impression, Served, encode_event
-from stream.ingest.stage import Ingest, LogRecord
+from stream.ingest.rows import LogRecord
+from stream.ingest.stage import Ingest
 from stream.sections import EventSettings
 from stream.settings import SettingsError, load_settings
 
 T0 = 10**12
 TOPICS = ("impressions", "feedback")
 ACTIONS = ActionSettings(names=("like", "share", "play"))
-JOIN = {"window_ms": 100, "attribution_ms": 1000, "lateness_ms": 50, "max_jump_ms": 10_000}
+JOIN = {"window_ms": 100, "attribution_ms": 1000, "lateness_ms": 50, "time_users": 1}
 TASKS = (
     TaskSettings("like", ("like",), main=True),
     TaskSettings("short", ("share",), window_ms=60),

@@ -1,12 +1,17 @@
--- Apply one contiguous batch of one topic partition, atomically: fence, as-of snapshot, counters, label join, outbox.
+-- Apply the records of a range of offsets of one topic partition, atomically: fence, as-of snapshot, counters, label join, outbox.
 -- One script, of which the files of this folder are put together in the order of their names.
 --
 -- KEYS  1 fence  2 pending  3 waiting  4 due  5 outbox  6 dirty  7 dead  8 learned
 -- ARGV  1 user key prefix  2 item key prefix  3 epoch  4 topic  5 first offset  6 last offset
---       7 records (msgpack)  8 options (msgpack)  9 idle topics (msgpack)  10 watermark floor, ms (0: none)
+--       7 records (msgpack)  8 options (msgpack)
+--       9 what is read to its end (msgpack): topics that were quiet for long, topics that are read as they are written
+--       10 wall clock, ms (0: not known)
 --       11 cores of the impressions, one behind the other
 --       12 last offset that the caller knows to be applied (-1: none); an older fence means an older Redis
--- first > last is a tick: nothing is fenced, only deadlines are handled.
+--       13 how many of the offsets were gone from the log before they were read
+--       14 how many of the records do not belong in this partition
+-- The range begins right behind the fence. What lies in it and is no record (transaction markers, aborted or compacted
+-- records) is passed over. first > last is a tick: nothing is fenced, only deadlines are handled.
 -- User and item keys are made here from the batch's ids; they share the hash tag of KEYS, hence the slot.
 --
 -- Record: {kind, offset, ts, ...}
@@ -15,12 +20,13 @@
 --   2 feedback   {2, offset, ts, imp, user, item, action, value} action: index into options.actions, from 1; value: or nil
 --   3 heartbeat  {3, offset, ts}
 --   0 malformed  {0, offset, 0}                               already in the dead-letter topic; counted here
+--   4 rerouted   {4, offset, 0}                               already written to the partition where it belongs
 -- Sample: [kind, label, delay_ms, core, state], label and delay being those of the main task. Where there are several
 --   tasks, or feedback has values, further labels and known (a bit per task), task (which the sample is about, from 0),
 --   values (one or nil per action). Kinds: 0 negative, 1 positive, 2 correction, all of the main task; 3 of another
 -- Returns {outcome, offset in force, outbox sequence, trained sequence, more deadlines (0/1), stored epoch}
 
-local IMPRESSION, FEEDBACK, HEARTBEAT = 1, 2, 3
+local IMPRESSION, FEEDBACK, HEARTBEAT, REROUTED = 1, 2, 3, 4
 local NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION = 0, 1, 2, 3
 local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
 local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed

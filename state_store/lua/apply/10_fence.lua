@@ -1,8 +1,10 @@
 
 -- Fence ---------------------------------------------------------------------------------------------------------
 
-local fence_fields = {'epoch', 'offset:' .. topic, 'seq', 'watermark', 'jump_ts:' .. topic, 'jump_n:' .. topic}
-for i, name in ipairs(topics) do fence_fields[6 + i] = 'max_ts:' .. name end
+local fence_fields = {'epoch', 'offset:' .. topic, 'seq', 'watermark'}
+for _, name in ipairs(topics) do
+  for _, field in ipairs({'max_ts:', 'claims:', 'moved:', 'seen:'}) do fence_fields[#fence_fields + 1] = field .. name end
+end
 local stored = call('HMGET', fence, unpack_all(fence_fields))
 local stored_epoch = tonumber(stored[1]) or 0
 local offset = tonumber(stored[2]) or -1
@@ -15,6 +17,7 @@ if offset < tonumber(ARGV[12]) then return {'ROLLBACK', offset, seq, learned, 0,
 if not tick then
   if last <= offset then return {'DUP', offset, seq, learned, 0, stored_epoch} end
   if first <= offset then return {'OVERLAP', offset, seq, learned, 0, stored_epoch} end
+  if stored[2] and first > offset + 1 then return {'HOLE', offset, seq, learned, 0, stored_epoch} end
 end
 
 -- Counters of the join, written with the fence, so they count each record once ------------------------------------

@@ -1,27 +1,72 @@
-
 -- Event time ----------------------------------------------------------------------------------------------------
+--
+-- One device's clock must not move the time of all. A topic's event time is the time that `time_users` (n) of the 2n - 1
+-- users who came newest have reached, by the newest record of each: a majority of them. It never goes back. Which users
+-- those are depends on the order of the topic partition alone, not on batches. A heartbeat is a producer's word and
+-- needs nobody's consent.
 
-local max_ts, topic_index = {}, 0
+local n_agree, num_claims = options.time_users, 2 * options.time_users - 1
+local clocks, clock = {}, nil -- by topic; that of this batch's
+
 for i, name in ipairs(topics) do
-  max_ts[i] = tonumber(stored[6 + i]) or false
-  if name == topic then topic_index = i end
+  local at = 4 * i
+  local claims = stored[at + 2] and cmsgpack.unpack(stored[at + 2]) or {users = {}, ts = {}, oldest = 1}
+  clocks[i] = {claims = claims, top = tonumber(stored[at + 1]) or false, moved = tonumber(stored[at + 3]) or false,
+    seen = tonumber(stored[at + 4]) or false}
+  if name == topic then clock = clocks[i] end
 end
-local jump_ts, jump_n = tonumber(stored[5]) or 0, tonumber(stored[6]) or 0
 
--- Moves this topic's greatest event time; false if the record is late by the order of its own topic, a verdict that
--- neither batching nor the other topic can change. A leap is believed once several records in a row agree on it.
-local function in_time(ts)
-  local top = max_ts[topic_index]
-  if not top then
-    max_ts[topic_index] = ts
-  elseif ts > top + options.max_jump_ms then
-    jump_n = jump_n + 1
-    jump_ts = jump_n == 1 and ts or math.min(jump_ts, ts)
-    if jump_n >= options.jump_confirmations then max_ts[topic_index], jump_n = jump_ts, 0 end
-  else
-    jump_n = 0
-    if ts > top then max_ts[topic_index] = ts end
-    return ts >= top - lateness
+local now = tonumber(ARGV[10])
+
+local function move_time(ts)
+  clock.top, clock.moved = ts, now
+end
+
+-- A record of a user says that it is `ts`.
+local function claim(user, ts)
+  local users, times = clock.claims.users, clock.claims.ts
+  local at = 1
+  while users[at] and users[at] ~= user do at = at + 1 end
+  if at > num_claims then
+    at = clock.claims.oldest
+    clock.claims.oldest = at % num_claims + 1
   end
-  return true
+  users[at], times[at] = user, ts
+  local top = clock.top or -1
+  if ts <= top then return end
+  local agreed, lowest = 0, ts
+  for i = 1, #times do
+    local claimed = times[i]
+    if claimed > top then
+      agreed = agreed + 1
+      if claimed < lowest then lowest = claimed end
+    end
+  end
+  if agreed == n_agree then
+    move_time(lowest)
+  elseif agreed > n_agree then
+    local sorted = {unpack_all(times)}
+    table.sort(sorted)
+    move_time(sorted[#sorted - n_agree + 1])
+  end
+end
+
+-- Whether a record is in time, or late by the order of its own topic: a verdict that neither batching nor the other
+-- topic can change.
+local function in_time(user, ts)
+  if n_agree > 1 then
+    claim(user, ts)
+  elseif ts > (clock.top or -1) then
+    move_time(ts)
+  end
+  return not clock.top or ts >= clock.top - lateness
+end
+
+-- The newest time that anybody of those who came last has claimed.
+local function newest_claim(of)
+  local newest = of.top
+  for _, ts in ipairs(of.claims.ts) do
+    if not newest or ts > newest then newest = ts end
+  end
+  return newest
 end

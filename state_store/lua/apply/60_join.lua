@@ -64,7 +64,9 @@ local function on_impression(r)
   local core = string.sub(ARGV[11], core_at, core_at + r[7] - 1)
   core_at = core_at + r[7]
   count('impressions')
-  if not in_time(ts) then
+  -- What the wall clock has brought to its end is forgotten, and could not be told from a retry.
+  local is_forgotten = watermark and ts + attribution < watermark
+  if not in_time(r[5], ts) or is_forgotten then
     count('late')
     local event = {type = 'impression', ts = ts, imp_id = imp, user_id = r[5], item_id = r[6]}
     give_up('late impression', topic, r[2], event)
@@ -103,7 +105,7 @@ end
 local function on_feedback(r)
   local ts, imp = r[3], r[4]
   count('feedback')
-  if not in_time(ts) then
+  if not in_time(r[5], ts) then
     count('late')
     give_up('late feedback', topic, r[2], feedback_event(r))
     return

@@ -8,26 +8,45 @@ if not tick then
     elseif kind == FEEDBACK then on_feedback(r)
     elseif kind == HEARTBEAT then
       count('heartbeat')
-      if not max_ts[topic_index] or r[3] > max_ts[topic_index] then max_ts[topic_index] = r[3] end
-      jump_n = 0
+      if r[3] > (clock.top or -1) then move_time(r[3]) end
+    elseif kind == REROUTED then count('rerouted')
     else count('malformed') end
   end
 end
 
--- The watermark: the least of the topics' greatest event times, less the allowed lateness. An idle topic does not
--- hold it back.
-local idle, low = {}, false
-for _, name in ipairs(cmsgpack.unpack(ARGV[9])) do idle[name] = true end
-local known = true
+-- The watermark: the least of the topics' event times, less the allowed lateness. Where everything that was written has
+-- been read and nothing moves event time for a while (`idle_after_ms`), it goes on with the wall clock, behind the newest
+-- record and never past the clock itself: windows close though nobody comes, or too few do to agree. A topic that is
+-- quiet does not hold the other back.
+local reading = cmsgpack.unpack(ARGV[9])
+local is_quiet, is_read = {}, {}
+for _, name in ipairs(reading.quiet or {}) do is_quiet[name] = true end
+for _, name in ipairs(reading.read or {}) do is_read[name] = true end
+local idle_after = reading.idle_after_ms
+
+local function by_the_clock(from, since)
+  return math.min(from + math.max(0, now - since - idle_after), now - idle_after)
+end
+
+local low, known, all_quiet, latest = false, true, true, false
 for i, name in ipairs(topics) do
-  if not idle[name] then
-    if not max_ts[i] then known = false
-    elseif not low or max_ts[i] < low then low = max_ts[i] end
+  local of = clocks[i]
+  if is_quiet[name] then
+    local newest = newest_claim(of)
+    if newest and of.seen then
+      local at = by_the_clock(newest, of.seen)
+      if not latest or at > latest then latest = at end
+    end
+  else
+    all_quiet = false
+    local top = of.top
+    if top and of.moved and is_read[name] then top = math.max(top, by_the_clock(top, of.moved)) end
+    if not top then known = false
+    elseif not low or top < low then low = top end
   end
 end
+if all_quiet then low = latest end
 if known and low and (not watermark or low - lateness > watermark) then watermark = low - lateness end
-local floor = tonumber(ARGV[10])
-if floor > 0 and (not watermark or floor > watermark) then watermark = floor end
 
 local more = 0
 if watermark then

@@ -33,18 +33,23 @@ end
 
 local values = {'epoch', epoch, 'seq', seq}
 if watermark then values[5], values[6] = 'watermark', watermark end
-if not tick then
-  for _, v in ipairs({'offset:' .. topic, last, 'jump_ts:' .. topic, jump_ts, 'jump_n:' .. topic, jump_n}) do
-    values[#values + 1] = v
-  end
-  if max_ts[topic_index] then
-    values[#values + 1], values[#values + 2] = 'max_ts:' .. topic, max_ts[topic_index]
-  end
-end
 local outcome = 'OK'
-if not tick and stored[2] and first > offset + 1 then
-  outcome = 'GAP'
-  count('gap', first - offset - 1)
+if not tick then
+  local function put(name, value)
+    if value then values[#values + 1], values[#values + 2] = name .. topic, value end
+  end
+  put('offset:', last)
+  put('max_ts:', clock.top)
+  put('moved:', clock.moved)
+  put('claims:', #clock.claims.users > 0 and pack(clock.claims))
+  put('seen:', now)
+  local lost = tonumber(ARGV[13])
+  if lost > 0 then
+    outcome = 'GAP'
+    count('gap', lost)
+  end
+  local misplaced = tonumber(ARGV[14])
+  if misplaced > 0 then count('misplaced', misplaced) end
 end
 call('HSET', fence, unpack_all(values))
 for name, k in pairs(counts) do call('HINCRBY', fence, 'n:' .. name, k) end

@@ -10,7 +10,9 @@ from collections import namedtuple
 from collections.abc import Iterator
 
 import faust
+import mode
 import pytest
+from aiokafka import AIOKafkaConsumer
 from faust import streams
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -18,7 +20,8 @@ from faust.types import TP
 from kafka import KafkaProducer
 
 from stream.ingest.coalesce import CoalescingConsumer, coalescing_app
-from stream.ingest.record_batch import RecordBatch
+from stream.ingest.reading import ReadingThread
+from stream.ingest.record_batch import Fetched, RecordBatch
 from stream.kafka.topics import ensure_topics
 from stream.sections import KafkaSettings
 
@@ -65,12 +68,12 @@ def test_faust_reads_of_a_record_only_what_a_batch_has() -> None:
 @pytest.mark.usefixtures("loop")
 def test_a_batch_arrives_in_the_agent_as_its_own_value() -> None:
     tp = TP("t", 0)
-    batch = RecordBatch([raw(tp, 5), raw(tp, 6)])
+    batch = RecordBatch(tp, [raw(tp, 5), raw(tp, 6)], 5, 6)
     _, consumer = consumer_of()
     message = consumer._to_message(tp, batch)
     assert (message.value, message.offset, message.tp) == (batch, 6, tp)
     assert isinstance(consumer, CoalescingConsumer)
-    assert next(iter(consumer.scheduler.iterate({tp: batch.records})))[1].offset == 6
+    assert next(iter(consumer.scheduler.iterate({tp: Fetched(batch.records, 5, 7)})))[1].offset == 6
 
 
 @pytest.mark.parametrize("name", ["_new_offset", "_add_gap", "seek_to_committed", "_new_consumer_thread"])
@@ -80,11 +83,20 @@ def test_overridden_methods_exist_with_the_same_signature(name: str) -> None:
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
 
 
+@pytest.mark.parametrize("name", ["_create_worker_consumer", "_seek_wait", "highwater", "_fetch_records", "_commit"])
+def test_the_threads_overridden_methods_exist_with_the_same_signature(name: str) -> None:
+    ours, theirs = getattr(ReadingThread, name), getattr(driver.AIOKafkaConsumerThread, name)
+    assert ours is not theirs
+    assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
 @pytest.mark.usefixtures("loop")
 def test_commits_stop_before_the_oldest_batch_in_flight() -> None:
     tp = TP("t", 0)
     app, consumer = consumer_of()
-    batches = [RecordBatch([raw(tp, o) for o in range(first, first + 10)]) for first in (0, 10, 20)]
+    batches = [
+        RecordBatch(tp, [raw(tp, o) for o in range(first, first + 10)], first, first + 9) for first in (0, 10, 20)
+    ]
     messages = [consumer._to_message(tp, b) for b in batches]
     app.topics.acks_enabled_for = lambda _: True
     for message in messages:
@@ -98,17 +110,26 @@ def test_commits_stop_before_the_oldest_batch_in_flight() -> None:
     assert consumer._new_offset(tp) == 30
 
 
-def test_the_long_poll_is_short(loop: asyncio.AbstractEventLoop) -> None:
-    async def long_poll() -> int:
+def test_the_inner_consumer_reads_as_it_is_told(loop: asyncio.AbstractEventLoop) -> None:
+    async def told() -> tuple[int, str, str]:
         app, consumer = consumer_of()
         thread = consumer._new_consumer_thread()
         inner = thread._create_worker_consumer(app.transport)
-        wait: int = inner._fetch_max_wait_ms
+        found = inner._fetch_max_wait_ms, inner._isolation_level, inner._auto_offset_reset
         inner._client = None  # never started: nothing to close
         inner._closed = True
-        return wait
+        return found
 
-    assert loop.run_until_complete(long_poll()) == 100
+    assert loop.run_until_complete(told()) == (100, "read_committed", "none")
+    # Both are handed on when it starts.
+    source = inspect.getsource(AIOKafkaConsumer.start)
+    assert "isolation_level=self._isolation_level" in source
+    assert "auto_offset_reset=self._auto_offset_reset" in source
+
+
+def test_a_worker_is_told_by_one_method_to_stop() -> None:
+    for name in ("_on_sigint", "_on_sigterm"):
+        assert "self._schedule_shutdown(" in inspect.getsource(getattr(mode.Worker, name))
 
 
 @pytest.mark.usefixtures("loop")
@@ -126,7 +147,7 @@ def test_a_message_carries_its_assignment_and_a_stream_skips_those_of_an_older_o
     app, consumer = consumer_of()
     app.consumer_generation_id = 5
     tp = TP("t", 0)
-    assert consumer._to_message(tp, RecordBatch([raw(tp, 0)])).generation_id == 5
+    assert consumer._to_message(tp, RecordBatch(tp, [raw(tp, 0)], 0, 0)).generation_id == 5
 
 
 def test_taken_events_are_acknowledged_even_if_the_agent_raises() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from state_store.states import StateStore
-from stream.ingest.stage import DeadLetter, Ingest, LogRecord
+from stream.ingest.rows import DeadLetter, LogRecord
+from stream.ingest.stage import Ingest
 from stream.sections import EventSettings
 
 NUM_RECORDS, NUM_RECORDS_LONG = 20_000, 500_000

@@ -21,7 +21,8 @@ from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.resident import resident_bytes
 from stream.events import Event, Feedback, Heartbeat, Impression, encode_event
-from stream.ingest.stage import Ingest, LogRecord, ZombieError
+from stream.ingest.rows import LogRecord
+from stream.ingest.stage import Ingest, ZombieError
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.health import Health
 from stream.monitor.page.view import View

@@ -1,0 +1,167 @@
+"""Raw records -> the rows that the state store applies, each checked; what is malformed becomes a dead letter."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import UNSET
+
+from learner.config import FieldSettings
+from state_store.config import ActionSettings
+from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
+from stream.features import FeatureExtractor, shown_of
+from stream.ingest.placement import Placement
+from stream.sections import EventSettings
+
+_pack = msgspec.msgpack.encode
+
+Row = tuple[int | str | float, ...]
+"""A record in the form that `lua/apply` documents."""
+
+_MALFORMED, _IMPRESSION, _FEEDBACK, _HEARTBEAT, _REROUTED = range(5)
+
+
+class LogRecord(msgspec.Struct, frozen=True):
+    """One record of a log."""
+
+    offset: int
+    value: bytes | None
+    produced_ms: int
+    """Wall clock at which it was written (Kafka's record timestamp); taken for unknown where it makes no sense."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A record that could not be used, as it was, with the reason."""
+
+    topic: str
+    partition: int
+    offset: int
+    value: bytes
+    reason: str
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """What records were decoded to."""
+
+    rows: list[Row]
+    """One per record."""
+    cores: list[bytes]
+    """What samples carry of each impression."""
+    dead: list[DeadLetter]
+    num_misplaced: int
+    """How many records were found to lie in another partition than their user's."""
+
+
+class RowDecoder:
+    """Decodes records.
+
+    Args:
+        impressions_topic: the other topic is that of the feedback.
+        fields: declared fields of a sample.
+        actions: feedback that counts.
+        limits: bounds on event time, and what becomes of misplaced records.
+        placement: notices records in a partition not their user's; None: nobody looks.
+        reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
+    """
+
+    def __init__(
+        self,
+        impressions_topic: str,
+        fields: Sequence[FieldSettings],
+        actions: ActionSettings,
+        limits: EventSettings,
+        *,
+        placement: Placement | None = None,
+        reroute: Callable[[str, int, str, bytes], None] | None = None,
+    ) -> None:
+        self._impressions_topic = impressions_topic
+        self._extract = FeatureExtractor(fields).extract_from
+        self._actions = {name: i + 1 for i, name in enumerate(actions.names)}
+        self._limits = limits
+        self._placement = placement
+        self._reroute = reroute
+
+    def decode(self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int) -> Decoded:
+        """Decode what was read of one topic partition.
+
+        Args:
+            topic: impressions or feedback.
+            partition: where the records lie.
+            records: in order.
+            now_ms: wall clock.
+        """
+        rows: list[Row] = []
+        cores: list[bytes] = []
+        dead: list[DeadLetter] = []
+        misplaced = 0
+        if self._placement is not None:
+            self._placement.begin(partition, len(records))
+        for n, record in enumerate(records):
+            try:
+                row, core = self._row(topic, record, now_ms)
+                home = self._home(partition, n, row)
+                if home is not None:
+                    misplaced += 1
+                    row, core = self._move(topic, partition, home, record, row, core)
+            except MalformedEventError as exc:
+                dead.append(DeadLetter(topic, partition, record.offset, record.value or b"", str(exc)))
+                row, core = (_MALFORMED, record.offset, 0), b""
+            rows.append(row)
+            if core:
+                cores.append(core)
+        return Decoded(rows, cores, dead, misplaced)
+
+    def _home(self, partition: int, n: int, row: Row) -> int | None:
+        """The partition where a batch's n-th record belongs, if it is found to be another one."""
+        if self._placement is None or row[0] not in (_IMPRESSION, _FEEDBACK):
+            return None
+        return self._placement.misplaced_from(partition, n, str(row[4]))
+
+    def _move(
+        self, topic: str, partition: int, home: int, record: LogRecord, row: Row, core: bytes
+    ) -> tuple[Row, bytes]:
+        """What becomes of a record that belongs in the partition `home`.
+
+        Raises:
+            MalformedEventError: it is refused.
+        """
+        if self._limits.misplaced == "refuse":
+            raise MalformedEventError(
+                f"user_id {row[4]!r:.80} belongs in partition {home} by Kafka's default partitioner, not {partition}; "
+                "give records the user id as key, and let the producer use murmur2 (librdkafka: murmur2_random)"
+            )
+        if self._limits.misplaced == "reroute" and self._reroute is not None:
+            self._reroute(topic, home, str(row[4]), record.value or b"")
+            return (_REROUTED, record.offset, 0), b""
+        return row, core
+
+    def _core(self, event: Impression, produced_ms: int) -> tuple[object, ...]:
+        """What the sample carries of the impression itself, in the form of `learner.sample.Core`."""
+        core = (event.imp_id, event.user_id, event.item_id, event.ts, produced_ms, self._extract(event))
+        return core if (shown := shown_of(event)) is None else (*core, shown)
+
+    def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[Row, bytes]:
+        event = decode_event(record.value)
+        limits = self._limits
+        if not limits.min_ts_ms <= event.ts <= now_ms + limits.max_ahead_ms:
+            raise MalformedEventError(
+                f"ts {event.ts} lies outside [{limits.min_ts_ms}, now + {limits.max_ahead_ms}] ms"
+            )
+        at_impressions = topic == self._impressions_topic
+        if isinstance(event, Impression):
+            if not at_impressions:
+                raise MalformedEventError(f"an impression does not belong in topic {topic!r}")
+            produced = record.produced_ms
+            # Some producers give no timestamp, or one in seconds: an age by it would make no sense.
+            known = limits.min_ts_ms <= produced <= now_ms + limits.max_ahead_ms
+            core = _pack(self._core(event, produced if known else 0))
+            return (_IMPRESSION, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, len(core)), core
+        if isinstance(event, Feedback):
+            if at_impressions:
+                raise MalformedEventError(f"feedback does not belong in topic {topic!r}")
+            action = self._actions.get(event.action)
+            if action is None:
+                raise MalformedEventError(f"action {event.action!r:.80} is not one of {list(self._actions)}")
+            row = (_FEEDBACK, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, action)
+            return (row if event.value is UNSET or event.value is None else (*row, event.value)), b""
+        assert isinstance(event, Heartbeat)
+        return (_HEARTBEAT, record.offset, event.ts), b""
