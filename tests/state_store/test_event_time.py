@@ -1,5 +1,6 @@
 """Event time: what several users agree on, and how it goes on by the clock where nobody comes."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -146,3 +147,15 @@ def test_a_retry_of_what_the_clock_has_closed_is_late_and_not_counted_again(make
     clocked.tick(NOW + 3 * HOUR)
     clocked.feed(retry)
     assert (clocked.count("accepted"), clocked.count("late")) == (1, 1)
+
+
+@pytest.mark.parametrize("user", ["💥", "\x00", '"\\', "\u2028", "a" * 256])
+def test_users_with_odd_names_are_remembered_as_text(make: type[Clocked], user: str) -> None:
+    clocked = make(2)
+    for n in range(3):
+        clocked.show(user, n)
+        clocked.show("v", HOUR + n)
+    fence = clocked.store.client.hgetall(clocked.store.keys.fence(0))
+    assert user in json.loads(fence[b"claims:impressions"])["users"]
+    assert all(value.decode() for value in fence.values())
+    assert clocked.count("late") == 0

@@ -8,9 +8,23 @@
 local n_agree, num_claims = options.time_users, 2 * options.time_users - 1
 local clocks, clock = {}, nil -- by topic; that of this batch's
 
+-- As JSON, so that every field of the fence is text; its numbers would lose digits, hence strings.
+local function unpack_claims(text)
+  if not text then return {users = {}, ts = {}, oldest = 1} end
+  local found = cjson.decode(text)
+  for i, ts in ipairs(found.ts) do found.ts[i] = tonumber(ts) end
+  return found
+end
+
+local function pack_claims(claims)
+  local times = {}
+  for i, ts in ipairs(claims.ts) do times[i] = string.format('%.0f', ts) end
+  return cjson.encode({users = claims.users, ts = times, oldest = claims.oldest})
+end
+
 for i, name in ipairs(topics) do
   local at = 4 * i
-  local claims = stored[at + 2] and cmsgpack.unpack(stored[at + 2]) or {users = {}, ts = {}, oldest = 1}
+  local claims = unpack_claims(stored[at + 2])
   clocks[i] = {claims = claims, top = tonumber(stored[at + 1]) or false, moved = tonumber(stored[at + 3]) or false,
     seen = tonumber(stored[at + 4]) or false}
   if name == topic then clock = clocks[i] end

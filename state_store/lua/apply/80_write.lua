@@ -41,7 +41,7 @@ if not tick then
   put('offset:', last)
   put('max_ts:', clock.top)
   put('moved:', clock.moved)
-  put('claims:', #clock.claims.users > 0 and pack(clock.claims))
+  put('claims:', #clock.claims.users > 0 and pack_claims(clock.claims))
   put('seen:', now)
   local lost = tonumber(ARGV[13])
   if lost > 0 then
