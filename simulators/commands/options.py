@@ -197,6 +197,12 @@ class StreamOptions:
         }
         return checked(given, ReplaySettings)
 
+    def defaults(self, log: "Log") -> Mapping[str, Any]:
+        """What a log says of the pipeline's settings; with skewed clocks, one user's word is not enough."""
+        if not self.skewed_clocks:
+            return log.settings
+        return {**log.settings, "join": {k: v for k, v in log.settings["join"].items() if k != "time_users"}}
+
 
 def checked(given: Mapping[str, Any], kind: type[T]) -> T:
     """Settings from options.

@@ -53,7 +53,7 @@ def replay(
     pace = checked({"events_per_s": rate, "speed": speed}, PaceSettings)
     how = stream.settings(parse_events(events), rounds=loop, gap_s=gap)
     log = source.open(stream.seed, how.num_rows, console)
-    settings = gather(config, overrides, kafka, defaults=log.settings)
+    settings = gather(config, overrides, kafka, defaults=stream.defaults(log))
     ensure_topics(settings.kafka)
     run = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
     controls = Controls()

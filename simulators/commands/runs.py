@@ -47,7 +47,7 @@ def demo(
     pace = checked({"events_per_s": rate, "speed": speed, "in_flight": 0 if rate or speed else in_flight}, PaceSettings)
     log = source.open(stream.seed, how.num_rows, console)
     given = [f"learner.seed={stream.seed}", *(overrides or [])]
-    settings = gather(config, given, kafka, redis, defaults=log.settings)
+    settings = gather(config, given, kafka, redis, defaults=stream.defaults(log))
     summary = run_demo(settings, log, how, pace, emptied(folder), console)
     finish(summary, folder, console, as_json=as_json)
 
@@ -71,7 +71,7 @@ def backtest(
     how = stream.settings(parse_events(events))
     log = source.open(stream.seed, how.num_rows, console)
     given = [f"learner.seed={stream.seed}", *(overrides or [])]
-    settings = gather(config, given, None, redis, defaults=log.settings)
+    settings = gather(config, given, None, redis, defaults=stream.defaults(log))
     emptied(folder)
     with console.status("backtest"):
         summary = run_backtest(settings, log, how, folder)
@@ -86,6 +86,9 @@ def chaos(
     workers: Annotated[
         int, typer.Option(min=1, help="With more than one, a worker leaves each time and comes back at the next.")
     ] = 1,
+    weather: Annotated[
+        bool, typer.Option("--weather", help="More than kills: refusals, transactions, retention, a full disk.")
+    ] = False,
     events: Events = "50000",
     broker: Annotated[str, typer.Option(help="embedded, or kafka (a distribution at KAFKA_HOME).")] = "embedded",
     name: RunName = "chaos",
@@ -108,21 +111,20 @@ def chaos(
     log = source.open(stream.seed, how.num_rows, console)
     # Short intervals, so that deaths meet checkpoints and publishes.
     given = ["publish.interval_s=0.3", "publish.checkpoint_s=0.7", f"learner.seed={stream.seed}", *(overrides or [])]
-    settings = ChaosSettings(kills=kills, workers=workers, seed=stream.seed)
+    settings = ChaosSettings(kills=kills, workers=workers, seed=stream.seed, weather=weather)
     emptied(folder)
     with ExitStack() as stack:
         kafka = stack.enter_context(ApacheKafka(find_kafka())).url if broker == "kafka" else None
-        live = stack.enter_context(servers(gather(config, given, kafka, defaults=log.settings)))
-        run = Chaos(live, log, how, settings, folder)
+        live = stack.enter_context(servers(gather(config, given, kafka, defaults=stream.defaults(log))))
+        run = Chaos(live, log, how, settings, folder, on_apache=broker == "kafka")
         with console.status("starting") as status:
             report = run.run(status.update) | {"broker": broker, "data": log.source, "log": log.name}
     (folder / "chaos.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
     for total, (have, want) in report["totals"].items():
         console.print(f"{total:24} {have:>10,} {want:>10,}  {'' if have == want else '[red]differs[/]'}")
     console.print(", ".join(f"{where} {count}" for where, count in report["deaths"].items()))
-    console.print(
-        f"{report['kills']} kills in {report['seconds']:.0f} s: {'equal' if report['equal'] else 'NOT equal'}"
-    )
+    verdict = "equal" if report["equal"] else "NOT equal"
+    console.print(f"{report['kills']} kills and incidents in {report['seconds']:.0f} s: {verdict}")
     if as_json:
         print(msgspec.json.encode(report).decode())
     if not report["equal"]:

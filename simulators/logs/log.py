@@ -86,6 +86,16 @@ class FeatureTable:
         return features[at - 1] if at else {}
 
 
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a log says of the pipeline's settings, and what follows from its being one.
+
+    One server stamped a recorded log, so every event of it moves event time; and time does not go on by the wall clock
+    where the replay pauses. What the log itself says goes before that.
+    """
+    join, worker = settings.get("join", {}), settings.get("worker", {})
+    return {**settings, "join": {"time_users": 1, **join}, "worker": {"idle_after_ms": 0, **worker}}
+
+
 class Log(ABC):
     """A log, ready to replay; it can be read any number of times."""
 
@@ -144,7 +154,7 @@ class FrameLog(Log):
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.name, self.rows, self.feedback, self.users, self.items = name, rows, feedback, users, items
-        self.source, self.licence, self.settings = source, licence, settings or {}
+        self.source, self.licence, self.settings = source, licence, recorded(settings or {})
 
     def stretches(
         self, *, num_rows: int = 0, from_ms: int | None = None, to_ms: int | None = None

@@ -10,7 +10,7 @@ import msgspec
 import polars as pl
 
 from simulators.logs.declared import looked_up, settings_of
-from simulators.logs.log import ROWS, FeedbackRule, Log
+from simulators.logs.log import ROWS, FeedbackRule, Log, recorded
 from simulators.logs.mapping import Mapping
 from simulators.logs.order.attribution import Attribution
 from simulators.logs.order.chain import Chain
@@ -62,7 +62,7 @@ class MappedLog(Log):
         self.mapping, self._path, self._folder, self._seed = mapping, source, folder, seed
         self._sizes = sizes or ReadSizes()
         self.feedback = tuple(FeedbackRule(entry.action, entry.delay) for entry in mapping.feedback)
-        self.settings = settings_of(mapping)
+        self.settings = recorded(settings_of(mapping))
         self._table_rejects = Rejects()
         tables = read_tables(source, mapping, folder, looked_up(mapping), self._table_rejects)
         self.users, self.items, self._row_fields = tables.users, tables.items, tables.fields

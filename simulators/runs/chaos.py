@@ -17,12 +17,11 @@ import msgspec
 import polars as pl
 
 from learner.sample import SampleKind
-from simulators.log_reader import read_log
 from simulators.logs.log import Log
 from simulators.oracle import Expected, expect
-from simulators.pace import PaceSettings
-from simulators.producer import ReplayProducer
 from simulators.replay import Replay, ReplaySettings
+from simulators.runs.incidents import Incidents, is_applied
+from simulators.runs.log_writer import LogWriter
 from simulators.runs.summary import COMPARED, differences
 from state_store.client import connect
 from state_store.embedded.child import free_port
@@ -44,6 +43,7 @@ _LEARNER_SHARE = 0.2
 _MONITOR_SHARE = 0.2
 """Share of the deaths that the monitor goes along with."""
 _TWIN_SHARE = 0.5
+_INCIDENT_SHARE = 0.6
 
 
 class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +60,9 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Greatest time between a role's restart and the next kill."""
     last_wait_s: float = 20.0
     """Longest wait for an armed failpoint to be passed; after that the role is killed from outside."""
+    weather: bool = False
+    """Whether most deaths are incidents instead (`simulators.runs.incidents`): a store that says no, transactions,
+    retention, a second learner, a full disk."""
     monitor: bool = True
     """Whether the monitor runs, dies, too, and must have scored each impression of the twin's share once."""
 
@@ -73,9 +76,19 @@ class Chaos:
         how: how.
         chaos: how much is killed.
         folder: run folder.
+        on_apache: whether the broker is an Apache Kafka, of which more can be asked.
     """
 
-    def __init__(self, settings: Settings, log: Log, how: ReplaySettings, chaos: ChaosSettings, folder: Path) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        how: ReplaySettings,
+        chaos: ChaosSettings,
+        folder: Path,
+        *,
+        on_apache: bool = False,
+    ) -> None:
         monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
         settings = msgspec.structs.replace(settings, monitor=monitor)
         self._settings = settings
@@ -89,6 +102,10 @@ class Chaos:
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
         self.deaths: Counter[str] = Counter()
+        self._writer = LogWriter(settings, random.Random(chaos.seed + 2))
+        self._incidents = (
+            Incidents(settings, self._store, self._writer, self._rng, on_apache=on_apache) if chaos.weather else None
+        )
 
     def run(self, on_progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
         """Replay under fire; returns the report.
@@ -100,7 +117,7 @@ class Chaos:
         num_events = self._replay.count_events()
         log = self._replay.whole_log()
         per_kill = -(-(num_events + 2 * len(self._partitions)) // (self._chaos.kills + 1))
-        producer = ReplayProducer(settings.kafka, PaceSettings())
+        writer = self._writer
         started = time.monotonic()
         with ExitStack() as stack:
             learner = stack.enter_context(Role("learner", settings, self._folder))
@@ -110,17 +127,20 @@ class Chaos:
             if self._chaos.monitor:
                 stack.enter_context(monitor)
             for kill in range(self._chaos.kills):
-                producer.write(islice(log, per_kill))
-                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {producer.num_sent:,} of {num_events:,} events")
+                part = list(islice(log, per_kill))
+                on_progress(f"kill {kill + 1} of {self._chaos.kills}, {writer.num_written:,} of {num_events:,} events")
+                if self._incidents is not None and self._rng.random() < _INCIDENT_SHARE:
+                    self.deaths[self._incidents.strike(part, workers[0], learner)] += 1
+                    continue
+                writer.plain(part)
                 if len(workers) == 1:
                     self._kill(workers[0], learner)
                 else:
                     self._rebalance(workers, learner)
                 if self._chaos.monitor and self._monitor_rng.random() < _MONITOR_SHARE:
                     self._kill_monitor(monitor)
-            producer.write(log)
-            ends = producer.end_offsets()
-            producer.close()
+            writer.plain(log)
+            ends = writer.ends()
             on_progress("waiting for the end of the log")
             running = [role for role in (*workers, learner) if role.is_running]
             wait_until(lambda: self._is_done(ends), "the log to be learned", running, stalled_after_s=_STALLED_S)
@@ -131,8 +151,8 @@ class Chaos:
                 monitor.start()
                 feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
                 wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
-        expected = expect(read_log(settings.kafka, ends), join, settings.actions, settings.tasks)
-        return self._report(expected, producer.num_sent, time.monotonic() - started)
+        expected = expect(writer.records, join, settings.actions, settings.tasks)
+        return self._report(expected, writer.num_written, time.monotonic() - started)
 
     # Killing ----------------------------------------------------------------------------------------------------
 
@@ -196,11 +216,8 @@ class Chaos:
     # The end ----------------------------------------------------------------------------------------------------
 
     def _is_done(self, ends: dict[tuple[int, int], int]) -> bool:
-        topics = self._settings.topics
-        for p in self._partitions:
-            offsets = self._store.fence_offsets(p)
-            if any(offsets[topics[t]] < end for (t, q), end in ends.items() if q == p):
-                return False
+        if not is_applied(self._store, self._settings.topics, ends):
+            return False
         status = read_status(self._client, self._settings.redis.prefix)
         sequences = self._outbox.sequences()
         return status is not None and all(status.cursor.get(str(p), 0) == sequences[p] for p in self._partitions)
@@ -243,6 +260,7 @@ class Chaos:
             "user_impressions_as_of": as_of == expected.user_impressions,
             "monitored_samples": self._num_monitored() == len(final),
             "trained_samples": all(have == want for have, want in totals.values()),
+            "lost_offsets": counts.get("gap", 0) == (self._incidents.num_lost if self._incidents is not None else 0),
         }
         if self._chaos.monitor:
             of_twin = sum(in_share(user, _TWIN_SHARE) for user in user_hashes(final["user_id"]))
