@@ -66,6 +66,11 @@ class Keys:
         return f"{self.prefix}:id"
 
     @property
+    def probe(self) -> str:
+        """String: written now and then to see whether Redis takes writes; gone soon after."""
+        return f"{self.prefix}:probe"
+
+    @property
     def log_ids(self) -> str:
         """Hash: topic -> id that the broker gave the log whose offsets the fences hold."""
         return f"{self.prefix}:log"

@@ -31,7 +31,7 @@ ADVICE = {
     "MASTERDOWN": "this replica has lost its primary: bring it back, or fail over",
     "TRYAGAIN": "the Redis Cluster is moving slots",
     "BUSY": "Redis is busy with another client's script: SCRIPT KILL ends that, or wait",
-    "NOPERM": "this user lacks a right; README, 'Behind your own Kafka', lists those that are needed",
+    "NOPERM": "give this user the right (ACL SETUSER); OPERATIONS.md lists those that are needed",
 }
 """Redis' word for a refusal -> what it means and what to do."""
 
@@ -85,4 +85,7 @@ def told(exc: BaseException) -> str:
     'redis refuses (READONLY)'
     """
     word = refusal(exc)
+    if word == "NOPERM":
+        # It names the command or the key.
+        return f"redis refuses ({word}: {exc}): {ADVICE[word]}"
     return f"redis refuses ({word}): {ADVICE[word]}" if word else f"redis does not answer ({exc})"

@@ -1,6 +1,6 @@
 """Tasks: the labels that a sample has, and how each is decided."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any
@@ -128,3 +128,21 @@ def _check(declared: Sequence[TaskSettings], actions: ActionSettings, join: Join
                 f"tasks: {task.name!r}: join.lateness_ms <= window_ms <= attribution_ms must hold, got "
                 f"{join.lateness_ms}, {window}, {attribution}"
             )
+
+
+def labels_by_task(counts: Mapping[str, int], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """What the join said of each task's labels.
+
+    >>> like = Task("like", ("like",), 100, 1000, is_main=True)
+    >>> labels_by_task({"positive:like": 3, "negative:like": 5, "correction:like": 1}, [like])[0]["rate"]
+    0.5
+    """
+    rows = []
+    for task in tasks:
+        of = {what: counts.get(f"{what}:{task.name}", 0) for what in LABEL_COUNTS}
+        positive = of["positive"] + of["late_positive"] + of["correction"]
+        known = of["positive"] + of["negative"] + of["late_positive"] + of["late_negative"]
+        waiting = of["unknown"] - of["late_positive"] - of["late_negative"]
+        rate = positive / known if known else None
+        rows.append({"task": task.name, "learned": task.is_main, **of, "waiting": waiting, "rate": rate})
+    return rows

@@ -175,16 +175,28 @@ def doctor(
     redis: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check packages, Redis, broker, topics, state and weights, and say what is wrong."""
-    from stream.command.doctor import examine
+    """Check settings, packages, Redis, state, broker, topics and consumer group, and say what to do.
 
-    findings = list(examine(gather(config, overrides, kafka, redis)))
+    Exit status: 0 all is well, 2 it works, but something should be looked at, 1 something will not work.
+    """
+    from stream.checks.finding import Level, bad, worst
+    from stream.command.doctor import examine
+    from stream.settings import SettingsError
+
+    try:
+        findings = list(examine(gather(config, overrides, kafka, redis)))
+    except SettingsError as exc:
+        findings = [bad("settings", str(exc))]
+    level = worst(findings)
     if as_json:
-        print(msgspec.json.encode({"ok": all(f.ok for f in findings), "findings": findings}).decode())
+        found = [msgspec.structs.asdict(finding) | {"ok": finding.is_ok} for finding in findings]
+        print(msgspec.json.encode({"ok": level is Level.OK, "level": level, "findings": found}).decode())
     else:
+        colours = {Level.OK: "green", Level.DEGRADED: "yellow", Level.BAD: "red"}
         table = Table(box=None, show_header=False)
         for finding in findings:
-            table.add_row("[green]ok[/]" if finding.ok else "[red]bad[/]", finding.subject, finding.detail)
+            table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.subject, finding.detail)
         Console().print(table)
-    if not all(f.ok for f in findings):
-        raise typer.Exit(1)
+    status = {Level.OK: 0, Level.BAD: 1, Level.DEGRADED: 2}[level]
+    if status:
+        raise typer.Exit(status)

@@ -48,7 +48,7 @@ def test_partitions_live_on_different_masters_and_everything_works(
     with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
         load.start()
         ends = load.finish(worker, learner)
-        findings = [finding for finding in examine(live) if not finding.ok]
+        findings = [finding for finding in examine(live) if not finding.is_ok]
         assert findings == []
     client = connect(live.redis)
     scorer = Scorer(live, client)

@@ -102,7 +102,7 @@ def test_the_pipeline_runs_behind_tls_logins_and_client_certificates(
         log, how = synthetic_log(3000, seed=3), ReplaySettings()
         summary = Demo(live, log, how, PaceSettings(in_flight=5000), tmp_path, quiet).run()
         assert summary["counts_match"], summary["count_differences"]
-        assert [finding for finding in examine(live) if not finding.ok] == []
+        assert [finding for finding in examine(live) if not finding.is_ok] == []
         said = str(summary) + "".join(path.read_text() for path in tmp_path.glob("*.log"))
         assert SECRET not in said
 

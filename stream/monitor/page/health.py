@@ -10,7 +10,7 @@ import redis
 
 from state_store.resident import resident_bytes
 from state_store.states import fence_counts
-from state_store.tasks import LABEL_COUNTS, Task
+from state_store.tasks import labels_by_task
 from stream.process.status import LearnerStatus, read_status, sample_lag
 from stream.process.store import open_store
 from stream.settings import Settings
@@ -33,24 +33,6 @@ def rates(counts: Mapping[str, int]) -> dict[str, float]:
         "orphan": counts.get("orphan", 0) / max(feedback, 1),
         "dead_letter": dead / max(events, 1),
     }
-
-
-def labels_by_task(counts: Mapping[str, int], tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """What the join said of each task's labels.
-
-    >>> like = Task("like", ("like",), 100, 1000, is_main=True)
-    >>> labels_by_task({"positive:like": 3, "negative:like": 5, "correction:like": 1}, [like])[0]["rate"]
-    0.5
-    """
-    rows = []
-    for task in tasks:
-        of = {what: counts.get(f"{what}:{task.name}", 0) for what in LABEL_COUNTS}
-        positive = of["positive"] + of["late_positive"] + of["correction"]
-        known = of["positive"] + of["negative"] + of["late_positive"] + of["late_negative"]
-        waiting = of["unknown"] - of["late_positive"] - of["late_negative"]
-        rate = positive / known if known else None
-        rows.append({"task": task.name, "learned": task.is_main, **of, "waiting": waiting, "rate": rate})
-    return rows
 
 
 class Health:

@@ -1,0 +1,1 @@
+"""What is there, missing or wrong: looked at by `coldstream doctor` and by the monitor, in the same words."""
