@@ -5,7 +5,7 @@ Told once when it begins, summed up while it lasts, and told again when it ends,
 
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from threading import Lock
 
@@ -54,7 +54,7 @@ class Weather:
         self._log = log
         self._clock = clock
         self._lasting: dict[str, _Lasting] = {}
-        self._waited: Counter[str] = Counter()
+        self._waited: defaultdict[str, float] = defaultdict(float)
         self._lock = Lock()
 
     def failed(self, step: str, said: str) -> float:
