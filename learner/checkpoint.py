@@ -1,6 +1,5 @@
 """Atomic checkpoints: one file that holds the whole learner and the outbox cursor, or does not exist."""
 
-import os
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +9,8 @@ import msgspec
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
+
+from learner.files import forget_parts, remove, write_whole
 
 _SUFFIX = ".ckpt"
 _DIGEST_SIZE = 32
@@ -33,36 +34,33 @@ def write_checkpoint(
     keep: int = 2,
     at: Callable[[str], None] = lambda _: None,
 ) -> Path:
-    """Write checkpoint `number` durably: temporary file, fsync, rename, fsync of the folder; older ones are removed.
+    """Write checkpoint `number` durably, or not at all; older ones are removed behind it.
 
     Layout: SHA-256 of the rest, then a safetensors file whose tensor `meta` is msgpack. `at` is told of each step, so
     that tests can die there.
+
+    Raises:
+        OSError: it cannot be written; the folder is as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     packed = torch.frombuffer(bytearray(msgspec.msgpack.encode(meta)), dtype=torch.uint8)
     body = save({**{name: t.contiguous() for name, t in tensors.items()}, _META: packed})
     path = folder / f"{number:012d}{_SUFFIX}"
-    temporary = path.with_suffix(".part")
     at("checkpoint.before_write")
-    with temporary.open("wb") as f:
-        f.write(sha256(body).digest())
-        f.write(body[: len(body) // 2])
-        at("checkpoint.half_written")
-        f.write(body[len(body) // 2 :])
-        f.flush()
-        os.fsync(f.fileno())
-    at("checkpoint.before_rename")
-    temporary.rename(path)
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-    for old in sorted(folder.glob(f"*{_SUFFIX}"))[:-keep]:
-        old.unlink()
+    half = len(body) // 2
+    view = memoryview(body)
+    write_whole(
+        path,
+        (sha256(body).digest(), view[:half], view[half:]),
+        before_last=lambda: at("checkpoint.half_written"),
+        before_rename=lambda: at("checkpoint.before_rename"),
+    )
+    remove(sorted(folder.glob(f"*{_SUFFIX}"))[:-keep])
     return path
 
 
 def read_latest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint, or None; a damaged one is passed over for the one before it."""
+    """The newest whole checkpoint, or None; a damaged one is passed over for the one before it, a half-made removed."""
+    forget_parts(folder)
     for path in sorted(folder.glob(f"*{_SUFFIX}"), reverse=True):
         data = path.read_bytes()
         body = data[_DIGEST_SIZE:]

@@ -9,23 +9,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.commands.core import Script
-from redis.exceptions import ClusterDownError, ClusterError, MasterDownError, RedisClusterException
 from redis.retry import Retry
 
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
-
-TRANSIENT_ERRORS = (
-    redis.ConnectionError,
-    redis.TimeoutError,
-    redis.BusyLoadingError,
-    # A cluster with a master away.
-    ClusterError,
-    ClusterDownError,
-    MasterDownError,
-    RedisClusterException,
-)
-"""What passes when Redis comes back: worth another attempt."""
 
 
 class RedisUnavailableError(OperatorError):

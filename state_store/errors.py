@@ -1,4 +1,4 @@
-"""The base of every error that an operator must act on."""
+"""Errors that an operator must act on."""
 
 
 class OperatorError(Exception):
@@ -6,3 +6,15 @@ class OperatorError(Exception):
 
     The command line prints the message without a traceback and exits with a status other than 0.
     """
+
+
+class LostOwnershipError(OperatorError):
+    """Another learner has taken the pipeline over: this one must write nothing more."""
+
+
+def lost_ownership(prefix: str) -> LostOwnershipError:
+    """The error, in words for whoever starts learners."""
+    return LostOwnershipError(
+        f"another learner has taken redis.prefix {prefix!r} over, as this one had not moved for a while; "
+        "stop one of them, or set redis.prefix"
+    )

@@ -52,6 +52,14 @@ class Keys:
         """String: sequence number of the last sample the learner trained on."""
         return self._of(partition, "learned")
 
+    def owner(self, partition: int) -> str:
+        """String: number of the learner that may report and trim; the greater one is the newer."""
+        return self._of(partition, "owner")
+
+    def probe(self, partition: int) -> str:
+        """String, for a second: whether Redis takes writes."""
+        return self._of(partition, "probe")
+
     def user(self, partition: int, user_id: str) -> str:
         """Hash: one user's counters, first and last event time, embedding norm."""
         return self._of(partition, f"u:{user_id}")
@@ -64,11 +72,6 @@ class Keys:
     def pipeline_id(self) -> str:
         """String: the name by which this pipeline's workers know each other in their consumer group."""
         return f"{self.prefix}:id"
-
-    @property
-    def probe(self) -> str:
-        """String: written now and then to see whether Redis takes writes; gone soon after."""
-        return f"{self.prefix}:probe"
 
     @property
     def log_ids(self) -> str:
@@ -98,6 +101,11 @@ class Keys:
     def learner_status(self) -> str:
         """String: the learner's newest progress report (JSON)."""
         return f"{self.prefix}:learner:status"
+
+    @property
+    def learner_owner(self) -> str:
+        """String, as long as it lasts: who is the learner (JSON)."""
+        return f"{self.prefix}:learner:owner"
 
     @property
     def monitor_runs(self) -> str:

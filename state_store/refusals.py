@@ -9,6 +9,7 @@ import re
 
 import redis
 from redis.exceptions import (
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     ClusterError,
@@ -84,6 +85,8 @@ def told(exc: BaseException) -> str:
     >>> told(redis.ReadOnlyError("You can't write against a read only replica.")).split(":")[0]
     'redis refuses (READONLY)'
     """
+    if isinstance(exc, AuthenticationError):
+        return f"redis refuses the login ({exc}): correct user and password in redis.url, or on the server"
     word = refusal(exc)
     if word == "NOPERM":
         # It names the command or the key.

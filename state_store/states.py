@@ -9,6 +9,8 @@ import redis
 
 from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
+from state_store.entities.roll_up import RollUp, other_fields
+from state_store.errors import lost_ownership
 from state_store.keys import Keys
 from state_store.records import Applied, EntityState, Outcome, Reading, Span
 from state_store.tasks import TaskSettings, join_options, resolve_tasks
@@ -60,11 +62,10 @@ class StateStore:
         )
         self._apply = script(client, "apply")
         self._cut_log = script(client, "cut_log")
-        self._read_own = script(client, "read_own")
-        self._write_others = script(client, "write_others")
         self._write_norms = script(client, "write_norms")
         self._count_fields = ("impressions", *actions.names)
-        self._other_fields = tuple(f"other:{name}" for name in self._count_fields)
+        self._other_fields = other_fields(self._count_fields)
+        self._roll_up = RollUp(client, self.keys, self._count_fields, settings.item_ttl_s)
 
     # The hot path -----------------------------------------------------------------------------------------------
 
@@ -189,34 +190,7 @@ class StateStore:
         Each partition counts its own part of an item exactly. The sum over the other partitions is written beside it
         as an absolute value, so the roll-up may run at any time, twice, or by several workers at once.
         """
-        everywhere = range(num_partitions)
-        dirty: set[bytes] = set()
-        for p in partitions:
-            items, _ = self._read_own(
-                keys=[self.keys.dirty(p)], args=[self.keys.item(p, ""), _pack(self._count_fields)]
-            )
-            dirty.update(items)
-        if not dirty or num_partitions == 1:
-            return len(dirty)
-        order = sorted(dirty)
-        width = len(self._count_fields)
-        own = {}
-        for p in everywhere:
-            _, own[p] = self._read_own(
-                keys=[self.keys.dirty(p)],
-                args=[self.keys.item(p, ""), _pack(self._count_fields), _pack([i.decode() for i in order])],
-            )
-        totals = [sum(values) for values in zip(*own.values(), strict=True)]
-        for p in everywhere:
-            others = [total - mine for total, mine in zip(totals, own[p], strict=True)]
-            rows = [
-                value for i, item in enumerate(order) for value in (item.decode(), *others[i * width : (i + 1) * width])
-            ]
-            self._write_others(
-                keys=[self.keys.dirty(p)],
-                args=[self.keys.item(p, ""), _pack(self._other_fields), _pack(rows), self._ttl_s[1]],
-            )
-        return len(order)
+        return self._roll_up.run(partitions, num_partitions)
 
     # Reads and norms --------------------------------------------------------------------------------------------
 
@@ -252,7 +226,12 @@ class StateStore:
         ]
 
     def write_norms(
-        self, version: int, users: Mapping[int, Mapping[str, float]], items: Mapping[str, float], num_partitions: int
+        self,
+        version: int,
+        users: Mapping[int, Mapping[str, float]],
+        items: Mapping[str, float],
+        num_partitions: int,
+        owner: int = 0,
     ) -> None:
         """Store embedding norms under the version of the weights they belong to.
 
@@ -261,15 +240,19 @@ class StateStore:
             users: partition -> user id -> L2 norm.
             items: item id -> L2 norm, written to every partition.
             num_partitions: partitions of the input topics.
+            owner: the learner's number, from `Outbox.own`; 0 where there can be no other.
+
+        Raises:
+            LostOwnershipError: another learner has taken over.
         """
         item_rows = _pack([x for pair in items.items() for x in pair])
         for p in range(num_partitions):
-            fence = [self.keys.fence(p)]
+            parts = [(self.keys.item(p, ""), item_rows, self._ttl_s[1])] if items else []
             if users.get(p):
-                rows = _pack([x for pair in users[p].items() for x in pair])
-                self._write_norms(keys=fence, args=[self.keys.user(p, ""), version, rows, self._ttl_s[0]])
-            if items:
-                self._write_norms(keys=fence, args=[self.keys.item(p, ""), version, item_rows, self._ttl_s[1]])
+                parts.append((self.keys.user(p, ""), _pack([x for u in users[p].items() for x in u]), self._ttl_s[0]))
+            for prefix, rows, ttl_s in parts:
+                if self._write_norms(keys=[self.keys.owner(p)], args=[prefix, version, rows, ttl_s, owner]) < 0:
+                    raise lost_ownership(self.keys.prefix)
 
     # Totals -----------------------------------------------------------------------------------------------------
 

@@ -55,15 +55,20 @@ class WeightStore:
         self._keys = Keys(prefix)
         self._keep_s = keep_s
         self._publish = script(client, "publish")
+        self._increase = script(client, "increase")
 
     def open_epoch(self) -> int:
-        """Become the owner: an older owner's manifests are refused from the first one published under this epoch."""
-        return int(self._client.incr(self._keys.weights_epoch))
+        """Become the owner: an older owner's manifests are refused from now on."""
+        return int(self._increase(keys=[self._keys.weights_epoch], args=[1]))
+
+    def check_writable(self) -> None:
+        """Have Redis refuse now what it would refuse of a blob, before one is made at some cost."""
+        self._client.set(self._keys.blob("probe"), 1, px=1000)
 
     def put(self, name: str, blob: bytes) -> BlobRef:
-        """Store a blob and check that it reads back whole. Blobs out of use expire after `keep_s`."""
+        """Store a blob and check that it reads back whole. Blobs that no manifest names expire after `keep_s`."""
         key = self._keys.blob(name)
-        self._client.set(key, blob)
+        self._client.set(key, blob, ex=self._keep_s)
         ref = BlobRef(name, len(blob), sha256(blob).hexdigest())
         self.get(ref)
         return ref
@@ -114,8 +119,9 @@ class WeightStore:
 
     def publish(self, manifest: Manifest) -> bool:
         """Put a manifest in force; False if a newer version or owner is there already."""
+        blobs = [self._keys.blob(ref.name) for ref in (manifest.base, *manifest.deltas)]
         done = self._publish(
-            keys=[self._keys.manifest],
+            keys=[self._keys.manifest, self._keys.weights_epoch, *blobs],
             args=[msgspec.json.encode(manifest), manifest.version, manifest.epoch, self._keys.weights_channel],
         )
         return bool(done)

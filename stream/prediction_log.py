@@ -5,6 +5,7 @@ removed: so the log holds each trained sample exactly once, whatever was killed 
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -13,6 +14,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from learner.files import forget_parts, remove, write_whole
 from learner.sample import Sample, SampleKind
 
 _PRIOR_WEIGHT = 5.0
@@ -115,13 +117,14 @@ class PredictionLog:
         self._folder = folder
         self._keep = keep
         self._waiting: list[Logged] = []
+        """What is in no file of a durable checkpoint."""
 
     def append(self, logged: Logged) -> None:
         """Take the predictions of one micro-batch in."""
         self._waiting.append(logged)
 
     def _frame(self) -> pl.DataFrame:
-        """What waits to be written."""
+        """What waits to be durable."""
         columns = []
         for name, kind in _SCHEMA.items():
             parts = [getattr(logged, name) for logged in self._waiting]
@@ -139,20 +142,26 @@ class PredictionLog:
         return set(keys.iter_rows())
 
     def flush(self, number: int) -> None:
-        """Write what was collected as file `number`; also when it is nothing."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        frame = self._frame()
-        path = self._folder / f"{number:012d}.parquet"
-        temporary = path.with_suffix(".part")
-        frame.write_parquet(temporary)
-        temporary.rename(path)
+        """Write what was collected as file `number`; also when it is nothing.
+
+        It is kept until `durable`: a checkpoint that cannot be written comes again, with more, under the same number.
+
+        Raises:
+            OSError: it cannot be written; the file is as it was.
+        """
+        written = BytesIO()
+        self._frame().write_parquet(written)
+        write_whole(self._folder / f"{number:012d}.parquet", [written.getbuffer()])
+
+    def durable(self) -> None:
+        """The checkpoint of the last file is durable."""
         self._waiting = []
-        for old in sorted(self._folder.glob("*.parquet"))[: -self._keep]:
-            old.unlink()
+        remove(sorted(self._folder.glob("*.parquet"))[: -self._keep])
 
     def rewind(self, number: int) -> None:
         """Forget everything behind checkpoint `number`."""
         self._waiting = []
+        forget_parts(self._folder)
         for path in self._folder.glob("*.parquet"):
             if int(path.stem) > number:
                 path.unlink()

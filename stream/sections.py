@@ -102,6 +102,9 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """No publish while the recent log-loss exceeds that of the last publish by more than this."""
     checkpoint_s: PositiveFloat = 10.0
     """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
+    second: Literal["wait", "refuse"] = "wait"
+    """What a learner does that finds another one at work, in its run folder or under `redis.prefix`: `wait` until that
+    one ends, and go on where it was, as in a rolling restart; or `refuse`, and end."""
     keep_prediction_files: PositiveInt = 20_000
     """Files of the prediction log kept; one is written with each checkpoint."""
 

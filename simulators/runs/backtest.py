@@ -145,6 +145,7 @@ class Backtest:
             trainer.meter.fold()
             self._feed.write(self._number)
             self._feed.durable(self._number)
+            self._feed.send()
             self._twin.poll(self._name, trainer.num_trained)
 
 

@@ -1,6 +1,9 @@
 -- Embedding norms of one partition's users or items, with the version of the weights they came from: those that are in
--- force, or the next ones, for which they may be written several times.
--- KEYS 1 fence (for its slot)   ARGV 1 key prefix  2 version  3 {id, norm, ...} (msgpack)  4 ttl, s
+-- force, or the next ones, for which they may be written several times. Nothing if another learner has taken over.
+-- KEYS 1 owner   ARGV 1 key prefix  2 version  3 {id, norm, ...} (msgpack)  4 ttl, s  5 owner's number (0: none)
+-- Returns how many; -1: another owner
+local mine = tonumber(ARGV[5])
+if mine > 0 and (tonumber(redis.call('GET', KEYS[1])) or 0) > mine then return -1 end
 local version, rows = tonumber(ARGV[2]), cmsgpack.unpack(ARGV[3])
 for at = 1, #rows, 2 do
   local key = ARGV[1] .. rows[at]

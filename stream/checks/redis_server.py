@@ -56,7 +56,8 @@ def _version(settings: Settings, info: Mapping[str, Any] | None) -> Finding:
 
 def _writes(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     try:
-        client.set(Keys(settings.redis.prefix).probe, 1, px=_PROBE_MS)
+        for partition in range(settings.kafka.partitions):
+            client.set(Keys(settings.redis.prefix).probe(partition), 1, px=_PROBE_MS)
     except redis.RedisError as exc:
         if not is_weather(exc):
             raise
@@ -92,7 +93,7 @@ def _eviction(client: redis.Redis) -> Finding:
 
 def _rights(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     """Every command of the roles, on keys that do not exist; a Redis that refuses for another reason was told of."""
-    key = f"{Keys(settings.redis.prefix).probe}:rights"
+    key = f"{Keys(settings.redis.prefix).probe(0)}:rights"
     run: Any = client.execute_command
     lacking = []
     for command in _COMMANDS:

@@ -24,7 +24,7 @@ from stream.kafka.group import GroupTakenError, check_group, client_id, group_of
 from stream.kafka.security import faust_credentials
 from stream.kafka.topics import admin, check_log, ensure_topics
 from stream.process.garbage import spare_garbage_collector
-from stream.process.stopping import STOP_WITHIN_S, end_within
+from stream.process.stopping import GRACE_S, end_after
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
@@ -123,9 +123,11 @@ def run_worker(settings: Settings) -> None:
     app = build_app(worker, name)
     spare_garbage_collector()
 
+    begin_grace = end_after(GRACE_S, log)
+
     def on_stop_asked() -> None:
         worker.stop_asked()
-        end_within(STOP_WITHIN_S, log)
+        begin_grace()
 
     run_app(app, on_stop_asked)
 

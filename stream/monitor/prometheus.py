@@ -82,6 +82,7 @@ class _Figures(Collector):
         yield from self._of_twin()
         yield from self._of_join()
         yield from self._of_processes()
+        yield from self._of_waits()
         yield from self._of_learner()
 
     def _of_features(self) -> Iterator[Metric]:
@@ -145,6 +146,19 @@ class _Figures(Collector):
         resident += [(["monitor", "monitor"], health["monitor_bytes"]), (["redis", "redis"], health["redis_bytes"])]
         yield _gauge("resident_bytes", "memory of a process", ["role", "name"], resident)
         yield _gauge("ready", "whether every role reports", [], [([], float(not health["missing"]))])
+
+    def _of_waits(self) -> Iterator[Metric]:
+        health, labels = self._health, ["role", "name", "step"]
+        now_ms = health["time_ms"]
+        waiting = (
+            ([wait[label] for label in labels], max(0.0, (now_ms - wait["since_ms"]) / 1000))
+            for wait in health["waits"]
+        )
+        yield _gauge("waiting_seconds", "how long a step has been held up that is held up now", labels, waiting)
+        waited = CounterMetricFamily("coldstream_waited_seconds", "how long a step was held up in all", labels=labels)
+        for row in health["waited"]:
+            waited.add_metric([row[label] for label in labels], row["seconds"])
+        yield waited
 
     def _of_learner(self) -> Iterator[Metric]:
         learner = self._health["learner"]

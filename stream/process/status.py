@@ -1,9 +1,18 @@
-"""What the roles report of themselves, as it stands in Redis for whoever watches."""
+"""What the roles report of themselves: in Redis for whoever watches, and in the run folder for whoever has no Redis."""
+
+import time
+from pathlib import Path
 
 import msgspec
 import redis
 
+from learner.files import passes, write_whole
 from state_store.keys import Keys
+from stream.process.folder_lock import Holder, this_process
+from stream.process.weather import Condition, Weather
+
+_STATUS_FILE = "status.json"
+_EVERY_S = 5.0
 
 
 class LearnerStatus(msgspec.Struct, frozen=True):
@@ -30,6 +39,10 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """The longest of them."""
     num_at_norms: int = 0
     """Samples learned when the norms in the state were written last."""
+    waits: list[Condition] = []
+    """What holds it up now."""
+    waited_s: dict[str, float] = {}
+    """Step -> seconds that it has waited so far."""
 
 
 class SampleLag(msgspec.Struct, frozen=True):
@@ -56,3 +69,49 @@ def read_status(client: redis.Redis, prefix: str) -> LearnerStatus | None:
     """The learner's newest report."""
     found = client.get(Keys(prefix).learner_status)
     return msgspec.json.decode(found, type=LearnerStatus, strict=False) if found is not None else None
+
+
+class FolderStatus(msgspec.Struct, frozen=True):
+    """What a role that Redis takes no report from leaves in its run folder."""
+
+    time_ms: int
+    process: Holder
+    waits: list[Condition]
+    waited_s: dict[str, float]
+
+
+class StatusFile:
+    """Keeps `status.json` in the run folder, while there is anything to tell.
+
+    Args:
+        folder: run folder.
+        weather: what is told.
+    """
+
+    def __init__(self, folder: Path, weather: Weather) -> None:
+        self._path = folder / _STATUS_FILE
+        self._weather = weather
+        self._told: list[str] | None = None
+        self._at = 0.0
+
+    def keep(self) -> None:
+        """Write it anew if something began, ended, or still lasts after a while; a disk that refuses is no matter."""
+        waits = self._weather.conditions
+        steps = [condition.step for condition in waits]
+        if steps == self._told and not (steps and time.monotonic() - self._at > _EVERY_S):
+            return
+        self._told, self._at = steps, time.monotonic()
+        status = FolderStatus(time.time_ns() // 1_000_000, this_process(), waits, self._weather.waited_s)
+        try:
+            write_whole(self._path, [msgspec.json.encode(status)])
+        except OSError as exc:
+            if not passes(exc):
+                raise
+
+
+def read_folder_status(folder: Path) -> FolderStatus | None:
+    """What the learner of a run folder waits for, or waited for last; None if it never did."""
+    try:
+        return msgspec.json.decode((folder / _STATUS_FILE).read_bytes(), type=FolderStatus)
+    except FileNotFoundError:
+        return None

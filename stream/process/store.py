@@ -1,11 +1,52 @@
 """The state store of a pipeline, as its settings say."""
 
-import redis
+import time
+from collections.abc import Callable
 
+import redis
+from redis.exceptions import ClusterError, RedisClusterException
+
+from state_store.client import RedisUnavailableError, connect
+from state_store.config import RedisSettings
+from state_store.refusals import refusal, told
 from state_store.states import StateStore
+from stream.process.weather import Weather
 from stream.settings import Settings
+
+_STEP = "open"
+_LOOK_S = 0.2
 
 
 def open_store(settings: Settings, client: redis.Redis) -> StateStore:
     """The state store on a connection."""
     return StateStore(client, settings.redis, settings.join, settings.actions, settings.topics, settings.tasks)
+
+
+def connect_when_ready(
+    settings: RedisSettings, weather: Weather, asked_to_stop: Callable[[], bool] = lambda: False
+) -> redis.Redis | None:
+    """Connect as `connect` does, and wait for a Redis that is there and not ready; None if asked to stop meanwhile.
+
+    Raises:
+        RedisUnavailableError: nothing answers at `redis.url`, or it does not let us in: that does not pass by itself.
+    """
+    while not asked_to_stop():
+        try:
+            client = connect(settings)
+        except RedisUnavailableError as exc:
+            cause = exc.__cause__
+            if cause is None or not _is_there(cause):
+                raise
+            until = time.monotonic() + weather.failed(_STEP, told(cause))
+            while time.monotonic() < until and not asked_to_stop():
+                time.sleep(_LOOK_S)
+        else:
+            weather.passed(_STEP)
+            return client
+    return None
+
+
+def _is_there(cause: BaseException) -> bool:
+    """Whether a Redis answered that is loading, busy, or a part of a cluster that is down."""
+    # Which rights a user has is decided by somebody, and not by time.
+    return refusal(cause) not in {"", "NOPERM"} or isinstance(cause, ClusterError | RedisClusterException)

@@ -20,10 +20,12 @@ class NormWriter:
     Args:
         store: where they go.
         num_partitions: of the input topics; an item's norm goes to each.
+        owner: the learner's number, from `Outbox.own`; 0 where there can be no other.
     """
 
-    def __init__(self, store: StateStore, num_partitions: int) -> None:
+    def __init__(self, store: StateStore, num_partitions: int, owner: int = 0) -> None:
         self._store = store
+        self._owner = owner
         self._num_partitions = num_partitions
         self._users: dict[str, int] = {}
         self._items: set[str] = set()
@@ -43,12 +45,19 @@ class NormWriter:
         Args:
             learner: whose embeddings.
             version: of the weights that they belong to; that of the next ones, if they are written ahead of them.
+
+        Raises:
+            LostOwnershipError: another learner has taken over.
         """
         users: dict[int, dict[str, float]] = {}
-        for user, norm in self._norms(learner, _USER, self._users).items():
+        of_users = self._norms(learner, _USER, self._users)
+        for user, norm in of_users.items():
             users.setdefault(self._users[user], {})[user] = norm
         items = self._norms(learner, _ITEM, self._items)
-        self._store.write_norms(version, users, items, self._num_partitions)
+        # Whoever has no row has no norm. So while Redis refuses them, no more wait than the table has rows.
+        self._users = {user: self._users[user] for user in of_users}
+        self._items = set(items)
+        self._store.write_norms(version, users, items, self._num_partitions, self._owner)
         # Behind the call: if Redis was away, they are written by the next one.
         self._users, self._items, self.num_waiting = {}, set(), 0
 

@@ -9,14 +9,10 @@ from collections.abc import Mapping
 
 from learner.learner import Learner
 from learner.snapshot import encode_snapshot
-from state_store.errors import OperatorError
+from state_store.errors import lost_ownership
 from state_store.weights import BlobRef, Manifest, WeightStore
 from stream.sections import PublishSettings
 from stream.training.norms import NormWriter
-
-
-class LostOwnershipError(OperatorError):
-    """Another learner publishes to the same place."""
 
 
 class Publisher:
@@ -72,17 +68,19 @@ class Publisher:
             self._find_own()
         self._cut_off = True
         version = self.version + 1
+        # With its owner: one that was taken over must not write over what its successor has published.
+        name = f"{self._epoch}-{version}"
         table = learner.table
         rows = table.take_touched()
         evicted = table.take_evicted()
         last = self._last
         if last is None or version - last.base_version >= self._settings.full_every:
-            base = self._weights.put(f"{version}-full", encode_snapshot(learner, None))
+            base = self._weights.put(f"{name}-full", encode_snapshot(learner, None))
             base_version: int = version
             deltas: tuple[BlobRef, ...] = ()
         else:
             base, base_version = last.base, last.base_version
-            deltas = (*last.deltas, self._weights.put(f"{version}-delta", encode_snapshot(learner, rows, evicted)))
+            deltas = (*last.deltas, self._weights.put(f"{name}-delta", encode_snapshot(learner, rows, evicted)))
         manifest = Manifest(
             version=version,
             epoch=self._epoch,
@@ -96,10 +94,7 @@ class Publisher:
             metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
         )
         if not self._weights.publish(manifest):
-            raise LostOwnershipError(
-                f"weights version {version} was refused: another learner publishes under the prefix "
-                f"{self._prefix!r}; stop one of them, or set redis.prefix"
-            )
+            raise lost_ownership(self._prefix)
         if last is not None and last.base != base:
             self._weights.retire((last.base, *last.deltas))
         self._last, self.version = manifest, version
@@ -110,6 +105,8 @@ class Publisher:
 
     def _find_own(self) -> None:
         """Go on behind the version that an attempt without an answer may have put in force."""
+        # While Redis refuses, nothing is encoded in vain: a full snapshot may be large.
+        self._weights.check_writable()
         latest = self._weights.latest()
         if latest is not None and latest.epoch == self._epoch:
             self.version = max(self.version, latest.version)

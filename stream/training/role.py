@@ -1,33 +1,33 @@
 """The learner role: one process that trains, checkpoints and publishes on timers."""
 
 import logging
-import signal
 import time
 from pathlib import Path
 
 import msgspec
+import redis
 import torch
 
 from learner.checkpoint import read_latest, write_checkpoint
 from learner.learner import Learner
-from state_store.backoff import backoff_s
-from state_store.client import TRANSIENT_ERRORS, connect
+from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
 from state_store.resident import resident_bytes
 from state_store.weights import WeightStore
-from stream.monitor.figures.meter import Meter
-from stream.monitor.history.history import open_history
-from stream.monitor.history.recorder import Recorder, read_buckets, run_name
-from stream.monitor.twin.feed import TwinFeed
-from stream.prediction_log import PredictionLog, read_predictions
+from stream.prediction_log import PredictionLog
 from stream.process.failpoints import failpoint
 from stream.process.garbage import spare_garbage_collector
-from stream.process.status import LearnerStatus
-from stream.process.store import open_store
+from stream.process.status import LearnerStatus, StatusFile
+from stream.process.stopping import Stopping
+from stream.process.store import connect_when_ready, open_store
+from stream.process.weather import Weather
 from stream.settings import Settings
+from stream.training.figures import Figures
 from stream.training.norms import NormWriter
+from stream.training.ownership import Ownership
 from stream.training.publisher import Publisher
+from stream.training.steps import Steps
 from stream.training.trainer import Trainer, TrainerState
 
 log = logging.getLogger("coldstream.learner")
@@ -35,8 +35,8 @@ log = logging.getLogger("coldstream.learner")
 _IDLE_S = 0.01
 _PARTIAL_AFTER_S = 0.2
 _REPORT_EVERY_S = 0.25
-_REMEMBERED_FILES = 200
-"""Newest files of the prediction log, whose negatives a late label may still turn."""
+_LATER_EVERY_S = 1.0
+"""How often it is looked for what Redis has not taken yet."""
 
 
 class LearnerRole:
@@ -47,27 +47,57 @@ class LearnerRole:
         folder: where checkpoints and the prediction log lie.
     """
 
+    trainer: Trainer
+    _client: redis.Redis
+    _outbox: Outbox
+    _norms: NormWriter
+    _publisher: Publisher
+    _figures: Figures | None
+
     def __init__(self, settings: Settings, folder: Path) -> None:
         torch.set_num_threads(settings.learner.num_threads)
         self._settings = settings
-        self._checkpoints = folder / "checkpoints"
-        self._client = connect(settings.redis)
-        self._keys = Keys(settings.redis.prefix)
-        self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
-        self._norms = NormWriter(open_store(settings, self._client), settings.kafka.partitions)
-        prefix = settings.redis.prefix
-        self._publisher = Publisher(WeightStore(self._client, prefix), self._norms, settings.publish, prefix)
-        self._num_published = 0
-        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
         self._folder = folder
+        self._checkpoints = folder / "checkpoints"
+        self._keys = Keys(settings.redis.prefix)
+        self._weather = Weather(log)
+        self._steps = Steps(self._weather, folder)
+        self._status_file = StatusFile(folder, self._weather)
+        self._stopping = Stopping(log)
+        self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
+        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
         self._number = 0
+        self._num_published = 0
         self._published_ms = 0
         self._trained_at_checkpoint = -1
+        self._to_trim: dict[int, int] = {}
         self._missed_told = 0
+        self._last_step = 0.0
         self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
-        self._stop = False
-        self._recorder: Recorder | None = None
-        self._feed: TwinFeed | None = None
+
+    def _asked_to_stop(self) -> bool:
+        """For whoever waits; meanwhile the run folder, once it is ours, says what for."""
+        if self._ownership.has_folder:
+            self._status_file.keep()
+        return self._stopping.asked
+
+    def _begin(self) -> bool:
+        """Become the learner, and resume; False if asked to stop before."""
+        if not self._ownership.take_folder():
+            return False
+        client = connect_when_ready(self._settings.redis, self._weather, self._asked_to_stop)
+        if client is None or not self._ownership.take_pipeline(client):
+            return False
+        self._client = client
+        self._replace = script(client, "replace")
+        return self._steps.until("open", self._open, self._asked_to_stop)
+
+    def _open(self) -> None:
+        settings, prefix = self._settings, self._settings.redis.prefix
+        self._outbox = Outbox(self._client, prefix, settings.kafka.partitions)
+        owner = self._outbox.own(time.time_ns() // 1_000_000)
+        self._norms = NormWriter(open_store(settings, self._client), settings.kafka.partitions, owner)
+        self._publisher = Publisher(WeightStore(self._client, prefix), self._norms, settings.publish, prefix)
         self.trainer = self._resume()
 
     def _resume(self) -> Trainer:
@@ -81,37 +111,39 @@ class LearnerRole:
             self._number = int(found.meta["number"])
             log.info("resumed from %s: %d samples", found.path, learner.num_samples)
         self._log.rewind(self._number)
-        meter = self._open_meter() if settings.monitor.enabled else None
+        monitored = settings.monitor.enabled
+        self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
+        meter = self._figures.meter if self._figures is not None else None
         return Trainer(
             learner, self._outbox, self._log, state, meter, positive=settings.main_actions, norms=self._norms
         )
 
-    def _open_meter(self) -> Meter:
-        settings = self._settings
-        name = run_name(self._folder, time.time_ns() // 1_000_000)
-        if settings.monitor.twin_share:
-            self._feed = TwinFeed(self._client, settings.redis.prefix, name, settings.monitor.twin_share)
-            self._feed.rewind(self._number)
-            self._feed.durable(self._number)
-        meter = Meter(settings.monitor, len(settings.fields), feed=self._feed)
-        self._recorder = Recorder(
-            meter,
-            self._folder,
-            keep=settings.publish.keep_prediction_files,
-            history=lambda: open_history(settings, self._client, name, self._number, time.time_ns() // 1_000_000),
-            number=self._number,
-        )
-        meter.remember(
-            read_predictions(self._folder / "predictions", newest=_REMEMBERED_FILES),
-            read_buckets(self._folder, newest=_REMEMBERED_FILES),
-        )
-        return meter
+    # Steps ------------------------------------------------------------------------------------------------------
 
-    # One round --------------------------------------------------------------------------------------------------
+    def _train(self) -> None:
+        """Learn from one micro-batch, if there is one."""
+        trainer, now = self.trainer, time.monotonic()
+        if not trainer.step(partial=now - self._last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
+            time.sleep(_IDLE_S)
+            return
+        self._last_step = now
+        self._num_steps += 1
+        step_time = time.monotonic() - now
+        self._step_time += step_time
+        self._step_max = max(self._step_max, step_time)
+        failpoint("learner.after_step")
+
+    def _heed_rollback(self) -> None:
+        """Redis is older than the training: blobs of the weights and a part of the history may be gone."""
+        log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
+        self._publisher.start_over()
+        if self._figures is not None:
+            self._figures.look_again()
+        self.trainer.rolled_back = False
 
     def checkpoint(self) -> None:
-        """Make everything learned so far durable, then trim the outbox behind it."""
-        trainer = self.trainer
+        """Make everything learned so far durable; the outbox is trimmed behind it."""
+        trainer, figures = self.trainer, self._figures
         if trainer.num_trained == self._trained_at_checkpoint:
             return
         number = self._number + 1
@@ -119,11 +151,10 @@ class LearnerRole:
         self._outbox.report_learned(trainer.cursor)
         trainer.learner.evict_stale()
         tensors, meta = trainer.learner.state()
-        # Before the log's flush: Redis may be away, and then all of this comes again under the same number.
-        if self._recorder is not None:
-            self._recorder.write(number, time.time_ns() // 1_000_000)
-        if self._feed is not None:
-            self._feed.write(number)
+        # If the disk refuses one of these, all of it comes again under the same number.
+        if figures is not None:
+            figures.cut(number)
+            self._steps.attempt("twin", lambda: figures.offer(number))
         self._log.flush(number)
         write_checkpoint(
             self._checkpoints,
@@ -134,20 +165,22 @@ class LearnerRole:
         )
         failpoint("checkpoint.before_trim")
         self._number, self._trained_at_checkpoint = number, trainer.num_trained
-        self._outbox.trim(trainer.cursor)
-        if self._feed is not None:
-            self._feed.durable(number)
+        self._to_trim = dict(trainer.cursor)
+        self._log.durable()
+        if figures is not None:
+            figures.durable(number)
+        self._steps.hurry("trim", "history", "twin")
+
+    def trim(self) -> None:
+        """Drop from the outbox what is durable."""
+        if self._to_trim:
+            self._outbox.trim(self._to_trim)
+            self._to_trim = {}
 
     def publish(self) -> None:
         """Publish the weights, if the gate lets them through."""
         failpoint("publish.before")
         trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
-        if trainer.rolled_back:
-            log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
-            self._publisher.start_over()
-            if self._recorder is not None:
-                self._recorder.open_history()
-            trainer.rolled_back = False
         self._num_published = trainer.num_trained
         manifest = self._publisher.publish(trainer.learner, trainer.cursor, trainer.recent.compute(), now_ms)
         if manifest is None:
@@ -185,8 +218,10 @@ class LearnerRole:
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
             step_max_s=self._step_max,
             num_at_norms=trainer.num_trained - self._norms.num_waiting,
+            waits=self._weather.conditions,
+            waited_s=self._weather.waited_s,
         )
-        self._client.set(self._keys.learner_status, msgspec.json.encode(status))
+        self._replace(keys=[self._keys.learner_status], args=[msgspec.json.encode(status)])
         self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
         self._tell_alarms()
         if trainer.num_missed > self._missed_told:
@@ -208,52 +243,54 @@ class LearnerRole:
     # The loop ---------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Train until SIGTERM or SIGINT; then checkpoint and publish once more."""
-        spare_garbage_collector()
-        signal.signal(signal.SIGTERM, self._on_signal)
-        signal.signal(signal.SIGINT, self._on_signal)
-        settings = self._settings.publish
-        now = time.monotonic()
-        due = {self.publish: now + settings.interval_s, self.checkpoint: now + settings.checkpoint_s, self.report: now}
-        every = {
-            self.publish: settings.interval_s,
-            self.checkpoint: settings.checkpoint_s,
-            self.report: _REPORT_EVERY_S,
-        }
-        last_step, failures = now, 0
-        while not self._stop:
-            try:
-                now = time.monotonic()
-                if self.trainer.step(partial=now - last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
-                    last_step = now
-                    self._num_steps += 1
-                    step_time = time.monotonic() - now
-                    self._step_time += step_time
-                    self._step_max = max(self._step_max, step_time)
-                    failpoint("learner.after_step")
-                    if self._norms.num_waiting >= settings.norms_samples and not self._publisher.held_back:
-                        self.write_norms()
-                    if self.trainer.num_trained - self._num_published >= settings.interval_samples:
-                        due[self.publish] = now
-                else:
-                    time.sleep(_IDLE_S)
-                for task, at in due.items():
-                    if now >= at:
-                        task()
-                        due[task] = time.monotonic() + every[task]
-                failures = 0
-            except TRANSIENT_ERRORS as exc:
-                pause = backoff_s(failures)
-                log.warning("redis does not answer (%s); trying again in %.1f s", exc, pause)
-                failures += 1
-                time.sleep(pause)
-        try:
-            self.checkpoint()
-            self.publish()
-            self.report()
-        except TRANSIENT_ERRORS as exc:
-            # What was learned since the last checkpoint is still in the outbox, and will be learned again from there.
-            log.warning("redis does not answer (%s); stopping without a last checkpoint", exc)
+        """Train until SIGTERM or SIGINT; then checkpoint and publish once more.
 
-    def _on_signal(self, *_: object) -> None:
-        self._stop = True
+        Raises:
+            LostOwnershipError: another learner has taken over.
+            LearnerRunsError: another learner is at work, and `publish.second` says not to wait.
+        """
+        if not self._begin():
+            return
+        spare_garbage_collector()
+        self._schedule()
+        norms_samples, interval_samples = self._settings.publish.norms_samples, self._settings.publish.interval_samples
+        while not self._stopping.asked:
+            self._ownership.check()
+            if not self._steps.attempt("read", self._train):
+                time.sleep(_IDLE_S)
+            if self.trainer.rolled_back:
+                self._heed_rollback()
+            if self._norms.num_waiting >= norms_samples and not self._publisher.held_back:
+                self._steps.attempt("norms", self.write_norms)
+            if self.trainer.num_trained - self._num_published >= interval_samples:
+                self._steps.hurry("publish")
+            self._steps.run_due()
+            self._status_file.keep()
+        self._end()
+
+    def _schedule(self) -> None:
+        """Say what is due when."""
+        publish = self._settings.publish
+        self._steps.add("publish", self.publish, publish.interval_s, publish.interval_s)
+        self._steps.add("checkpoint", self.checkpoint, publish.checkpoint_s, publish.checkpoint_s)
+        self._steps.add("report", self.report, _REPORT_EVERY_S)
+        self._steps.add("trim", self.trim, _LATER_EVERY_S)
+        if self._figures is not None:
+            self._steps.add("history", self._figures.send_history, _LATER_EVERY_S)
+            self._steps.add("twin", self._figures.send_twin, _LATER_EVERY_S)
+
+    def _end(self) -> None:
+        """Make durable what was learned, and publish it, as far as Redis and the disk let us."""
+        if any(condition.step == "read" for condition in self._weather.conditions):
+            log.warning("stopping without a last checkpoint: redis does not answer")
+            return
+        # What was learned since the last checkpoint is still in the outbox, and will be learned again from there.
+        for name, step in (("checkpoint", self.checkpoint), ("trim", self.trim), ("publish", self.publish)):
+            if not self._steps.attempt(name, step, at_once=True):
+                log.warning("stopping without a last %s", name)
+                break
+        if self._figures is not None:
+            self._steps.attempt("history", self._figures.send_history)
+            self._steps.attempt("twin", self._figures.send_twin)
+        if self._steps.attempt("report", self.report):
+            self._ownership.release()

@@ -1,19 +1,26 @@
-"""The pipeline's health, from what workers, learner and join leave in Redis."""
+"""The pipeline's health, from what workers, learner and join leave in Redis, and from what a probe of Redis finds."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import redis
 
+from state_store.refusals import is_weather, told
 from state_store.resident import resident_bytes
 from state_store.states import fence_counts
 from state_store.tasks import labels_by_task
+from stream.monitor.page.waits import ANSWER, RedisProbe, Waits, redis_missing
 from stream.process.status import LearnerStatus, read_status, sample_lag
 from stream.process.store import open_store
+from stream.process.weather import Weather
 from stream.settings import Settings
+
+log = logging.getLogger("coldstream.monitor")
 
 _SILENT_MS = 30_000
 """A role that has not reported for this long counts as gone."""
@@ -41,27 +48,56 @@ class Health:
     Args:
         settings: effective settings.
         client: Redis.
+        folder: the learner's run folder, if it is within reach.
+        weather: of this process.
     """
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(
+        self, settings: Settings, client: redis.Redis, folder: Path | None = None, weather: Weather | None = None
+    ) -> None:
         self._settings = settings
         self._client = client
         self._store = open_store(settings, client)
         self._partitions = range(settings.kafka.partitions)
+        self._weather = weather or Weather(log)
+        self._probe = RedisProbe(client, settings.redis.prefix, self._partitions, self._weather)
+        self._bytes: int | None = None
+        self._waits = Waits(folder, self._weather)
+        self._known: tuple[dict[str, Any], LearnerStatus | None] = ({}, None)
+        self._fences: list[dict[bytes, bytes]] = [{}] * len(self._partitions)
 
     def read(self) -> dict[str, Any]:
-        """Everything, as plain data; blocks."""
+        """Everything, as plain data; of a Redis that does not answer, what was read last; blocks."""
         now_ms = time.time_ns() // 1_000_000
+        try:
+            self._probe.look()
+            self._read_reports(now_ms)
+        except redis.RedisError as exc:
+            if not is_weather(exc):
+                raise
+            self._weather.failed(ANSWER, told(exc))
+        else:
+            self._weather.passed(ANSWER)
+        return self._describe(now_ms)
+
+    def _read_reports(self, now_ms: int) -> None:
         reports: Any = self._client.hgetall(self._store.keys.worker_status)
         workers = {}
         for name, report in reports.items():
             found = msgspec.json.decode(report)
             if now_ms - found["time_ms"] < _SILENT_MS:
                 workers[name.decode()] = found
-        fences = self._store.fences(self._partitions)
+        self._fences = self._store.fences(self._partitions)
+        self._known = workers, read_status(self._client, self._settings.redis.prefix)
+        self._bytes = self._redis_bytes()
+
+    def _describe(self, now_ms: int) -> dict[str, Any]:
+        (workers, learner), fences = self._known, self._fences
         counts = fence_counts(fences)
-        learner = read_status(self._client, self._settings.redis.prefix)
+        waits = self._waits.collect(workers, learner)
+        unready = redis_missing(waits["waits"], now_ms)
         return {
+            **waits,
             "time_ms": now_ms,
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),
@@ -70,10 +106,10 @@ class Health:
             "sample_lag": self._sample_lag(fences, learner),
             "rates": rates(counts),
             "outcomes": self._outcomes(workers),
-            "redis_bytes": self._redis_bytes(),
+            "redis_bytes": self._bytes,
             "monitor_bytes": resident_bytes(),
             "watermark_delay_s": self._watermark_delays(fences),
-            "missing": self._missing(now_ms, workers, None if learner is None else learner.time_ms),
+            "missing": unready + self._missing(now_ms, workers, None if learner is None else learner.time_ms),
         }
 
     def _sample_lag(self, fences: Sequence[Mapping[bytes, bytes]], learner: LearnerStatus | None) -> dict[str, int]:

@@ -18,16 +18,22 @@ import torch
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from state_store.client import TRANSIENT_ERRORS, connect
+from learner.files import passes
+from learner.files import told as told_of_disk
 from state_store.errors import OperatorError
+from state_store.refusals import is_weather, told
 from stream.monitor.figures.bucket import Bucket
 from stream.monitor.history.history import TWIN, HistoryReader
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.view import View, to_json
+from stream.monitor.page.waits import answers
 from stream.monitor.prometheus import exposition
 from stream.monitor.twin.twin import Twin
 from stream.process.garbage import spare_garbage_collector
+from stream.process.stopping import end_after
+from stream.process.store import connect_when_ready
+from stream.process.weather import Weather
 from stream.settings import Settings
 
 _PAGE = {
@@ -40,6 +46,10 @@ _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
 _VIEWS_KEPT = 4
 _TWIN_EVERY_S = 2.0
+_SLOW_CLIENT_S = 2.0
+"""How long a request that is being answered may hold up the end."""
+_GRACE_S = 5.0
+"""From the request to end until it ends, whatever the twin or a thread that asks Redis is at."""
 _NICE = 5
 """The pipeline goes first, where processors are few."""
 
@@ -80,9 +90,10 @@ class Monitor:
         self._client = client
         self._history = HistoryReader(client, settings.redis.prefix)
         self._view = View(settings)
-        self._health = Health(settings, client)
+        self._folder = folder
+        self._weather = Weather(log)
+        self._health = Health(settings, client, folder, self._weather)
         self._lookup = Lookup(settings, client, folder)
-        self._twin = Twin(settings, client, folder) if settings.monitor.twin_share else None
         self._twin_state = ""
         self._held: dict[str, tuple[float, Any]] = {}
         self._shown: dict[tuple[str, bool], Shown] = {}
@@ -113,15 +124,30 @@ class Monitor:
 
     async def _follow(self) -> None:
         """Let the twin score what the learner hands on."""
-        while self._twin is not None:
+        twin: Twin | None = None
+        while self._settings.monitor.twin_share:
+            pause = _TWIN_EVERY_S
             try:
+                if twin is None:
+                    twin = await asyncio.to_thread(Twin, self._settings, self._client, self._folder)
                 runs = await asyncio.to_thread(self._history.runs)
                 if runs:
-                    await asyncio.to_thread(self._twin.poll, runs[-1], time.time_ns() // 1_000_000)
-                self._twin_state = self._twin.state
-            except TRANSIENT_ERRORS as exc:
-                self._twin_state = f"waits for Redis: {exc}"
-            await asyncio.sleep(_TWIN_EVERY_S)
+                    await asyncio.to_thread(twin.poll, runs[-1], time.time_ns() // 1_000_000)
+                self._twin_state = twin.state
+                self._weather.passed("twin")
+            except (redis.RedisError, OSError) as exc:
+                said = self._said(exc)
+                if said is None:
+                    raise
+                self._twin_state = f"waits: {said}"
+                pause = max(pause, self._weather.failed("twin", said))
+            await asyncio.sleep(pause)
+
+    def _said(self, exc: redis.RedisError | OSError) -> str | None:
+        """What is waited for; None if it does not pass."""
+        if isinstance(exc, OSError):
+            return told_of_disk(exc, self._folder) if self._folder is not None and passes(exc) else None
+        return told(exc) if is_weather(exc) else None
 
     def _twin_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -132,8 +158,10 @@ class Monitor:
     async def _errors(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
             response: web.StreamResponse = await handler(request)
-        except TRANSIENT_ERRORS as exc:
-            response = web.json_response({"error": f"Redis does not answer: {exc}"}, status=503)
+        except redis.RedisError as exc:
+            if not is_weather(exc):
+                raise
+            response = web.json_response({"error": told(exc)}, status=503)
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
@@ -200,10 +228,12 @@ class Monitor:
         return web.Response(body=to_json(found), content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        runs = await self._held_for("runs", self._history.runs)
-        run = runs[-1] if runs else ""
-        view = (await self._view_of(run)).view
         health = await self._held_for("health", self._health.read)
+        if answers(health["waits"]):
+            runs = await self._held_for("runs", self._history.runs)
+            view = (await self._view_of(runs[-1] if runs else "")).view
+        else:
+            view = self._view.show([], [])
         body = await asyncio.to_thread(exposition, view, health)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
@@ -223,11 +253,19 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
     """
     os.nice(_NICE)
     torch.set_num_threads(1)
-    client = connect(settings.redis)
+    client = connect_when_ready(settings.redis, Weather(log))
+    assert client is not None
     host, port = settings.monitor.host, settings.monitor.port
 
     async def application() -> web.Application:
-        return Monitor(settings, client, folder).app()
+        app = Monitor(settings, client, folder).app()
+        begin_grace = end_after(_GRACE_S, log)
+
+        async def on_shutdown(_: web.Application) -> None:
+            begin_grace()
+
+        app.on_shutdown.append(on_shutdown)
+        return app
 
     spare_garbage_collector()
     try:
@@ -236,6 +274,7 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
             host=host,
             port=port,
             access_log=None,
+            shutdown_timeout=_SLOW_CLIENT_S,
             print=lambda *_: print(f"monitor: http://{host}:{port}/", flush=True),
         )
     except OSError as exc:

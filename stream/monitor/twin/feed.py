@@ -2,9 +2,11 @@
 
 A field of a Redis hash holds the samples of one checkpoint, under its number, and is written before the checkpoint. The
 twin takes a field once its checkpoint is durable. So a learner that dies in between overwrites what it had written,
-and each sample is scored once.
+and each sample is scored once. A Redis that refuses holds up nothing: the samples wait in memory, and if the learner
+dies before Redis takes them, the next one counts them as dropped.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +20,7 @@ from state_store.keys import Keys
 _DURABLE = b"durable"
 _DROPPED = b"dropped"
 _MAX_WAITING = 60
-"""Checkpoints whose samples wait for a monitor; beyond, the oldest are dropped, and counted."""
+"""Checkpoints whose samples wait for a monitor, or for Redis; beyond, the oldest are dropped, and counted."""
 _HASHES = 1 << 32
 
 
@@ -46,13 +48,20 @@ class TwinFeed:
         prefix: of its keys.
         run: name of the learner run.
         share: of the users, 0 to 1.
+        number: the checkpoint that the learner resumed from: what lies behind it is forgotten.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, run: str, share: float) -> None:
+    def __init__(self, client: redis.Redis, prefix: str, run: str, share: float, number: int = 0) -> None:
         self._client = client
         self._key = Keys(prefix).monitor_feed(run)
         self._share = share
+        self._resumed: int | None = number
         self._waiting: list[Scored] = []
+        """Of the checkpoint that is not durable yet."""
+        self._written = 0
+        self._unsent: deque[tuple[int, bytes | None]] = deque()
+        """Durable, and not said to be so in Redis; with the samples, if Redis has not taken them."""
+        self._dropped = 0
 
     def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
         """Take N samples in; hashes are those of their users."""
@@ -60,24 +69,55 @@ class TwinFeed:
             if in_share(user, self._share):
                 self._waiting.append(Scored(samples[n], float(predictions_N[n])))
 
-    def rewind(self, number: int) -> None:
-        """Forget everything behind checkpoint `number`."""
-        behind = [field for field in _numbers(self._client.hkeys(self._key)) if field > number]
+    def _open(self) -> None:
+        """Forget everything behind the checkpoint resumed from; what Redis never got of those before it is dropped."""
+        if self._resumed is None:
+            return
+        numbers = _numbers(self._client.hkeys(self._key))
+        behind = [number for number in numbers if number > self._resumed]
         if behind:
             self._client.hdel(self._key, *map(str, behind))
+        known = int(self._client.hget(self._key, _DURABLE) or self._resumed)
+        self._dropped += len(set(range(known + 1, self._resumed + 1)) - set(numbers))
+        # What the last learner wrote, and died before it said that it is durable, waits no longer.
+        self._unsent.appendleft((self._resumed, None))
+        self._resumed = None
 
     def write(self, number: int) -> None:
-        """Write what belongs to checkpoint `number`; before it is durable, and again if it was not."""
-        self._client.hset(self._key, str(number), msgspec.msgpack.encode(self._waiting))
+        """Write what belongs to checkpoint `number`, before it is durable, and again if it was not.
+
+        If Redis refuses, or this is not called at all, it goes with `send`; if the learner dies before, it is lost.
+        """
+        self._open()
+        self._client.hset(self._key, str(number), self._encoded())
+        self._written = number
+
+    def _encoded(self) -> bytes:
+        return msgspec.msgpack.encode(self._waiting)
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable; nothing of it will come again."""
+        self._unsent.append((number, None if self._written == number else self._encoded()))
         self._waiting = []
-        self._client.hset(self._key, _DURABLE, number)
-        surplus = _numbers(self._client.hkeys(self._key))[:-_MAX_WAITING]
-        if surplus:
-            self._client.hdel(self._key, *map(str, surplus))
-            self._client.hincrby(self._key, _DROPPED, len(surplus))
+        while len(self._unsent) > _MAX_WAITING:
+            _, samples = self._unsent.popleft()
+            self._dropped += samples is not None
+
+    def send(self) -> None:
+        """Write what waits; what Redis refuses waits on."""
+        self._open()
+        while self._unsent:
+            number, samples = self._unsent[0]
+            fields: dict[Any, Any] = {_DURABLE: number} if samples is None else {_DURABLE: number, str(number): samples}
+            self._client.hset(self._key, mapping=fields)
+            self._unsent.popleft()
+            surplus = _numbers(self._client.hkeys(self._key))[:-_MAX_WAITING]
+            if surplus:
+                self._client.hdel(self._key, *map(str, surplus))
+                self._dropped += len(surplus)
+        if self._dropped:
+            self._client.hincrby(self._key, _DROPPED, self._dropped)
+            self._dropped = 0
 
 
 class TwinFeedReader:
@@ -102,7 +142,7 @@ class TwinFeedReader:
         self._client.hdel(self._key, str(number))
 
     def dropped(self) -> int:
-        """Checkpoints whose samples were dropped, as no monitor took them."""
+        """Checkpoints whose samples were dropped, as no monitor took them, or Redis refused them for too long."""
         return int(self._client.hget(self._key, _DROPPED) or 0)
 
 

@@ -80,7 +80,7 @@ class Twin:
             self._meter,
             self._folder,
             keep=settings.publish.keep_prediction_files,
-            history=lambda: open_history(settings, self._client, run, _ANY_NUMBER, now_ms, TWIN),
+            history=lambda _: open_history(settings, self._client, run, _ANY_NUMBER, now_ms, TWIN),
             series=TWIN,
         )
 
@@ -121,7 +121,7 @@ class Twin:
         if have_h < hours:
             return f"waits for weights {hours:g} h old (event time); so far {have_h:.1f} h"
         dropped = self._feed.dropped()
-        return f"no monitor ran: samples of {dropped} checkpoints were dropped" if dropped else ""
+        return f"no monitor ran, or Redis was full: samples of {dropped} checkpoints were dropped" if dropped else ""
 
     # Weights ------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from stream.monitor.page.view import View
 from stream.monitor.prometheus import exposition
 from stream.process.status import LearnerStatus
 from stream.process.store import open_store
+from stream.process.weather import Condition
 from stream.settings import Settings, load_settings
 
 DOCKER = Path(__file__).parents[3] / "docker"
@@ -118,6 +119,8 @@ def report_learner(settings: Settings, client: redis.Redis) -> None:
         resident_bytes=resident_bytes(),
         step_s=0.01,
         step_max_s=0.04,
+        waits=[Condition("publish", "redis refuses (OOM): Redis is full", now_ms - 5000, 4)],
+        waited_s={"publish": 5.0},
     )
     keys = open_store(settings, client).keys
     client.set(keys.learner_status, msgspec.json.encode(status))

@@ -131,7 +131,7 @@ def test_a_history_that_redis_lost_is_written_again_from_the_run_folder(
     prefix, buckets = settings.redis.prefix, read_buckets(run)
     meter = Meter(settings.monitor, len(settings.fields))
 
-    def open_history() -> HistoryWriter:
+    def open_history(_: int) -> HistoryWriter:
         return HistoryWriter(client, prefix, "a", 2, 10, max_buckets=100, max_runs=2)
 
     recorder = Recorder(meter, tmp_path, keep=10, history=open_history, number=0)

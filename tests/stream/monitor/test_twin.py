@@ -63,6 +63,7 @@ class Pipeline:
         if durable:
             self.number += 1
             self.feed.durable(self.number)
+            self.feed.send()
             self.publish()
         return samples
 
@@ -138,9 +139,8 @@ def test_each_sample_is_scored_once_whoever_dies(hourly: Settings, client: redis
     # The learner dies before checkpoint 7 is durable, and learns the same samples again.
     pipeline.hour(6, durable=False)
     assert twin.poll("run", 6) == 0
-    again = TwinFeed(client, hourly.redis.prefix, "run", 1.0)
-    again.rewind(pipeline.number)
-    again.durable(pipeline.number)
+    again = TwinFeed(client, hourly.redis.prefix, "run", 1.0, pipeline.number)
+    again.send()
     pipeline.feed = again
     pipeline.hour(6)
     # The monitor dies after it has written the figures, and before it says so.
@@ -238,6 +238,7 @@ def test_a_share_of_the_users_is_a_share_of_the_users(client: redis.Redis) -> No
     feed.observe(samples, np.zeros(len(samples)), hashes)
     feed.write(1)
     feed.durable(1)
+    feed.send()
     found = {s.sample.core.user_id for s in TwinFeedReader(client, "share", "run").read(1)}
     everyone = {s.core.user_id for s in samples}
     assert len(found) / len(everyone) == pytest.approx(0.25, abs=0.03)

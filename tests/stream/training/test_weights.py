@@ -10,6 +10,7 @@ import redis
 
 from learner.learner import Learner
 from learner.sample import Core, Sample, SampleKind, State
+from state_store.errors import LostOwnershipError
 from state_store.outbox import Outbox
 from state_store.weights import WeightsError, WeightStore
 from stream.partitioning import partition_of
@@ -18,7 +19,7 @@ from stream.process.store import open_store
 from stream.serving.scorer import Candidate, NoWeightsError, Scorer
 from stream.settings import Settings
 from stream.training.norms import NormWriter
-from stream.training.publisher import LostOwnershipError, Publisher
+from stream.training.publisher import Publisher
 from stream.training.trainer import Trainer
 
 FEATURES = {"gender": "F", "age": "25", "occupation": "3"}

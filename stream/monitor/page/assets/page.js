@@ -311,9 +311,18 @@ async function refreshHealth() {
   }
   tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));
   byId("health").replaceChildren(...tiles);
+  showWaits(health.waits, health.time_ms);
   const state = byId("state");
   state.textContent = health.missing.length ? health.missing.join("; ") : "every role reports";
   state.className = health.missing.length ? "bad" : "";
+}
+
+function showWaits(waits, nowMs) {
+  byId("waits").replaceChildren(...waits.map((wait) => {
+    const who = wait.role === wait.name ? wait.role : `${wait.role} ${wait.name}`;
+    const since = new Date(wait.since_ms).toISOString().slice(0, 19);
+    return element("li", `${who}, ${wait.step}: ${wait.said} (since ${since}Z, ${seconds(Math.round((nowMs - wait.since_ms) / 1000))})`);
+  }));
 }
 
 function showUser(user) {

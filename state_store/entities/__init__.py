@@ -1,0 +1,1 @@
+"""What concerns the hashes of users and items alone."""
