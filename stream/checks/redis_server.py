@@ -97,7 +97,7 @@ def _rights(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     run: Any = client.execute_command
     lacking = []
     for command in _COMMANDS:
-        arguments = [key if word == "KEY" else word for word in command.split()]
+        arguments = [word.replace("KEY", key) for word in command.split()]
         try:
             run(*arguments)
         except redis.RedisError as exc:
