@@ -290,7 +290,7 @@ class LearnerRole:
                 log.warning("stopping without a last %s", name)
                 break
         if self._figures is not None:
-            self._steps.attempt("history", self._figures.send_history)
-            self._steps.attempt("twin", self._figures.send_twin)
-        if self._steps.attempt("report", self.report):
+            self._steps.attempt("history", self._figures.send_history, at_once=True)
+            self._steps.attempt("twin", self._figures.send_twin, at_once=True)
+        if self._steps.attempt("report", self.report, at_once=True):
             self._ownership.release()

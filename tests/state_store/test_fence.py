@@ -1,6 +1,7 @@
 """The fence: every batch is applied exactly once, whatever is delivered again."""
 
 import pytest
+import redis
 
 from learner.sample import decode_samples
 from state_store.config import RedisSettings
@@ -113,6 +114,51 @@ def test_items_are_summed_over_partitions(store: StateStore) -> None:
     store.apply(0, IMPRESSIONS, Span(3, 3), epoch, [(1, 3, 1000, "0-3", "u", "item", 1)], b"\x90")
     store.roll_up_items([0], 2)
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [9, 9]
+
+
+def apply_one(store: StateStore, partition: int, offset: int, item: str = "item") -> None:
+    epoch = store.open_epoch(partition)
+    rows = [(1, offset, 1000, f"{partition}-{offset}", "u", item, 1)]
+    store.apply(partition, IMPRESSIONS, (offset, offset), epoch, rows, b"\x90")
+
+
+def counts(store: StateStore, item: str = "item") -> list[int]:
+    return [store.read_items(p, [item])[0].counts[0] for p in (0, 1)]
+
+
+def test_a_roll_up_that_is_refused_comes_again(store: StateStore) -> None:
+    apply_one(store, 0, 0)
+    store.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(redis.ResponseError, match="OOM"):
+            store.roll_up_items([0, 1], 2)
+    finally:
+        store.client.config_set("maxmemory", 0)
+    assert counts(store) == [1, 0]
+    assert store.roll_up_items([0, 1], 2) == 1
+    assert counts(store) == [1, 1]
+    assert store.roll_up_items([0, 1], 2) == 0
+
+
+def test_what_changes_during_a_roll_up_is_rolled_up_by_the_next(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers at once, of which one dies; and a change between the reading and the end."""
+    apply_one(store, 0, 0)
+    write = store._roll_up._write_others
+
+    def write_and_change(**call: object) -> object:
+        if store.read_items(0, ["item"])[0].counts[0] == 1:
+            apply_one(store, 0, 1)
+        return write(**call)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(store._roll_up, "_write_others", write_and_change)
+        store.roll_up_items([0, 1], 2)
+    assert counts(store) == [2, 1]
+    assert store.roll_up_items([0], 2) == 1
+    assert counts(store) == [2, 2]
+    assert store.client.smembers(store.keys.dirty(0)) == set()
 
 
 def test_norms_of_older_weights_do_not_replace_newer_ones(store: StateStore) -> None:

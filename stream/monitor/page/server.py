@@ -229,13 +229,19 @@ class Monitor:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         health = await self._held_for("health", self._health.read)
-        if answers(health["waits"]):
-            runs = await self._held_for("runs", self._history.runs)
-            view = (await self._view_of(runs[-1] if runs else "")).view
-        else:
-            view = self._view.show([], [])
-        body = await asyncio.to_thread(exposition, view, health)
+        view = await self._newest_view() if answers(health["waits"]) else None
+        body = await asyncio.to_thread(exposition, view or self._view.show([], []), health)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    async def _newest_view(self) -> dict[str, Any] | None:
+        """Of the newest run; None while Redis does not answer."""
+        try:
+            runs = await self._held_for("runs", self._history.runs)
+            return (await self._view_of(runs[-1] if runs else "")).view
+        except redis.RedisError as exc:
+            if not is_weather(exc):
+                raise
+            return None
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.json_response({"alive": True})

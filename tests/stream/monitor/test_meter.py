@@ -149,6 +149,50 @@ def test_a_history_that_redis_lost_is_written_again_from_the_run_folder(
     np.testing.assert_allclose(merge(found).sums_CM, merge(buckets[1:4]).sums_CM, rtol=1e-6)
 
 
+def test_a_history_that_redis_refuses_holds_up_nothing_and_is_written_later(
+    run: Path, client: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    prefix, buckets = settings.redis.prefix, read_buckets(run)
+
+    def recorder(number: int) -> Recorder:
+        return Recorder(
+            Meter(settings.monitor, len(settings.fields)),
+            tmp_path,
+            keep=10,
+            history=lambda behind: HistoryWriter(client, prefix, "a", behind, 10, max_buckets=100, max_runs=2),
+            number=number,
+        )
+
+    def checkpoint(of: Recorder, number: int) -> None:
+        of._meter._done = buckets[number : number + 1]
+        of.cut(number, number)
+        of.durable(number)
+
+    first = recorder(0)
+    checkpoint(first, 1)
+    first.send()
+    client.config_set("maxmemory", 1)
+    try:
+        for number in (2, 3):
+            checkpoint(first, number)
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                first.send()
+    finally:
+        client.config_set("maxmemory", 0)
+    first.send()
+    whole = merge(HistoryReader(client, prefix).read("a")).sums_CM
+    np.testing.assert_allclose(whole, merge(buckets[1:4]).sums_CM, rtol=1e-6)
+    # It dies before Redis takes the next two, of which one is not even durable.
+    checkpoint(first, 4)
+    first._meter._done = buckets[5:6]
+    first.cut(5, 5)
+    second = recorder(4)
+    second._meter._done = buckets[6:7]
+    second.write(5, 6)
+    whole = merge(HistoryReader(client, prefix).read("a")).sums_CM
+    np.testing.assert_allclose(whole, merge([*buckets[1:5], buckets[6]]).sums_CM, rtol=1e-6)
+
+
 def test_a_drift_is_told_by_a_learner_that_was_started_anew(settings: Settings) -> None:
     def stretch(calibration: float) -> Bucket:
         bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.load import Load
 from support.logs import first_user, synthetic_log
+from support.web import fetch
 
 from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
@@ -43,14 +43,6 @@ def keep(page: Page, name: str) -> None:
     folder = Path(os.environ.get("SCREENSHOTS", "runs/screenshots"))
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
-
-
-def fetch(url: str, headers: dict[str, str] | None = None) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as exc:
-        return exc.code, exc.read().decode()
 
 
 @pytest.fixture

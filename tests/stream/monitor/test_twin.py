@@ -209,6 +209,36 @@ def test_samples_that_nobody_takes_are_bounded_and_counted(hourly: Settings, cli
     assert reader.dropped() == 3
 
 
+def test_samples_that_redis_refuses_wait_and_are_scored_once(
+    hourly: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
+    for hour in range(5):
+        pipeline.hour(hour)
+        twin.poll("run", hour)
+    feed, learn, said = pipeline.feed, pipeline.learner.learn_many, client.config_set
+    for hour in (5, 6):
+        samples = make_samples(200, START + hour * HOUR_MS, seed=hour)
+        feed.observe(samples, learn(samples), user_hashes(s.core.user_id for s in samples))
+        said("maxmemory", 1)
+        pipeline.number += 1
+        for attempt in (lambda: feed.write(pipeline.number), feed.send):
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                attempt()
+            feed.durable(pipeline.number) if attempt != feed.send else None
+        said("maxmemory", 0)
+        assert twin.poll("run", hour) == 0
+    feed.send()
+    assert twin.poll("run", 7) == 400
+    assert num_scored(hourly, client) == 400
+    # A learner that dies before Redis takes them: they are dropped, and counted.
+    pipeline.number += 1
+    again = TwinFeed(client, hourly.redis.prefix, "run", 1.0, pipeline.number)
+    again.send()
+    assert TwinFeedReader(client, hourly.redis.prefix, "run").dropped() == 1
+    assert twin.poll("run", 8) == 0
+
+
 def test_another_run_begins_with_no_weights(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
     pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
     for hour in range(6):
