@@ -17,6 +17,7 @@ from simulators.commands.options import (
 )
 from simulators.commands.outcome import emptied, finish, run_folder
 from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather
+from stream.command.output import print_json
 
 
 @grouped
@@ -124,6 +125,6 @@ def chaos(
         f"{report['kills']} kills in {report['seconds']:.0f} s: {'equal' if report['equal'] else 'NOT equal'}"
     )
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     if not report["equal"]:
         raise typer.Exit(1)

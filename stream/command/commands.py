@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls
+from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls, usable_folder
+from stream.command.output import print_json
+from stream.secrets import SECRETS
 
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints, predictions and logs.")]
 
@@ -53,7 +55,7 @@ def learner(
     settings = gather(config, overrides, kafka, redis)
     if not settings.redis.url:
         raise SettingsError("redis.url is empty; `coldstream learner` attaches to a running Redis: give --redis")
-    LearnerRole(settings, run).run()
+    LearnerRole(settings, usable_folder(run, "--run")).run()
 
 
 def monitor(
@@ -107,6 +109,7 @@ def up(
             f"--run {run} holds checkpoints of an earlier run, whose state an embedded Redis does not have; "
             "give another --run folder, or --redis with the Redis of that run"
         )
+    usable_folder(run, "--run")
     console = Console(stderr=True)
     with (
         servers(settings) as live,
@@ -155,7 +158,7 @@ def topics(
             store = open_store(given, client)
             store.open_log(log_ids(found, given), given.kafka.partitions)
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
         return
     for name, topic in found.items():
         print(f"{name}  {topic.partitions} partition(s)")
@@ -165,7 +168,7 @@ def settings(
     config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None
 ) -> None:
     """Print the effective settings as JSON, passwords masked."""
-    print(msgspec.json.format(msgspec.json.encode(gather(config, overrides, kafka, redis).masked())).decode())
+    print_json(gather(config, overrides, kafka, redis).masked(), indent=True)
 
 
 def doctor(
@@ -180,11 +183,13 @@ def doctor(
 
     findings = list(examine(gather(config, overrides, kafka, redis)))
     if as_json:
-        print(msgspec.json.encode({"ok": all(f.ok for f in findings), "findings": findings}).decode())
+        print_json({"ok": all(f.ok for f in findings), "findings": findings})
     else:
         table = Table(box=None, show_header=False)
         for finding in findings:
-            table.add_row("[green]ok[/]" if finding.ok else "[red]bad[/]", finding.subject, finding.detail)
+            table.add_row(
+                "[green]ok[/]" if finding.ok else "[red]bad[/]", finding.subject, escape(SECRETS.mask(finding.detail))
+            )
         Console().print(table)
     if not all(f.ok for f in findings):
         raise typer.Exit(1)

@@ -17,10 +17,11 @@ from state_store.client import connect
 from state_store.embedded.child import spawn
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
+from stream.environment import PREFIX
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
 from stream.process.store import open_store
-from stream.settings import ENV_PREFIX, Settings
+from stream.settings import Settings
 
 _STOP_TIMEOUT_S = 20.0
 _TAIL_LINES = 8
@@ -127,7 +128,7 @@ class Role:
             f.write(msgspec.json.encode(self._settings))
         self._config = Path(config)
         arguments = ["--run", str(self._folder)] if self.name in ("learner", "monitor") else []
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)} | dict(variables or {})
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)} | dict(variables or {})
         with self.log.open("ab") as log:
             self._process = spawn(
                 [sys.executable, "-m", "stream.command.cli", self.name, "--config", config, *arguments],
@@ -145,7 +146,7 @@ class Role:
         assert self._process is not None
         status = self._process.poll()
         if status is not None:
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+            tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
             raise RoleDiedError(f"the {self.name} ended with status {status}; its log, {self.log}, ends with:\n{tail}")
 
     @property

@@ -22,6 +22,7 @@ from faust.types import TP
 from state_store.backoff import backoff_s
 from state_store.client import TRANSIENT_ERRORS, connect
 from state_store.records import Applied
+from stream.environment import FAILPOINT
 from stream.ingest.log_watch import LogWatch
 from stream.ingest.record_batch import RecordBatch
 from stream.ingest.relay import dead_letter_headers
@@ -29,7 +30,7 @@ from stream.ingest.stage import DeadLetter, Ingest, LogRecord, RollbackError, Zo
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
 from stream.process.store import open_store
-from stream.settings import FAILPOINT, Settings
+from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
 
