@@ -100,7 +100,7 @@ def up(
     """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
     from state_store.client import connect, masked_url
     from stream.command.display import Display
-    from stream.command.roles import Role, servers
+    from stream.command.roles import Role, servers, with_port
     from stream.settings import SettingsError
 
     settings = gather(config, overrides, kafka, redis)
@@ -110,6 +110,7 @@ def up(
             "give another --run folder, or --redis with the Redis of that run"
         )
     usable_folder(run, "--run")
+    settings = with_port(settings)
     console = Console(stderr=True)
     with (
         servers(settings) as live,

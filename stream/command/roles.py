@@ -14,12 +14,13 @@ from types import TracebackType
 import msgspec
 
 from state_store.client import connect
-from state_store.embedded.child import spawn
+from state_store.embedded.child import free_port, spawn
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
 from stream.environment import PREFIX
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
+from stream.monitor.page.port import need_port
 from stream.process.store import open_store
 from stream.settings import Settings
 
@@ -89,6 +90,18 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
                 store = open_store(settings, client)
                 store.open_log(log_ids(topics, settings), settings.kafka.partitions)
         yield settings
+
+
+def with_port(settings: Settings) -> Settings:
+    """The settings with a port that the page can have: one is looked for if `monitor.port` is 0.
+
+    Raises:
+        PortTakenError: `monitor.port` is somebody else's.
+    """
+    monitor = settings.monitor
+    monitor = msgspec.structs.replace(monitor, port=monitor.port or free_port())
+    need_port(monitor)
+    return msgspec.structs.replace(settings, monitor=monitor)
 
 
 class Role:

@@ -16,8 +16,8 @@ def run_name(folder: Path, now_ms: int) -> str:
     file = folder / "monitor" / "name"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"{folder.name}-{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%S}Z")
-    return file.read_text().strip()
+        file.write_text(f"{folder.name}-{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%S}Z", encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()
 
 
 class Recorder:

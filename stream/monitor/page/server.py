@@ -19,15 +19,17 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from state_store.client import TRANSIENT_ERRORS, connect
-from state_store.errors import OperatorError
 from stream.monitor.figures.bucket import Bucket
 from stream.monitor.history.history import TWIN, HistoryReader
+from stream.monitor.page.access import Access, is_loopback
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
+from stream.monitor.page.port import taken
 from stream.monitor.page.view import View, to_json
 from stream.monitor.prometheus import exposition
 from stream.monitor.twin.twin import Twin
 from stream.process.garbage import spare_garbage_collector
+from stream.secrets import SECRETS
 from stream.settings import Settings
 
 _PAGE = {
@@ -35,6 +37,8 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
+_OPEN = (*_PAGE, "/plotly.js", "/healthz")
+"""What carries no figures, and asks for no token."""
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
@@ -57,13 +61,14 @@ class Shown(msgspec.Struct, frozen=True):
     """Names the body: a browser that has it need not be sent it again."""
 
 
-class PortTakenError(OperatorError):
-    """The page's address cannot be bound."""
-
-
 def plotly_js() -> str:
     """The plotting library, from its installed wheel: the page works offline."""
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text()
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def page_file(name: str) -> str:
+    """One of the page's own files."""
+    return (files("stream.monitor.page") / name).read_text(encoding="utf-8")
 
 
 class Monitor:
@@ -88,6 +93,7 @@ class Monitor:
         self._shown: dict[tuple[str, bool], Shown] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._plotly = plotly_js()
+        self._access = Access(settings.monitor)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -120,23 +126,37 @@ class Monitor:
                     await asyncio.to_thread(self._twin.poll, runs[-1], time.time_ns() // 1_000_000)
                 self._twin_state = self._twin.state
             except TRANSIENT_ERRORS as exc:
-                self._twin_state = f"waits for Redis: {exc}"
+                self._twin_state = SECRETS.mask(f"waits for Redis: {exc}")
             await asyncio.sleep(_TWIN_EVERY_S)
 
     def _twin_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self._twin_state = f"ended: {task.exception()}"
+            self._twin_state = SECRETS.mask(f"ended: {task.exception()}")
             log.error("the frozen twin ended; the page goes on without it", exc_info=task.exception())
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        refused = self._refused(request)
         try:
-            response: web.StreamResponse = await handler(request)
+            response: web.StreamResponse = refused or await handler(request)
         except TRANSIENT_ERRORS as exc:
-            response = web.json_response({"error": f"Redis does not answer: {exc}"}, status=503)
+            response = web.json_response({"error": SECRETS.mask(f"Redis does not answer: {exc}")}, status=503)
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        """Why a request is not answered; None if it is."""
+        if request.path == "/healthz":
+            return None
+        host = request.headers.get("Host", "")
+        if not self._access.is_own(host):
+            said = f"this monitor is not {host!r}; it answers to {', '.join(self._access.names)}: add monitor.hosts"
+            return web.json_response({"error": said}, status=421)
+        if request.path not in _OPEN and not self._access.is_allowed(request.headers.get("Authorization", "")):
+            said = "this monitor asks for its token (monitor.token): open the page as /#token=TOKEN"
+            return web.json_response({"error": said}, status=401, headers={"WWW-Authenticate": "Bearer"})
+        return None
 
     async def _held_for(self, key: str, make: Any, *args: Any) -> Any:
         """The value of `make(*args)`, at most a second old; made in a thread, as Redis blocks."""
@@ -149,7 +169,7 @@ class Monitor:
 
     async def _page(self, request: web.Request) -> web.Response:
         name, kind = _PAGE[request.path]
-        return web.Response(text=(files("stream.monitor.page") / "assets" / name).read_text(), content_type=kind)
+        return web.Response(text=page_file(name), content_type=kind)
 
     async def _script(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -215,6 +235,12 @@ class Monitor:
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
 
+def _beyond_loopback(settings: Settings) -> str:
+    names = ", ".join(Access(settings.monitor).names)
+    who = "asks for monitor.token" if settings.monitor.token else "has no monitor.token, so it shows figures to anybody"
+    return f"monitor.host {settings.monitor.host} is not loopback: it answers to any address and to {names}, and {who}"
+
+
 def run_monitor(settings: Settings, folder: Path | None) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -229,6 +255,8 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
     async def application() -> web.Application:
         return Monitor(settings, client, folder).app()
 
+    if not is_loopback(host):
+        log.warning(_beyond_loopback(settings))
     spare_garbage_collector()
     try:
         web.run_app(
@@ -239,6 +267,4 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
             print=lambda *_: print(f"monitor: http://{host}:{port}/", flush=True),
         )
     except OSError as exc:
-        raise PortTakenError(
-            f"monitor.host {host!r}, monitor.port {port}: cannot be bound ({exc.strerror or exc}); set another"
-        ) from exc
+        raise taken(settings.monitor, exc) from exc
