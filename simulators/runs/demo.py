@@ -171,7 +171,11 @@ class Demo:
             )
             if monitor is not None:
                 log = monitor.log
-                self._wait(lambda: not monitor.is_running or "http://" in log.read_text(), (), "the monitor to start")
+                self._wait(
+                    lambda: not monitor.is_running or "http://" in log.read_text(encoding="utf-8"),
+                    (),
+                    "the monitor to start",
+                )
 
     def _owned(self) -> set[int]:
         reports = self._client.hvals(self._store.keys.worker_status)

@@ -1,10 +1,11 @@
 """What the command line writes: secrets masked, and no character that a terminal cannot show ends a command."""
 
 import io
+import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 
@@ -44,12 +45,23 @@ def mask_streams() -> None:
 
 def print_json(value: Any, *, indent: bool = False) -> None:
     """Print a value as JSON, one line by default; its strings are masked one by one, so that it stays JSON."""
-    text = msgspec.json.encode(_masked(msgspec.to_builtins(value)))
+    masked = _masked(msgspec.to_builtins(value))
+    text = msgspec.json.encode(masked)
     line = (msgspec.json.format(text) if indent else text).decode() + "\n"
+    if not _is_shown_by(sys.stdout, line):
+        line = json.dumps(masked, indent=2 if indent else None) + "\n"
     if isinstance(sys.stdout, MaskedStream):
         sys.stdout.write_as_it_is(line)
     else:
         sys.stdout.write(line)
+
+
+def _is_shown_by(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _masked(value: Any) -> Any:
