@@ -83,9 +83,10 @@ def backtest(
 def chaos(
     source: LogOptions,
     stream: StreamOptions,
-    kills: Annotated[int, typer.Option(min=1, help="How often a role is killed.")] = 20,
+    kills: Annotated[int, typer.Option(min=1, max=100_000, help="How often a role is killed.")] = 20,
     workers: Annotated[
-        int, typer.Option(min=1, help="With more than one, a worker leaves each time and comes back at the next.")
+        int,
+        typer.Option(min=1, max=1000, help="With more than one, a worker leaves each time and comes back at the next."),
     ] = 1,
     events: Events = "50000",
     broker: Annotated[str, typer.Option(help="embedded, or kafka (a distribution at KAFKA_HOME).")] = "embedded",

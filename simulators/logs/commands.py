@@ -51,7 +51,7 @@ def show(name: str) -> None:
 def check(
     name_or_file: Annotated[str, typer.Argument(metavar="NAME_OR_FILE")],
     data: Data = None,
-    rows: Annotated[int, typer.Option(min=0, help="First rows to show as events.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, max=100_000, help="First rows to show as events.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Read a whole log: its first events, counts, label rates, long tail, cold users, and what could not be used."""
