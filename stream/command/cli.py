@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     import typer
@@ -95,12 +95,14 @@ def _run() -> None:
     except KafkaError as exc:
         _fail(f"Kafka failed during the command: {exc}; check `coldstream doctor`")
     except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT) and exc.filename is None:
+            _fail(f"{exc.strerror} where something is written; make room, or give paths on another disk")
         if exc.errno not in _OF_FILES or exc.filename is None:
             raise
         _fail(f"{os.fsdecode(exc.filename)}: {exc.strerror}; {_OF_FILES[exc.errno]}")
 
 
-def _fail(said: str) -> None:
+def _fail(said: str) -> NoReturn:
     print(f"coldstream: {said}", file=sys.stderr)
     sys.exit(1)
 

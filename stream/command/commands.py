@@ -101,6 +101,7 @@ def up(
     from state_store.client import connect, masked_url
     from stream.command.display import Display
     from stream.command.roles import Role, servers, with_port
+    from stream.monitor.page.access import page_url
     from stream.settings import SettingsError
 
     settings = gather(config, overrides, kafka, redis)
@@ -119,7 +120,7 @@ def up(
         Role("monitor", live, run) as watch,
     ):
         console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
-        console.print(f"monitor http://{live.monitor.host}:{live.monitor.port}/")
+        console.print(f"monitor {page_url(live.monitor)}")
         with Display(live, connect(live.redis), console) as display:
             try:
                 while True:

@@ -23,6 +23,16 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
 
 
+def page_url(settings: MonitorSettings) -> str:
+    """Address of the page.
+
+    >>> page_url(MonitorSettings(host="::1"))
+    'http://[::1]:8900/'
+    """
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}/"
+
+
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)

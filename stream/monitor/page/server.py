@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from state_store.client import TRANSIENT_ERRORS, connect
 from stream.monitor.figures.bucket import Bucket
 from stream.monitor.history.history import TWIN, HistoryReader
-from stream.monitor.page.access import Access, is_loopback
+from stream.monitor.page.access import Access, is_loopback, page_url
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.port import taken
@@ -264,7 +264,7 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
             host=host,
             port=port,
             access_log=None,
-            print=lambda *_: print(f"monitor: http://{host}:{port}/", flush=True),
+            print=lambda *_: print(f"monitor: {page_url(settings.monitor)}", flush=True),
         )
     except OSError as exc:
         raise taken(settings.monitor, exc) from exc
