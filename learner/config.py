@@ -5,16 +5,18 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PositiveInt = Annotated[int, Meta(gt=0)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
+PositiveInt = Annotated[int, Meta(gt=0, le=1_000_000_000)]
+Width = Annotated[int, Meta(gt=0, le=1 << 16)]
+Rate = Annotated[float, Meta(gt=0, le=100)]
+Logit = Annotated[float, Meta(ge=-1000, le=1000)]
+Seed = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
 class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One field of a sample."""
 
-    name: Annotated[str, Meta(min_length=1)]
+    name: Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,256}\Z")]
     """`user_id` and `item_id` are the event's own ids; any other name is looked up in the event's `features`."""
     group: Literal["user", "item", "context"]
     kind: Literal["id", "categorical", "multi", "numeric"]
@@ -30,10 +32,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     interaction: Literal["dcnv2", "fm"] = "dcnv2"
     """g(.): what turns field embeddings into a logit."""
-    dim: PositiveInt = 16
+    dim: Width = 16
     """Length of each field's embedding."""
-    num_cross_layers: PositiveInt = 2
-    hidden: tuple[PositiveInt, ...] = (128, 64)
+    num_cross_layers: Annotated[int, Meta(gt=0, le=64)] = 2
+    hidden: Annotated[tuple[Width, ...], Meta(max_length=16)] = (128, 64)
     """Widths of the deep part, beside the cross layers."""
     wide: bool = False
     """Add a learned first-order weight per feature. With `rates` it says the same a second time, and slower: on the
@@ -41,23 +43,23 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fewer than 10 impressions .739, .735 and .732."""
     rates: bool = True
     """Add each field's rate, the log-odds of the labels seen with its ids, times a weight."""
-    rate_weight: float = 0.5
+    rate_weight: Logit = 0.5
     """Initial weight of the rates of state fields; the others start at 0."""
     adapter: bool = True
     """Weigh fields by the state of user and item (AdaF2M2 3.4)."""
-    adapter_hidden: NonNegativeInt = 64
+    adapter_hidden: Annotated[int, Meta(ge=0, le=1 << 16)] = 64
     """Width of the adapter's hidden layer; 0 for none."""
-    adapter_bias: float = 2.0
+    adapter_bias: Logit = 2.0
     """Initial bias of the gates: sigmoid(2) = .88; 0 is the paper's literal reading."""
     adapter_detach: bool = True
     """Keep the adapter's gradient out of the embeddings it reads."""
-    num_masks: NonNegativeInt = 1
+    num_masks: Annotated[int, Meta(ge=0, le=64)] = 1
     """k, masked forwards per sample; 0 turns the auxiliary loss off."""
     mask_low: Probability = 0.1
     """beta, least probability that a field is masked."""
     mask_high: Probability = 0.5
     """gamma, greatest probability that a field is masked."""
-    aux_weight: Annotated[float, Meta(ge=0)] = 0.2
+    aux_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.2
     """alpha in L = L_main + alpha L_aux."""
     aux_reduction: Literal["sum", "mean"] = "sum"
     """Over the k masked forwards; eq. 3 is a sum."""
@@ -74,23 +76,23 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One-pass learning: optimisers, micro-batches, tables."""
 
-    micro_batch: PositiveInt = 64
+    micro_batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 64
     """Samples per step when the stream allows."""
-    max_micro_batch: PositiveInt = 64
+    max_micro_batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 64
     """Samples per step under load; greater than `micro_batch` trades accuracy for speed."""
-    embedding_lr: PositiveFloat = 0.1
+    embedding_lr: Rate = 0.1
     """Adagrad, embedding rows."""
-    dense_lr: PositiveFloat = 1e-3
+    dense_lr: Rate = 1e-3
     """Adam, everything else."""
-    embedding_init: Annotated[float, Meta(ge=0)] = 0.01
+    embedding_init: Annotated[float, Meta(ge=0, le=100)] = 0.01
     """Standard deviation of a new row."""
-    embedding_ttl_days: NonNegativeInt = 0
+    embedding_ttl_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     """Rows unseen for this long (event time) are evicted; 0: never."""
     delayed_feedback: Literal["none", "fnw", "fnc"] = "none"
     """Loss for `join.mode = "immediate"`, where positives come as corrections of negatives (Ktena et al., RecSys 2019):
     `fnw` weighs samples by importance, `fnc` learns the biased rate and corrects the prediction."""
-    seed: int = 7
-    num_threads: PositiveInt = 1
+    seed: Seed = 7
+    num_threads: Annotated[int, Meta(gt=0, le=1024)] = 1
     """Threads of torch; more than the spare cores slow everything down."""
 
     def __post_init__(self) -> None:

@@ -107,14 +107,17 @@ class ApacheKafka(ChildServer):
                     protocol=("SASL_" if self._password else "") + ("SSL" if self._tls else "PLAINTEXT"),
                     login=_SASL.format(password=self._password) if self._password else "",
                     tls=self._tls,
-                )
+                ),
+                encoding="utf-8",
             )
             cluster = self._script("kafka-storage.sh", "random-uuid").strip().splitlines()[-1]
             self._script("kafka-storage.sh", "format", "--standalone", "-t", cluster, "-c", str(self._properties))
         return [str(self._scripts / "kafka-server-start.sh"), str(self._properties)]
 
     def _script(self, name: str, *arguments: str) -> str:
-        done = subprocess.run([str(self._scripts / name), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(self._scripts / name), *arguments], capture_output=True, encoding="utf-8", check=False
+        )
         if done.returncode:
             raise NoServerError(f"kafka: {name} failed: {(done.stderr or done.stdout).strip()[-500:]}")
         return done.stdout

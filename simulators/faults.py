@@ -12,9 +12,10 @@ import polars as pl
 from msgspec import Meta
 
 from simulators.schedule import IMPRESSION, Events, Stream, generator, joined
+from state_store.config import MAX_MS
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_MS // 1000)]
 
 
 class FaultSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,7 +41,7 @@ class FaultSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bursts: Share = 0.0
     """Share of stretches of time in which all events are held back and written at once at the end. At a `--speed`,
     that is a lull and a burst; the order of events stays as it is."""
-    burst_s: Annotated[float, Meta(gt=0)] = 60.0
+    burst_s: Annotated[float, Meta(gt=0, le=MAX_MS // 1000)] = 60.0
     """Length of such a stretch, seconds of event time."""
 
 

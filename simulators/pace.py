@@ -9,11 +9,11 @@ from msgspec import Meta
 class PaceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How fast a replay writes. With no bound: as fast as it can."""
 
-    events_per_s: Annotated[float, Meta(ge=0)] = 0.0
+    events_per_s: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 0.0
     """0: no fixed rate."""
-    in_flight: Annotated[int, Meta(ge=0)] = 0
+    in_flight: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     """Most events written but not yet learned from, so that the pipeline sets the speed; 0: no bound."""
-    speed: Annotated[float, Meta(ge=0)] = 0.0
+    speed: Annotated[float, Meta(ge=0, le=1_000_000_000)] = 0.0
     """Seconds of event time per second: 1 is life, 1000 a thousand times as fast; 0: no such bound."""
 
     def __post_init__(self) -> None:

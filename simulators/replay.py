@@ -13,38 +13,41 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
+from learner.config import Seed
 from simulators.drift import Drift, DriftError, inverted_users
 from simulators.encoding import Encoder, LogEntry
-from simulators.faults import Faults, FaultSettings, Share
+from simulators.faults import Faults, FaultSettings, Seconds, Share
 from simulators.logs.log import Log
 from simulators.schedule import IMPRESSION, Delays, Events, Stream, generator, given_by, joined, schedule
-from state_store.config import JoinSettings
+from state_store.config import MAX_MS, JoinSettings
 from state_store.errors import OperatorError
 from stream.events import Heartbeat, encode_event
 
 _TAIL = 1000
+_MAX_ROWS = 1_000_000_000_000
+Time = Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
 
 
 class ReplaySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a log becomes a stream."""
 
-    num_rows: Annotated[int, Meta(ge=0)] = 0
+    num_rows: Annotated[int, Meta(ge=0, le=_MAX_ROWS)] = 0
     """Rows replayed, oldest first; 0: all."""
-    from_ms: int | None = None
+    from_ms: Time | None = None
     """Event time of the first row, inclusive; None: the log's beginning."""
-    to_ms: int | None = None
+    to_ms: Time | None = None
     """Event time at which the rows end, exclusive; None: the log's end."""
-    rounds: Annotated[int, Meta(ge=0)] = 1
+    rounds: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
     """How often they are replayed, each time later by their span and `gap_s`, with impression ids of its own (`#2`
     behind those of the second round); 0: until it is stopped."""
-    gap_s: Annotated[float, Meta(ge=0)] = 3600.0
+    gap_s: Seconds = 3600.0
     """Event time between the last row of a round and the first of the next one, seconds."""
-    delay_median_s: Annotated[float, Meta(gt=0)] | None = None
+    delay_median_s: Annotated[float, Meta(gt=0, le=MAX_MS // 1000)] | None = None
     """Median of the delays that are drawn, seconds of event time; None: as the log states it."""
-    delay_sigma: Annotated[float, Meta(ge=0)] | None = None
+    delay_sigma: Annotated[float, Meta(ge=0, le=20)] | None = None
     """Standard deviation of the delay's logarithm; None: as the log states it."""
-    seed: int = 7
-    drift_at: Annotated[int, Meta(ge=0)] = 0
+    seed: Seed = 7
+    drift_at: Annotated[int, Meta(ge=0, le=_MAX_ROWS)] = 0
     """Number of the event from which on the labels of some users are inverted; 0: never."""
     drift_share: Share = 0.0
     """Share of users, drawn by the seed, whose labels are."""

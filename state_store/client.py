@@ -3,7 +3,6 @@
 import ssl
 from importlib.resources import files
 from typing import Any, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -11,27 +10,13 @@ from redis.cluster import RedisCluster
 from redis.commands.core import Script
 from redis.retry import Retry
 
+from state_store.address.redis_url import masked_url as masked_url  # noqa: PLC0414 - for whoever connects
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 
 
 class RedisUnavailableError(OperatorError):
     """Redis does not answer at the configured address."""
-
-
-def masked_url(url: str) -> str:
-    """The URL with its password hidden.
-
-    >>> masked_url("redis://user:secret@db:6379/0")
-    'redis://user:***@db:6379/0'
-    >>> masked_url("redis://db:6379")
-    'redis://db:6379'
-    """
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rsplit("@", 1)[1]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def connect(settings: RedisSettings) -> redis.Redis:
@@ -91,4 +76,4 @@ def script(client: redis.Redis, name: str) -> Script:
     lua = files("state_store") / "lua"
     folder = lua / name
     parts = sorted(folder.iterdir(), key=lambda part: part.name) if folder.is_dir() else [lua / f"{name}.lua"]
-    return client.register_script("".join(part.read_text() for part in parts))
+    return client.register_script("".join(part.read_text(encoding="utf-8") for part in parts))

@@ -5,30 +5,42 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PositiveInt = Annotated[int, Meta(gt=0)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
+from state_store.address.redis_url import check_redis_url
+
+MAX_MS = 315_360_000_000
+"""Ten years: no span of time is longer."""
+PositiveInt = Annotated[int, Meta(gt=0, le=1_000_000_000)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=1_000_000_000)]
+Milliseconds = Annotated[int, Meta(gt=0, le=MAX_MS)]
+Seconds = Annotated[int, Meta(gt=0, le=MAX_MS // 1000)]
+FilePath = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f]*\Z")]
+Action = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,256}\Z")]
 
 
 class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the state is kept and how it ages."""
 
-    url: str = ""
-    """`redis://[user:password@]host:port/db`, `rediss://` for TLS; any node of a cluster; empty: an embedded server."""
-    ca_file: str = ""
+    url: Annotated[str, Meta(extra={"secret": "password of a URL"})] = ""
+    """`redis://[user:password@]host:port/db`, `rediss://` for TLS, `unix://path`; any node of a cluster; empty: an
+    embedded server. Of options behind `?` it takes `db`, `username`, `password`, `client_name`, and with TLS
+    `ssl_cert_reqs` and `ssl_check_hostname`."""
+    ca_file: FilePath = ""
     """PEM file of the authority that signed the server's certificate; empty: the system's."""
-    cert_file: str = ""
+    cert_file: FilePath = ""
     """PEM file of a client certificate, where the server asks for one."""
-    key_file: str = ""
-    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]+$")] = "cs"
+    key_file: FilePath = ""
+    prefix: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,200}\Z")] = "cs"
     """First part of every key, so that several pipelines can share one Redis."""
-    user_ttl_s: PositiveInt = 180 * 86_400
+    user_ttl_s: Seconds = 180 * 86_400
     """A user unseen for this long (wall clock) is forgotten."""
-    item_ttl_s: PositiveInt = 180 * 86_400
+    item_ttl_s: Seconds = 180 * 86_400
     """An item unseen for this long (wall clock) is forgotten."""
-    timeout_s: Annotated[float, Meta(gt=0)] = 5.0
+    timeout_s: Annotated[float, Meta(ge=0.001, le=3600)] = 5.0
     """Longest wait for one answer from Redis."""
 
     def __post_init__(self) -> None:
+        if self.url:
+            check_redis_url(self.url)
         files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
         given = [f"redis.{name}" for name, value in files.items() if value]
         if given and not self.url.startswith("rediss://"):
@@ -43,11 +55,11 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Literal["window", "immediate"] = "window"
     """`window`: an impression waits for its label. `immediate`: it is a negative at once, and positive feedback emits a
     correction; choose a loss for that by `learner.delayed_feedback`."""
-    window_ms: PositiveInt = 300_000
+    window_ms: Milliseconds = 300_000
     """An impression without positive feedback for this long becomes a negative sample."""
-    attribution_ms: PositiveInt = 3_600_000
+    attribution_ms: Milliseconds = 3_600_000
     """Feedback up to this long after its impression counts; past the window it emits a correction."""
-    lateness_ms: PositiveInt = 60_000
+    lateness_ms: Milliseconds = 60_000
     """How far out of order a topic may be; what lies further behind is late and goes to the dead letters."""
     early_positives: bool = False
     """Emit a positive when its feedback arrives, not when the window closes. Samples then leave in an order that their
@@ -60,7 +72,7 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logits for it, so predictions stay those of the whole stream (Monolith, section 2)."""
     negative_rate_from: NonNegativeInt = 0
     """Users with fewer earlier impressions keep all their negatives: of cold users every label counts."""
-    release_limit: PositiveInt = 4096
+    release_limit: Annotated[int, Meta(gt=0, le=1 << 20)] = 4096
     """Most deadlines handled in one call; the caller asks again for the rest."""
 
     def __post_init__(self) -> None:
@@ -74,9 +86,9 @@ class JoinSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ActionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which feedback is counted, and which of it is a positive label."""
 
-    names: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)] = ("like",)
+    names: Annotated[tuple[Action, ...], Meta(min_length=1, max_length=8)] = ("like",)
     """Actions that feedback events may carry; each has its own counter per user and item."""
-    positive: tuple[str, ...] = ()
+    positive: tuple[Action, ...] = ()
     """Actions that make the label 1, where no `[[tasks]]` are declared; empty: the first of `names`."""
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from state_store.config import ActionSettings, JoinSettings
+from state_store.config import MAX_MS, ActionSettings, JoinSettings
 
 MAX_TASKS = 8
 LABEL_COUNTS = ("positive", "negative", "unknown", "late_positive", "late_negative", "correction")
@@ -22,12 +22,12 @@ class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     While impressions wait for their labels, a task may be appended to the list, but the others keep their places.
     """
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
     positive: Annotated[tuple[str, ...], Meta(min_length=1)]
     """Actions that make the label 1."""
-    window_ms: Annotated[int, Meta(ge=0)] = 0
+    window_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 0
     """An impression without one of them for this long has label 0; 0: `join.window_ms`."""
-    attribution_ms: Annotated[int, Meta(ge=0)] = 0
+    attribution_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 0
     """Up to this long after the impression one of them turns the label; 0: `join.attribution_ms`."""
     main: bool = False
     """Whether the model learns this one, and samples leave when its window closes; if no task says so, the first."""

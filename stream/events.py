@@ -1,10 +1,10 @@
 """Events as they stand in Kafka, and their decoding. One event per record, JSON or msgpack, told apart by first byte.
 
-A tagged union on `type`. Unknown keys are ignored; a missing or mistyped one is named in the error. Event time `ts` is
-integer UTC milliseconds.
+A tagged union on `type`. Unknown keys are ignored; a missing or mistyped one is named in the error. What lies in
+`features` is looked at by whoever declares it (`stream/features.py`). Event time `ts` is integer UTC milliseconds.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -14,6 +14,7 @@ EventTime = Annotated[int, Meta(ge=0, le=2**53)]
 Word = Annotated[str, Meta(min_length=1, max_length=256)]
 Number = Annotated[float, Meta(ge=-1e15, le=1e15)]
 RawFeature = None | bool | str | int | float | list[str | int]
+"""A value that a declared field can take."""
 
 PLACES = ("domain", "stage", "position")
 """Keys of an impression, where it was shown, that are features, too, if fields are declared by these names."""
@@ -42,8 +43,9 @@ class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):
     user_id: Id
     item_id: Id
     ts: EventTime
-    features: dict[str, RawFeature] = {}
-    """Values of the declared fields, by name, as they were when the item was shown."""
+    features: dict[str, Any] = {}
+    """Values of the declared fields, by name, as they were when the item was shown (`RawFeature`). What else a producer
+    puts here may have any form."""
     domain: Word | UnsetType | None = UNSET
     """Which of several sites, apps or tabs. Like `stage` and `position` it is a field, too, if one is declared so."""
     stage: Word | UnsetType | None = UNSET
@@ -75,8 +77,24 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag="heartbeat"):
 
 Event = Impression | Feedback | Heartbeat
 
+
+class _Unread(Impression, frozen=True, kw_only=True, tag="impression"):
+    """An impression whose features are still as they came."""
+
+    features: dict[Any, msgspec.Raw] = {}
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A feature whose value nothing can hold, as a number of 5000 digits; no matter unless it is declared."""
+
+    why: str
+
+
+_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _json = msgspec.json.Decoder(Event)
 _msgpack = msgspec.msgpack.Decoder(Event)
+_unread_json = msgspec.json.Decoder(_Unread)
+_unread_msgpack = msgspec.msgpack.Decoder(_Unread)
 
 
 class MalformedEventError(ValueError):
@@ -102,13 +120,37 @@ def decode_event(value: bytes | None) -> Event:
     try:
         # A msgpack map starts with 0x80..0x8f, 0xde or 0xdf; no JSON text does.
         event: Event = _msgpack.decode(value) if value[0] >= 0x80 else _json.decode(value)
-    except msgspec.MsgspecError as exc:
-        raise MalformedEventError(str(exc)) from exc
-    except UnicodeDecodeError as exc:
-        raise MalformedEventError(f"not UTF-8: {exc.reason} at byte {exc.start}") from exc
-    except RecursionError as exc:
-        raise MalformedEventError("nested too deeply") from exc
+    except _ERRORS as exc:
+        # It may be a feature that nobody declares: then the event is well.
+        read = _without_unreadable(value)
+        if read is None:
+            raise MalformedEventError(_said(exc)) from exc
+        return read
     return event
+
+
+def _said(exc: Exception) -> str:
+    if isinstance(exc, UnicodeDecodeError):
+        return f"not UTF-8: {exc.reason} at byte {exc.start}"
+    return "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+
+
+def _without_unreadable(value: bytes) -> Impression | None:
+    """The impression with each feature read by itself; None if more than its features is wrong."""
+    is_msgpack = value[0] >= 0x80
+    try:
+        event = (_unread_msgpack if is_msgpack else _unread_json).decode(value)
+    except _ERRORS:
+        return None
+    decode = msgspec.msgpack.decode if is_msgpack else msgspec.json.decode
+    features: dict[str, Any] = {}
+    for name, raw in event.features.items():
+        try:
+            features[name] = decode(raw)
+        except _ERRORS as exc:
+            features[name] = Unreadable(_said(exc))
+    fields = {name: getattr(event, name) for name in Impression.__struct_fields__ if name != "features"}
+    return Impression(**fields, features=features)
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,38 +1,79 @@
 """Event features -> the ordered, typed values of a sample, by the declared fields."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import NoneType
+from typing import Any
 
 from msgspec import UNSET
 
 from learner.config import FieldSettings
 from learner.sample import FeatureValue
-from stream.events import PLACES, Impression, MalformedEventError, RawFeature
+from stream.events import PLACES, Impression, MalformedEventError, Unreadable
 
 _OWN_IDS = ("user_id", "item_id")
 _SHOWN = (*PLACES, "propensity", "served")
 _MAX_VALUES = 256
 
 
-def _as_text(name: str, value: RawFeature) -> str:
-    if isinstance(value, str | int | float):
+_IN_WORDS = {
+    dict: "an object",
+    list: "a list",
+    bytes: "bytes",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    NoneType: "null",
+}
+
+
+def _wrong(name: str, expected: str, value: object) -> MalformedEventError:
+    if isinstance(value, Unreadable):
+        return MalformedEventError(f"features.{name}: {value.why}")
+    got = _IN_WORDS.get(type(value), type(value).__name__)
+    return MalformedEventError(f"features.{name}: expected {expected}, got {got}")
+
+
+def _as_text(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float):
+        return _digits(name, value)
+    raise _wrong(name, "one string or number", value)
+
+
+def _digits(name: str, value: float) -> str:
+    try:
         return str(value)
-    raise MalformedEventError(f"features.{name}: expected one string or number, got {type(value).__name__}")
+    except ValueError as exc:
+        # Python converts no more than 4300 digits.
+        raise MalformedEventError(f"features.{name}: a number of too many digits") from exc
 
 
-def _as_texts(name: str, value: RawFeature) -> list[str]:
-    values = value if isinstance(value, list) else [_as_text(name, value)]
-    if len(values) > _MAX_VALUES:
-        raise MalformedEventError(f"features.{name}: {len(values)} values, at most {_MAX_VALUES} are allowed")
-    return [str(v) for v in values]
+def _as_texts(name: str, value: object) -> list[str]:
+    if not isinstance(value, list):
+        return [_as_text(name, value)]
+    if len(value) > _MAX_VALUES:
+        raise MalformedEventError(f"features.{name}: {len(value)} values, at most {_MAX_VALUES} are allowed")
+    return [v if type(v) is str else _as_element(name, v) for v in value]
 
 
-def _as_number(name: str, value: RawFeature) -> float:
-    if isinstance(value, int | float) and -1e9 <= value <= 1e9:
-        return float(value)
-    raise MalformedEventError(f"features.{name}: expected a number between -1e9 and 1e9, got {value!r:.80}")
+def _as_element(name: str, value: object) -> str:
+    if type(value) is not int:
+        raise _wrong(name, "a list of strings and whole numbers", value)
+    return _digits(name, value)
 
 
-_CONVERT: dict[str, Callable[[str, RawFeature], FeatureValue]] = {
+def _as_number(name: str, value: object) -> float:
+    if isinstance(value, int | float):
+        if -1e9 <= value <= 1e9:
+            return float(value)
+        raise MalformedEventError(
+            f"features.{name}: expected a number between -1e9 and 1e9, got {_digits(name, value):.80}"
+        )
+    raise _wrong(name, "a number between -1e9 and 1e9", value)
+
+
+_CONVERT: dict[str, Callable[[str, Any], FeatureValue]] = {
     "id": _as_text,
     "categorical": _as_text,
     "multi": _as_texts,
@@ -76,7 +117,7 @@ class FeatureExtractor:
         given = {name: value for name in self._reserved if (value := getattr(event, name)) is not UNSET}
         return self.extract({**given, **event.features})
 
-    def extract(self, features: Mapping[str, RawFeature]) -> list[FeatureValue]:
+    def extract(self, features: Mapping[str, Any]) -> list[FeatureValue]:
         """Values in the order of the declared fields, user and item id left out.
 
         Raises:

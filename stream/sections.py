@@ -5,9 +5,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-PositiveInt = Annotated[int, Meta(gt=0)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+from state_store.config import MAX_MS, FilePath
+from stream.addresses import kafka_servers
+
+PositiveInt = Annotated[int, Meta(gt=0, le=1_000_000_000)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0.001, le=MAX_MS // 1000)]
+TopicName = Annotated[str, Meta(pattern=r"\A(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}\Z")]
+HostName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,255}\Z")]
 Edges = Annotated[tuple[PositiveInt, ...], Meta(min_length=1, max_length=12)]
 
 
@@ -15,15 +20,15 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The broker and its topics."""
 
     url: str = ""
-    """`host:port[,host:port]`; empty: an embedded broker, in memory."""
+    """`host:port[,host:port]`, as `kafka_servers` reads it; empty: an embedded broker, in memory."""
     impressions: TopicName = "impressions"
     feedback: TopicName = "feedback"
     dead_letter: TopicName = "dead-letter"
     weights: TopicName = "weights"
-    partitions: PositiveInt = 4
+    partitions: Annotated[int, Meta(gt=0, le=100_000)] = 4
     """Of impressions and feedback alike; fixed once the topics exist."""
-    replication: PositiveInt = 1
-    group: Annotated[str, Meta(min_length=1)] = "coldstream"
+    replication: Annotated[int, Meta(gt=0, le=32_767)] = 1
+    group: Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f]{1,249}\Z")] = "coldstream"
     """First part of the workers' consumer group; the other is `redis.prefix`, as in `coldstream.cs`. So pipelines with
     prefixes of their own never share a group."""
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
@@ -32,15 +37,20 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""
-    password: str = ""
+    password: Annotated[str, Meta(extra={"secret": "whole"})] = ""
     """Best given as `COLDSTREAM_KAFKA__PASSWORD`."""
-    ca_file: str = ""
+    ca_file: FilePath = ""
     """PEM file of the authority that signed the brokers' certificates; empty: the system's."""
-    cert_file: str = ""
+    cert_file: FilePath = ""
     """PEM file of a client certificate, where the brokers ask for one."""
-    key_file: str = ""
+    key_file: FilePath = ""
 
     def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "url", kafka_servers(self.url, self.security))
+        names = {name: getattr(self, name) for name in ("impressions", "feedback", "dead_letter", "weights")}
+        if len(set(names.values())) < len(names):
+            said = ", ".join(f"kafka.{name} {topic!r}" for name, topic in names.items())
+            raise ValueError(f"the pipeline's four topics must differ, got {said}; give each a name of its own")
         files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
         given = [f"kafka.{name}" for name, value in files.items() if value]
         if given and not self.security.endswith("SSL"):
@@ -54,9 +64,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds on what counts as an event."""
 
-    min_ts_ms: Annotated[int, Meta(ge=0)] = 631_152_000_000
+    min_ts_ms: Annotated[int, Meta(ge=0, le=1 << 53)] = 631_152_000_000
     """Earlier event times (default: before 1990) are malformed."""
-    max_ahead_ms: PositiveInt = 86_400_000
+    max_ahead_ms: Annotated[int, Meta(gt=0, le=MAX_MS)] = 86_400_000
     """So are event times this far ahead of the wall clock."""
     misplaced: Literal["count", "reroute", "refuse"] = "count"
     """What becomes of a record that lies in another partition than its user's, who is counted in one partition only.
@@ -74,14 +84,14 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most records in one call to Redis."""
     outbox_high_water: PositiveInt = 20_000
     """Samples in one partition's outbox at which the worker waits for the learner."""
-    idle_after_ms: Annotated[int, Meta(ge=0)] = 10_000
+    idle_after_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 10_000
     """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
-    stalled_after_s: PositiveFloat = 120.0
+    stalled_after_s: Seconds = 120.0
     """A worker with records to read whose fences have not moved for this long ends itself, to be started anew."""
     session_timeout_s: Annotated[float, Meta(ge=1, le=60)] = 6.0
     """A worker of which the broker has heard nothing for this long counts as gone: the others take its partitions over.
     Apache Kafka allows less than 6 s only where its `group.min.session.timeout.ms` does."""
-    roll_up_s: PositiveFloat = 1.0
+    roll_up_s: Seconds = 1.0
     """How often item counts are exchanged between partitions."""
     roll_up_records: PositiveInt = 5000
     """And at the latest after so many records that a worker applied."""
@@ -90,7 +100,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights and checkpoints."""
 
-    interval_s: PositiveFloat = 2.0
+    interval_s: Seconds = 2.0
     """Weights are published this often, whether or not samples came."""
     interval_samples: PositiveInt = 20_000
     """And at the latest after so many samples learned, however fast they come."""
@@ -100,7 +110,7 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every n-th version is a full snapshot; those between carry touched rows only."""
     max_log_loss_rise: PositiveFloat = 0.25
     """No publish while the recent log-loss exceeds that of the last publish by more than this."""
-    checkpoint_s: PositiveFloat = 10.0
+    checkpoint_s: Seconds = 10.0
     """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
     second: Literal["wait", "refuse"] = "wait"
     """What a learner does that finds another one at work, in its run folder or under `redis.prefix`: `wait` until that
@@ -120,16 +130,16 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same for items."""
     account_days: Edges = (1, 7, 30)
     """Lower bounds of the account-age cohorts but the first, days since the user's first impression."""
-    nth_impressions: PositiveInt = 50
+    nth_impressions: Annotated[int, Meta(gt=0, le=10_000)] = 50
     """Length of the curve by n-th impression."""
-    bucket_s: PositiveFloat = 2.0
+    bucket_s: Seconds = 2.0
     """Wall-clock length of the finest bucket."""
-    max_buckets: Annotated[int, Meta(ge=40)] = 800
+    max_buckets: Annotated[int, Meta(ge=40, le=100_000)] = 800
     """Buckets kept per learner run; beyond, the older half is merged pairwise, so what is older is coarser. A bucket is
     some 7 KB in Redis, and the frozen twin has as many again."""
-    max_runs: PositiveInt = 10
+    max_runs: Annotated[int, Meta(gt=0, le=10_000)] = 10
     """Learner runs whose history is kept."""
-    window_s: PositiveFloat = 300.0
+    window_s: Seconds = 300.0
     """Length of the window that "now" means, wall clock."""
     drift_block: PositiveInt = 2000
     """Samples of a cohort that give the drift detectors one value."""
@@ -146,9 +156,13 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     twin_age_h: PositiveFloat = 24.0
     """Least age of the frozen twin's weights, hours of event time; it takes younger ones once they are that old. Those
     that are on their way to it, up to six snapshots, stay in Redis."""
-    host: str = "127.0.0.1"
-    """Address the page binds to; loopback unless told otherwise, as it has no login."""
+    host: HostName = "127.0.0.1"
+    """Address the page binds to; loopback unless told otherwise, as without `token` it asks nobody who they are."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8900
+    hosts: Annotated[tuple[HostName, ...], Meta(max_length=64)] = ()
+    """Names by which it is asked for, beside its own, as behind a proxy: requests for other names are refused."""
+    token: Annotated[str, Meta(pattern=r"\A[\x21-\x7e]*\Z", extra={"secret": "whole"})] = ""
+    """Who asks for figures must have it (`Authorization: Bearer TOKEN`; the page: `#token=TOKEN`); empty: anybody."""
 
     def __post_init__(self) -> None:
         for name in ("user_impressions", "item_impressions", "account_days"):

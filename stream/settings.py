@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,15 +14,16 @@ import msgspec
 from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
-from state_store.client import masked_url
+from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
 from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks
+from stream.environment import NearlyASettingError, settings_in
+from stream.secrets import SECRETS
 from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
+from stream.setting_values import WHOLE, Declared, declared, from_text, secret_values, value_at
 
-ENV_PREFIX = "COLDSTREAM_"
-FAILPOINT = f"{ENV_PREFIX}FAILPOINT"
-"""No setting: the place at which a process is to die (`stream/process/failpoints.py`)."""
+_Path = tuple[str, ...]
 
 
 class SettingsError(OperatorError):
@@ -100,11 +103,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(self.actions.names.index(name) for name in self.main_task.positive)
 
     def masked(self) -> dict[str, Any]:
-        """The effective values, passwords hidden."""
+        """The effective values, secrets hidden."""
         values: dict[str, Any] = msgspec.to_builtins(self)
-        values["redis"]["url"] = masked_url(self.redis.url)
-        values["kafka"]["password"] = "***" if self.kafka.password else ""
+        for (*sections, name), setting in _declared().items():
+            holder = value_at(values, sections)
+            if setting.secret and holder[name]:
+                holder[name] = HIDDEN if setting.secret == WHOLE else masked_url(holder[name])
         return values
+
+
+@cache
+def _declared() -> dict[_Path, Declared]:
+    return declared(Settings)
 
 
 def load_settings(
@@ -112,50 +122,62 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     overrides: Iterable[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    given: Mapping[str, str] | None = None,
 ) -> Settings:
     """Merge the sources; an unknown key fails, whatever its source.
+
+    A setting that is a string takes the text as it is; what else it may be is TOML.
 
     Args:
         file: TOML, or JSON if its suffix says so.
         environment: `COLDSTREAM_LEARNER__MICRO_BATCH=64`; default: the process's.
-        overrides: `learner.micro_batch=64`; values are TOML, bare words are strings.
+        overrides: `learner.micro_batch=64`; a string may stand in TOML's quotes.
         defaults: what a log says of the settings, by section; every other source goes before it.
+        given: strings by the name of their setting, as `kafka.url`; these go before every other source.
 
     Raises:
-        SettingsError: names the setting, its value and what is allowed.
+        SettingsError: names the setting, its value and what is allowed; a secret's value is not shown.
 
     >>> load_settings(environment={}, overrides=["learner.micro_batch=32"]).learner.micro_batch
     32
     """
-    # A copy: what is merged into it must not reach the log's own.
-    merged: dict[str, Any] = deepcopy(dict(defaults or {}))
+    sources = _Sources(deepcopy(dict(defaults or {})))  # a copy: what is merged into it must not reach the log's own
     if file is not None:
-        _merge(merged, _read(file))
-    for name, text in sorted((os.environ if environment is None else environment).items()):
-        if name.startswith(ENV_PREFIX) and name != FAILPOINT:
-            _put(merged, name[len(ENV_PREFIX) :].lower().replace("__", "."), text, f"environment {name}")
-    for override in overrides:
-        path, equals, text = override.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {override!r}: expected SECTION.NAME=VALUE, as in learner.micro_batch=64")
-        _put(merged, path.strip(), text, f"--set {override}")
+        _merge(sources.values, _read(file))
     try:
-        return msgspec.convert(merged, Settings, strict=False)
+        for name, path, text in settings_in(os.environ if environment is None else environment, _declared()):
+            sources.put(path, text, f"environment {name}", unquote=False)
+    except NearlyASettingError as exc:
+        raise SettingsError(str(exc)) from exc
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            shown = (re.match(r"[A-Za-z0-9_.]*", override) or [""])[0]
+            raise SettingsError(f"--set {shown}: expected SECTION.NAME=VALUE, as in learner.micro_batch=64")
+        sources.put(tuple(name.strip().split(".")), text, f"--set {name.strip()}", unquote=True)
+    for name, text in (given or {}).items():
+        sources.put(tuple(name.split(".")), text, name, unquote=False)
+    for secret in secret_values(_declared(), sources.values):
+        SECRETS.add(secret)
+    try:
+        return msgspec.convert(sources.values, Settings, strict=False)
     except msgspec.ValidationError as exc:
-        raise SettingsError(_explain(str(exc), merged)) from exc
+        raise SettingsError(SECRETS.mask(sources.explain(str(exc)))) from None  # its cause shows what was given
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as f:
             values: dict[str, Any] = json.load(f) if file.suffix == ".json" else tomllib.load(f)
-            return values
     except OSError as exc:
         raise SettingsError(
             f"--config {file}: cannot be read ({exc.strerror}); give the path of a TOML or JSON file"
         ) from exc
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise SettingsError(f"--config {file}: not valid TOML (or JSON, by its suffix): {exc}") from exc
+    if not isinstance(values, dict):
+        raise SettingsError(f'--config {file}: expected an object of sections, as in {{"learner": {{...}}}}')
+    return values
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -166,35 +188,48 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             into[key] = value
 
 
-def _put(into: dict[str, Any], path: str, text: str, source: str) -> None:
-    try:
-        value = tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *sections, name = path.split(".")
-    for section in sections:
-        into = into.setdefault(section, {})
-        if not isinstance(into, dict):
-            raise SettingsError(f"{source}: {section!r} is a value, not a section")
-    into[name] = value
+class _Sources:
+    """What was given so far, and where the values come from that are no file's."""
 
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+        self._of: dict[_Path, str] = {}
 
-def _explain(message: str, merged: Mapping[str, Any]) -> str:
-    """Add the offending value, or the known names, to msgspec's message."""
-    problem, _, where = message.partition(" - at `$")
-    path = where.rstrip("`").lstrip(".")
-    if "unknown field" in problem:
+    def put(self, path: _Path, text: str, source: str, *, unquote: bool) -> None:
+        into = self.values
+        *sections, name = path
+        for section in sections:
+            into = into.setdefault(section, {})
+            if not isinstance(into, dict):
+                raise SettingsError(f"{source}: {section!r} is a value, not a section")
+        into[name] = from_text(_declared().get(path), text, unquote=unquote)
+        self._of[path] = source
+
+    def explain(self, message: str) -> str:
+        """Add the offending value, or the known names, to msgspec's message."""
+        problem, _, where = message.partition(" - at `$")
+        path = tuple(filter(None, where.rstrip("`").lstrip(".").replace("[", ".[").split(".")))
+        if "unknown field" in problem:
+            return self._unknown(path, problem.split("`")[1])
+        name, value = ".".join(path).replace(".[", "["), value_at(self.values, path)
+        # A section's own check names what is wrong; its values may hold a secret.
+        is_shown = not isinstance(value, dict | list | None) and not self._is_secret(path)
+        said = f"{problem}, got {value!r:.80}" if is_shown else problem
+        return f"setting {name or 'as given'}{self._from(path)}: {said}"
+
+    def _is_secret(self, path: _Path) -> bool:
+        setting = _declared().get(path)
+        return setting is not None and bool(setting.secret)
+
+    def _unknown(self, path: _Path, name: str) -> str:
         section: Any = Settings
-        for part in filter(None, path.split(".")):
+        for part in path:
             section = section.__annotations__.get(part, section)
         known = ", ".join(getattr(section, "__struct_fields__", ()))
-        unknown = problem.split("`")[1]
-        return f"unknown setting {'.'.join(filter(None, (path, unknown)))!r}; known here: {known}"
-    value: Any = merged
-    for part in filter(None, path.replace("[", ".[").split(".")):
-        if part.startswith("["):
-            at = part.strip("[]")
-            value = value[int(at)] if isinstance(value, list) and at.isdigit() else None
-        else:
-            value = value.get(part) if isinstance(value, Mapping) else None
-    return f"setting {path or 'as given'}: {problem}" + (f", got {value!r}" if path and value is not None else "")
+        return f"unknown setting {'.'.join((*path, name))!r}{self._from((*path, name))}; known here: {known}"
+
+    def _from(self, path: _Path) -> str:
+        """The variables that set it, or something in it: what else was typed bears the setting's own name."""
+        sources = [source for at, source in self._of.items() if path and at[: len(path)] == path]
+        variables = [source for source in sources if source.startswith("environment")]
+        return f" ({', '.join(variables)})" if variables else ""

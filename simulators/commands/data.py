@@ -21,7 +21,7 @@ def fetch(
         raise UsageError(f"data set {name!r} is unknown; known: ml-1m")
     cache = Path("data/ml-1m")
     files, source = movielens.find(folder, cache)
-    original = movielens.check(files)
+    original = movielens.check(files, source)
     if source != str(cache):
         movielens.save(files, cache)
     print(f"source: {source}")

@@ -25,6 +25,16 @@ T = TypeVar("T")
 DEFAULT_LOG = "ml-1m"
 _NUM_SYNTHETIC = 200_000
 _FAULTS = "Faults"
+_MAX_EVENTS = 1_000_000_000_000
+_OPTION_OF = {
+    "events_per_s": "rate",
+    "rounds": "loop",
+    "burst_s": "burst-length",
+    "num_rows": "events",
+    "drift_at": "drift",
+    "drift_share": "drift",
+}
+"""Settings of a replay whose option has another name."""
 
 Events = Annotated[str, typer.Option("--events", help="Rows of the log to replay, oldest first, or 'all'.")]
 RunName = Annotated[str, typer.Option("--name", help="Name of the run: results go to runs/<name>.")]
@@ -218,7 +228,7 @@ def checked(given: Mapping[str, Any], kind: type[T]) -> T:
         value: Any = given
         for name in names:
             value = value.get(name) if isinstance(value, Mapping) else None
-        option = names[-1].removesuffix("_ms").removesuffix("_s").replace("_", "-")
+        option = _OPTION_OF.get(names[-1]) or names[-1].removesuffix("_ms").removesuffix("_s").replace("_", "-")
         raise UsageError(f"--{option} {value}: {problem}" if where else str(exc)) from exc
 
 
@@ -234,8 +244,8 @@ def parse_events(events: str) -> int:
         number = int(events.replace("_", ""))
     except ValueError:
         number = 0
-    if number < 1:
-        raise UsageError(f"--events {events!r}: expected a number from 1 or 'all'")
+    if not 1 <= number <= _MAX_EVENTS:
+        raise UsageError(f"--events {events!r:.80}: expected a number from 1 to {_MAX_EVENTS:,}, or 'all'")
     return number
 
 
@@ -247,12 +257,12 @@ def parse_time(text: str | None, option: str) -> int | None:
     """
     if text is None:
         return None
-    if text.isascii() and text.isdigit() and len(text) > 8:
+    if text.isascii() and text.isdigit() and 8 < len(text) <= 16:
         return int(text)
     try:
         time = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise UsageError(f"{option} {text!r}: expected ISO 8601, as in 2000-04-25T23:05, or milliseconds") from exc
+        raise UsageError(f"{option} {text!r:.80}: expected ISO 8601, as in 2000-04-25T23:05, or milliseconds") from exc
     return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -270,5 +280,7 @@ def parse_drift(text: str | None) -> tuple[int, float]:
     except ValueError:
         number, part = 0, 0.0
     if number < 1 or not 0 < part <= 1:
-        raise UsageError(f"--drift {text!r}: expected AT:SHARE, an event number and a share above 0, as in 400000:0.3")
+        raise UsageError(
+            f"--drift {text!r:.80}: expected AT:SHARE, an event number and a share above 0, as in 400000:0.3"
+        )
     return number, part

@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from simulators.commands.options import UsageError
+from stream.command.options import usable_folder
+from stream.command.output import print_json
 
 
 def run_folder(name: str) -> Path:
@@ -27,8 +28,7 @@ def run_folder(name: str) -> Path:
 def emptied(folder: Path) -> Path:
     """The folder, without an earlier run's results: the state that they belong to is gone with its servers."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+    return usable_folder(folder, "run folder")
 
 
 def show(summary: dict[str, Any], console: Console) -> None:
@@ -74,6 +74,6 @@ def finish(summary: dict[str, Any], folder: Path, console: Console, *, as_json: 
     show(summary, console)
     console.print(f"summary: {folder / 'summary.json'}; figures: `coldstream report {folder}`")
     if as_json:
-        print(msgspec.json.encode(summary).decode())
+        print_json(summary)
     if not summary["counts_match"]:
         raise typer.Exit(1)

@@ -5,13 +5,13 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from simulators.commands.options import Events, LogOptions, StreamOptions, checked, grouped, parse_events
 from stream.command.options import AsJson, Config, Overrides, gather
+from stream.command.output import print_json
 
 if TYPE_CHECKING:
     from simulators.controls import Controls
@@ -65,7 +65,7 @@ def replay(
     console.print(f"{producer.num_sent:,} events in {seconds:.1f} s")
     if as_json:
         report = {"events_produced": producer.num_sent, "rows": run.num_rows, "seconds": round(seconds, 2)}
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
 
 
 class ReplayProgress:

@@ -17,6 +17,7 @@ from simulators.commands.options import (
 )
 from simulators.commands.outcome import emptied, finish, run_folder
 from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather
+from stream.command.output import print_json
 
 
 @grouped
@@ -82,9 +83,10 @@ def backtest(
 def chaos(
     source: LogOptions,
     stream: StreamOptions,
-    kills: Annotated[int, typer.Option(min=1, help="How often a role is killed.")] = 20,
+    kills: Annotated[int, typer.Option(min=1, max=100_000, help="How often a role is killed.")] = 20,
     workers: Annotated[
-        int, typer.Option(min=1, help="With more than one, a worker leaves each time and comes back at the next.")
+        int,
+        typer.Option(min=1, max=1000, help="With more than one, a worker leaves each time and comes back at the next."),
     ] = 1,
     weather: Annotated[
         bool, typer.Option("--weather", help="More than kills: refusals, transactions, retention, a full disk.")
@@ -126,6 +128,6 @@ def chaos(
     verdict = "equal" if report["equal"] else "NOT equal"
     console.print(f"{report['kills']} kills and incidents in {report['seconds']:.0f} s: {verdict}")
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     if not report["equal"]:
         raise typer.Exit(1)

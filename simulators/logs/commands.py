@@ -11,6 +11,7 @@ from rich.table import Table
 
 from state_store.errors import OperatorError
 from stream.command.options import AsJson
+from stream.command.output import print_json
 
 logs = typer.Typer(help="Logs to replay: mapping files, and what they make of data.", no_args_is_help=True)
 Data = Annotated[Path | None, typer.Option("--data", help="Folder of the data files; default: data/NAME.")]
@@ -28,7 +29,7 @@ def list_logs(as_json: AsJson = False) -> None:
     known = {name: load_mapping(path).title for name, path in shipped().items()}
     known["synthetic"] = "Made up ratings, for when no data is at hand"
     if as_json:
-        print(msgspec.json.encode(known).decode())
+        print_json(known)
         return
     table = Table(box=SIMPLE, padding=(0, 1))
     table.add_column("log", no_wrap=True)
@@ -50,7 +51,7 @@ def show(name: str) -> None:
 def check(
     name_or_file: Annotated[str, typer.Argument(metavar="NAME_OR_FILE")],
     data: Data = None,
-    rows: Annotated[int, typer.Option(min=0, help="First rows to show as events.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, max=100_000, help="First rows to show as events.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Read a whole log: its first events, counts, label rates, long tail, cold users, and what could not be used."""
@@ -73,7 +74,7 @@ def check(
         figures["rejected"] = {reason: {"count": n, "examples": examples[reason]} for reason, n in counts.items()}
         figures["first_events"] = first_events(log, rows) if rows else []
     if as_json:
-        print(msgspec.json.encode(figures).decode())
+        print_json(figures)
     else:
         _print(figures, Console())
 

@@ -35,9 +35,9 @@ Further columns, where a log has them:
 class Delay(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long after its impression feedback comes, where a log does not say: log-normal."""
 
-    median_s: Annotated[float, Meta(gt=0)]
+    median_s: Annotated[float, Meta(gt=0, le=315_360_000)]
     """Seconds of event time."""
-    sigma: Annotated[float, Meta(ge=0)]
+    sigma: Annotated[float, Meta(ge=0, le=20)]
     """Standard deviation of the delay's logarithm."""
 
 

@@ -120,7 +120,7 @@ class FeedbackEntry(Files, frozen=True, forbid_unknown_fields=True, kw_only=True
     item: str = ""
     impression_id: str = ""
     """These three, of files of their own; default: as for the log."""
-    within_s: Annotated[int, Meta(gt=0)] = 86_400
+    within_s: Annotated[int, Meta(gt=0, le=315_360_000)] = 86_400
     """Feedback without impression id belongs to its user's last impression of its item, at most so long before."""
 
     def __post_init__(self) -> None:
@@ -157,7 +157,7 @@ class FieldEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group: Literal["user", "item", "context"]
     kind: Literal["id", "categorical", "multi", "numeric"]
     state: bool = False
-    min_count: Annotated[int, Meta(gt=0)] = 1
+    min_count: Annotated[int, Meta(gt=0, le=1_000_000_000)] = 1
     source: str = field(default="", name="from")
     """Column or expression of a table of the field's group that has it, else of the row; default: the name."""
     match: str = ""

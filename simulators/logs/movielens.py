@@ -14,6 +14,7 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 
@@ -46,20 +47,24 @@ def _read_folder(folder: Path) -> dict[str, bytes] | None:
 
 
 def _read_cache(cache: Path) -> dict[str, bytes] | None:
-    """What was kept; None if it is damaged: then it is fetched anew."""
+    """What was kept; None if it is damaged or not whole, as a kill leaves it: then it is fetched anew."""
     try:
-        return _read_folder(cache)
-    except DataError:
+        files = _read_folder(cache)
+        if files is not None:
+            check(files, str(cache))
+    except DataError as exc:
+        print(f"passed over: {exc}", file=sys.stderr)
         return None
+    return files
 
 
 def _read_archive() -> dict[str, bytes] | None:
     try:
         with urllib.request.urlopen(ARCHIVE_URL, timeout=20) as answer:  # the address is a constant above
             archive = zipfile.ZipFile(BytesIO(answer.read()))
-    except OSError:
-        return None
-    return {name: archive.read(f"ml-1m/{name}.dat") for name in _FILES}
+        return {name: archive.read(f"ml-1m/{name}.dat") for name in _FILES}
+    except (OSError, HTTPException, zipfile.BadZipFile, KeyError):
+        return None  # out of reach, cut off, or something else under its name
 
 
 def _read_wheel() -> dict[str, bytes] | None:
@@ -158,16 +163,23 @@ def find(from_folder: Path | None, cache: Path) -> tuple[dict[str, bytes], str]:
     )
 
 
-def check(files: dict[str, bytes]) -> bool:
+def check(files: dict[str, bytes], source: str) -> bool:
     """Verify counts; returns whether `ratings.dat` is the original byte for byte.
+
+    Args:
+        files: the three.
+        source: where they were found.
 
     Raises:
         DataError: a count is wrong.
     """
-    counts = {name: data.count(b"\n") + (not data.endswith(b"\n")) for name, data in files.items()}
+    counts = {name: data.count(b"\n") + bool(data and not data.endswith(b"\n")) for name, data in files.items()}
     for name, expected in zip(_FILES, (NUM_RATINGS, NUM_USERS, NUM_MOVIES), strict=True):
         if counts[name] != expected:
-            raise DataError(f"MovieLens-1M: {name} has {counts[name]:,} rows, expected {expected:,}; fetch it anew")
+            raise DataError(
+                f"MovieLens-1M in {source}: {name}.dat has {counts[name]:,} rows, expected {expected:,}; copy or fetch "
+                "it anew"
+            )
     return sha256(files["ratings"]).hexdigest() == RATINGS_SHA256
 
 
@@ -175,7 +187,10 @@ def save(files: dict[str, bytes], cache: Path) -> None:
     """Keep the files, gzipped, for the next run."""
     cache.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
-        (cache / f"{name}.dat.gz").write_bytes(gzip.compress(data, 1, mtime=0))
+        # Whole or not at all: a half one would look as if it were kept.
+        half = cache / f".{name}.dat.gz.part"
+        half.write_bytes(gzip.compress(data, 1, mtime=0))
+        half.replace(cache / f"{name}.dat.gz")
 
 
 def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
@@ -189,7 +204,7 @@ def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
         DataError: not found, or not whole.
     """
     files, source = find(folder, cache)
-    check(files)
+    check(files, source)
     if folder is not None:
         return folder
     if source != str(_SHARED):

@@ -27,6 +27,7 @@ from state_store.client import connect
 from state_store.embedded.child import free_port
 from state_store.outbox import Outbox
 from stream.command.roles import Role, wait_until
+from stream.environment import FAILPOINT
 from stream.monitor.figures.bootstrap import user_hashes
 from stream.monitor.history.history import TWIN, HistoryReader
 from stream.monitor.history.recorder import read_buckets
@@ -35,7 +36,7 @@ from stream.prediction_log import matured, read_predictions
 from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
 from stream.process.status import read_status
 from stream.process.store import open_store
-from stream.settings import FAILPOINT, Settings
+from stream.settings import Settings
 
 _POLL_S = 0.05
 _STALLED_S = 180.0

@@ -24,6 +24,7 @@ from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
 from stream.command.roles import Role, StalledError, servers, wait_until
+from stream.monitor.page.access import page_url
 from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer
@@ -155,7 +156,7 @@ class Demo:
         port = port_or_free(monitor.host, monitor.port)
         settings = msgspec.structs.replace(self._settings, monitor=msgspec.structs.replace(monitor, port=port))
         with Role("monitor", settings, self._folder) as role:
-            self._console.print(f"monitor: http://{monitor.host}:{port}/ while this runs")
+            self._console.print(f"monitor: {page_url(settings.monitor)} while this runs")
             yield role
 
     # Steps ------------------------------------------------------------------------------------------------------
@@ -171,7 +172,11 @@ class Demo:
             )
             if monitor is not None:
                 log = monitor.log
-                self._wait(lambda: not monitor.is_running or "http://" in log.read_text(), (), "the monitor to start")
+                self._wait(
+                    lambda: not monitor.is_running or "http://" in log.read_text(encoding="utf-8"),
+                    (),
+                    "the monitor to start",
+                )
 
     def _owned(self) -> set[int]:
         reports = self._client.hvals(self._store.keys.worker_status)

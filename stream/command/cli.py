@@ -1,19 +1,41 @@
-"""The `coldstream` command: put together from each package's own commands by their entry points."""
+"""The `coldstream` command: put together from each package's own commands by their entry points.
 
+Nothing heavy is imported here: Ctrl-C may come while the rest is, which takes a second or two.
+"""
+
+import errno
+import os
+import signal
 import sys
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, NoReturn
 
-import redis
-import typer
-from kafka.errors import KafkaError
-
-from state_store.errors import OperatorError
+if TYPE_CHECKING:
+    import typer
 
 _GROUP = "coldstream.commands"
+_INTERRUPTED = 130
+"""As shells have it: 128 and the signal's number."""
+_OF_FILES = {
+    errno.EACCES: "mend its rights, or give another path",
+    errno.EPERM: "mend its rights, or give another path",
+    errno.EROFS: "give a path on a disk that can be written to",
+    errno.ENOTDIR: "give a path whose folders are folders",
+    errno.EEXIST: "give another path, or remove what is there",
+    errno.EISDIR: "give the path of a file",
+    errno.ENOENT: "give a path that is there",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "give a path without a circle of links",
+    errno.ENOSPC: "make room on that disk, or give a path on another",
+    errno.EDQUOT: "make room on that disk, or give a path on another",
+}
+"""What can be wrong with a path, and what to do."""
 
 
-def build() -> typer.Typer:
+def build() -> "typer.Typer":
     """One application with every installed command; an entry point is a function or a group of commands."""
+    import typer
+
     app = typer.Typer(
         help="Streaming online learning for recommenders that treat cold-start users well.",
         no_args_is_help=True,
@@ -32,16 +54,57 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run the command line; conditions a person must mend end with one sentence and exit status 1."""
     try:
+        try:
+            _run()
+        finally:
+            from stream.command.output import flush
+
+            flush()
+    except BaseException as exc:
+        if not _is_interrupted(exc):
+            raise
+        # Once is enough: what ends now is not to be interrupted again, nor to say anything.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(_INTERRUPTED)
+
+
+def _is_interrupted(exc: BaseException | None) -> bool:
+    """Whether it comes of Ctrl-C; some imports turn that into an error of their own."""
+    while exc is not None:
+        if isinstance(exc, KeyboardInterrupt):
+            return True
+        exc = exc.__cause__ or exc.__context__
+    return False
+
+
+def _run() -> None:
+    from stream.command.output import mask_streams
+
+    mask_streams()
+    import redis
+    from kafka.errors import KafkaError
+
+    from state_store.errors import OperatorError
+
+    try:
         build()()
     except OperatorError as exc:
-        print(f"coldstream: {exc}", file=sys.stderr)
-        sys.exit(1)
+        _fail(str(exc))
     except redis.RedisError as exc:
-        print(f"coldstream: Redis failed during the command: {exc}; check `coldstream doctor`", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"Redis failed during the command: {exc}; check `coldstream doctor`")
     except KafkaError as exc:
-        print(f"coldstream: Kafka failed during the command: {exc}; check `coldstream doctor`", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"Kafka failed during the command: {exc}; check `coldstream doctor`")
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT) and exc.filename is None:
+            _fail(f"{exc.strerror} where something is written; make room, or give paths on another disk")
+        if exc.errno not in _OF_FILES or exc.filename is None:
+            raise
+        _fail(f"{os.fsdecode(exc.filename)}: {exc.strerror}; {_OF_FILES[exc.errno]}")
+
+
+def _fail(said: str) -> NoReturn:
+    print(f"coldstream: {said}", file=sys.stderr)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

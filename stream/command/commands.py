@@ -9,9 +9,12 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls
+from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls, usable_folder
+from stream.command.output import print_json
+from stream.secrets import SECRETS
 
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints, predictions and logs.")]
 
@@ -53,7 +56,7 @@ def learner(
     settings = gather(config, overrides, kafka, redis)
     if not settings.redis.url:
         raise SettingsError("redis.url is empty; `coldstream learner` attaches to a running Redis: give --redis")
-    LearnerRole(settings, run).run()
+    LearnerRole(settings, usable_folder(run, "--run")).run()
 
 
 def monitor(
@@ -98,7 +101,8 @@ def up(
     """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
     from state_store.client import connect, masked_url
     from stream.command.display import Display
-    from stream.command.roles import Role, servers
+    from stream.command.roles import Role, servers, with_port
+    from stream.monitor.page.access import page_url
     from stream.settings import SettingsError
 
     settings = gather(config, overrides, kafka, redis)
@@ -107,6 +111,8 @@ def up(
             f"--run {run} holds checkpoints of an earlier run, whose state an embedded Redis does not have; "
             "give another --run folder, or --redis with the Redis of that run"
         )
+    usable_folder(run, "--run")
+    settings = with_port(settings)
     console = Console(stderr=True)
     with (
         servers(settings) as live,
@@ -115,7 +121,7 @@ def up(
         Role("monitor", live, run) as watch,
     ):
         console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
-        console.print(f"monitor http://{live.monitor.host}:{live.monitor.port}/")
+        console.print(f"monitor {page_url(live.monitor)}")
         with Display(live, connect(live.redis), console) as display:
             try:
                 while True:
@@ -155,7 +161,7 @@ def topics(
             store = open_store(given, client)
             store.open_log(log_ids(found, given), given.kafka.partitions)
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print_json(found)
         return
     for name, topic in found.items():
         print(f"{name}  {topic.partitions} partition(s)")
@@ -165,7 +171,7 @@ def settings(
     config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None
 ) -> None:
     """Print the effective settings as JSON, passwords masked."""
-    print(msgspec.json.format(msgspec.json.encode(gather(config, overrides, kafka, redis).masked())).decode())
+    print_json(gather(config, overrides, kafka, redis).masked(), indent=True)
 
 
 def doctor(
@@ -190,12 +196,13 @@ def doctor(
     level = worst(findings)
     if as_json:
         found = [msgspec.structs.asdict(finding) | {"ok": finding.is_ok} for finding in findings]
-        print(msgspec.json.encode({"ok": level is Level.OK, "level": level, "findings": found}).decode())
+        print_json({"ok": level is Level.OK, "level": level, "findings": found})
     else:
         colours = {Level.OK: "green", Level.DEGRADED: "yellow", Level.BAD: "red"}
         table = Table(box=None, show_header=False)
         for finding in findings:
-            table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.subject, finding.detail)
+            detail = escape(SECRETS.mask(finding.detail))
+            table.add_row(f"[{colours[finding.level]}]{finding.level}[/]", finding.subject, detail)
         Console().print(table)
     status = {Level.OK: 0, Level.BAD: 1, Level.DEGRADED: 2}[level]
     if status:

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,12 +27,25 @@ def gather(
     defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Effective settings of a command; `defaults`, as `load_settings` has them, are those of a log."""
-    given = list(overrides or [])
-    if kafka is not None:
-        given.append(f"kafka.url={kafka!r}")
-    if redis is not None:
-        given.append(f"redis.url={redis!r}")
-    return load_settings(config, overrides=given, defaults=defaults)
+    urls = {name: url for name, url in (("kafka.url", kafka), ("redis.url", redis)) if url is not None}
+    return load_settings(config, overrides=overrides or (), defaults=defaults, given=urls)
+
+
+def usable_folder(folder: Path, option: str) -> Path:
+    """A folder to write to, made if it is missing.
+
+    Raises:
+        SettingsError: it cannot be written to; names the option.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as exc:
+        raise SettingsError(
+            f"{option} {folder}: cannot be written to ({exc.strerror}); give a folder that can, or mend its rights"
+        ) from exc
+    return folder
 
 
 def need_urls(settings: Settings, command: str) -> Settings:

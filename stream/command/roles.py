@@ -14,13 +14,15 @@ from types import TracebackType
 import msgspec
 
 from state_store.client import connect
-from state_store.embedded.child import spawn
+from state_store.embedded.child import free_port, spawn
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
+from stream.environment import PREFIX
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
+from stream.monitor.page.port import need_port
 from stream.process.store import open_store
-from stream.settings import ENV_PREFIX, Settings
+from stream.settings import Settings
 
 _STOP_TIMEOUT_S = 20.0
 _TAIL_LINES = 8
@@ -90,6 +92,18 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
         yield settings
 
 
+def with_port(settings: Settings) -> Settings:
+    """The settings with a port that the page can have: one is looked for if `monitor.port` is 0.
+
+    Raises:
+        PortTakenError: `monitor.port` is somebody else's.
+    """
+    monitor = settings.monitor
+    monitor = msgspec.structs.replace(monitor, port=monitor.port or free_port())
+    need_port(monitor)
+    return msgspec.structs.replace(settings, monitor=monitor)
+
+
 class Role:
     """One role in a process of its own, which ends with this process.
 
@@ -127,7 +141,7 @@ class Role:
             f.write(msgspec.json.encode(self._settings))
         self._config = Path(config)
         arguments = ["--run", str(self._folder)] if self.name in ("learner", "monitor") else []
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(ENV_PREFIX)} | dict(variables or {})
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)} | dict(variables or {})
         with self.log.open("ab") as log:
             self._process = spawn(
                 [sys.executable, "-m", "stream.command.cli", self.name, "--config", config, *arguments],
@@ -145,7 +159,7 @@ class Role:
         assert self._process is not None
         status = self._process.poll()
         if status is not None:
-            tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+            tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
             raise RoleDiedError(f"the {self.name} ended with status {status}; its log, {self.log}, ends with:\n{tail}")
 
     @property

@@ -23,6 +23,7 @@ from faust.types import TP
 from state_store.client import connect
 from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
+from stream.environment import FAILPOINT
 from stream.ingest.log_watch import LogWatch
 from stream.ingest.placement import Placement
 from stream.ingest.record_batch import RecordBatch
@@ -33,7 +34,7 @@ from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMism
 from stream.process.failpoints import failpoint
 from stream.process.store import open_store
 from stream.process.weather import Weather
-from stream.settings import FAILPOINT, Settings
+from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
 

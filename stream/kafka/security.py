@@ -5,6 +5,7 @@ import ssl
 from typing import Any
 
 from state_store.errors import OperatorError
+from stream.addresses import split_server
 from stream.sections import KafkaSettings
 
 _PROBE_TIMEOUT_S = 4.0
@@ -38,9 +39,9 @@ def tls_problem(kafka: KafkaSettings) -> str:
     context = ssl_context(kafka)
     if context is None:
         return ""
-    host, _, port = kafka.url.split(",")[0].rpartition(":")
+    host, port = split_server(kafka.url.split(",")[0])
     try:
-        with socket.create_connection((host, int(port)), _PROBE_TIMEOUT_S) as plain:
+        with socket.create_connection((host, port), _PROBE_TIMEOUT_S) as plain:
             context.wrap_socket(plain, server_hostname=host).close()
     except ssl.SSLCertVerificationError as exc:
         return (
@@ -49,7 +50,7 @@ def tls_problem(kafka: KafkaSettings) -> str:
         )
     except ssl.SSLError as exc:
         return f"the TLS handshake fails ({exc.reason}); it may not speak TLS on that port, or ask for kafka.cert_file"
-    except (OSError, ValueError):
+    except OSError:
         pass
     return ""
 

@@ -9,6 +9,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from state_store.errors import OperatorError
 from state_store.states import StateStore
 from stream.events import MAX_RECORD_BYTES
+from stream.kafka.advertised import advertised_problem
 from stream.kafka.security import client_options, tls_problem
 from stream.sections import KafkaSettings
 from stream.settings import Settings
@@ -30,10 +31,10 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
     """An admin client.
 
     Raises:
-        BrokerUnavailableError: nothing answers at `kafka.url`.
+        BrokerUnavailableError: nothing answers at `kafka.url`, or brokers advertise addresses that do not work here.
     """
     try:
-        return KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=4000)
+        client = KafkaAdminClient(**client_options(kafka), bootstrap_timeout_ms=4000)
     except (KafkaError, OSError, ValueError) as exc:
         if problem := tls_problem(kafka):
             raise BrokerUnavailableError(f"kafka.url {kafka.url!r}: {problem}") from exc
@@ -42,6 +43,12 @@ def admin(kafka: KafkaSettings) -> KafkaAdminClient:
             "Start Kafka, or correct the address (HOST:PORT[,HOST:PORT]) or kafka.security; an empty address starts an "
             "embedded broker."
         ) from exc
+    # No public call tells them without talking to one of them.
+    brokers = [(str(broker.host), int(broker.port)) for broker in client._manager.cluster.brokers()]
+    if problem := advertised_problem(brokers):
+        client.close()
+        raise BrokerUnavailableError(f"kafka.url {kafka.url!r}: {problem}")
+    return client
 
 
 class Topic(msgspec.Struct, frozen=True):

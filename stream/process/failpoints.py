@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 
-from stream.settings import FAILPOINT
+from stream.environment import FAILPOINT
 
 WORKER_POINTS = ("worker.before_apply", "worker.after_apply")
 LEARNER_POINTS = (

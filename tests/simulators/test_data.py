@@ -50,14 +50,64 @@ def test_a_folder_is_taken_plain_or_gzipped(tiny: dict[str, bytes], tmp_path: Pa
         (tmp_path / f"{name}.dat{suffix}").write_bytes(gzip.compress(value) if suffix else value)
     files, source = movielens.find(tmp_path, tmp_path / "cache")
     assert (files, source) == (tiny, str(tmp_path))
-    assert movielens.check(files) is False
+    assert movielens.check(files, source) is False
     movielens.save(files, tmp_path / "cache")
     assert movielens.find(None, tmp_path / "cache")[0] == tiny
 
 
 def test_a_truncated_file_is_refused(tiny: dict[str, bytes]) -> None:
-    with pytest.raises(DataError, match="ratings has 2 rows, expected 3"):
-        movielens.check({**tiny, "ratings": tiny["ratings"][:40]})
+    with pytest.raises(DataError, match=r"/some/folder: ratings\.dat has 2 rows, expected 3"):
+        movielens.check({**tiny, "ratings": tiny["ratings"][:40]}, "/some/folder")
+
+
+WRONG = {
+    "cut off": gzip.compress(FILES["ratings"])[:-12],
+    "empty": b"",
+    "a page": b"<html>not found</html>",
+    "rows missing": gzip.compress(FILES["ratings"][:40]),
+    "damaged": gzip.compress(FILES["ratings"])[:20] + b"\xff" * 20,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_file_that_is_not_whole_is_named(tiny: dict[str, bytes], tmp_path: Path, name: str) -> None:
+    for each, value in tiny.items():
+        (tmp_path / f"{each}.dat.gz").write_bytes(WRONG[name] if each == "ratings" else gzip.compress(value))
+    with pytest.raises(DataError, match=rf"{tmp_path}.*ratings\.dat.* anew"):
+        movielens.provide(tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_kept_copy_that_is_not_whole_is_fetched_anew(
+    tiny: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    cache, other = tmp_path / "cache", tmp_path / "other"
+    movielens.save(tiny, other)
+    monkeypatch.setattr(movielens, "_SHARED", other)
+    movielens.save(tiny, cache)
+    (cache / "ratings.dat.gz").write_bytes(WRONG[name])
+    assert movielens.provide(None, cache) == other
+    assert "ratings.dat" in capsys.readouterr().err
+    assert [path.name for path in cache.iterdir() if "part" in path.name] == []
+
+
+@pytest.mark.parametrize("change", ["CRLF", "byte order mark"])
+def test_line_ends_and_byte_order_marks_do_not_matter(tiny: dict[str, bytes], tmp_path: Path, change: str) -> None:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "changed").mkdir()
+    changed = {
+        name: value.replace(b"\n", b"\r\n") if change == "CRLF" else b"\xef\xbb\xbf" + value
+        for name, value in tiny.items()
+        if name != "movies"
+    }
+    rows, log = opened(tiny, tmp_path / "plain")
+    others, other = opened({**tiny, **changed}, tmp_path / "changed")
+    assert others.equals(rows)
+    assert [other.users.get(user, 0) for user in ("1", "2")] == [log.users.get(user, 0) for user in ("1", "2")]
 
 
 def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes], tmp_path: Path) -> None:
@@ -71,7 +121,7 @@ def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes], tmp_pat
     }
     files = movielens._from_recbole(atomic)
     assert files is not None
-    movielens.check(files)
+    movielens.check(files, "the wheel")
     rows, log = opened(files, tmp_path)
     assert rows["feedback.0"].to_list() == [False, True, True]
     items = [log.items.get(item, 0) for item in rows["item_id"]]
@@ -84,7 +134,7 @@ def test_recbole_files_become_the_originals_form(tiny: dict[str, bytes], tmp_pat
 def test_the_shared_copy_is_the_original() -> None:
     files, source = movielens.find(None, Path("does-not-exist"))
     assert source == "../shared/data/ml-1m"
-    assert movielens.check(files) is True
+    assert movielens.check(files, source) is True
 
 
 def test_partitions_are_those_of_kafkas_default_partitioner() -> None:

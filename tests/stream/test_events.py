@@ -62,3 +62,63 @@ def test_features_follow_the_declared_fields(fields: tuple[FieldSettings, ...]) 
 def test_a_feature_of_the_wrong_kind_is_named(fields: tuple[FieldSettings, ...], features: dict) -> None:
     with pytest.raises(MalformedEventError, match=next(iter(features))):
         FeatureExtractor(fields).extract(features)
+
+
+# A feature's value, as it stands in JSON; what a pipeline that does not declare it has no business with.
+ODD = {
+    "object": b'{"lat":1.5}',
+    "list of floats": b"[0.1,0.2]",
+    "null in a list": b'["a",null]',
+    "list of lists": b'[["i1",2]]',
+    "true in a list": b"[true]",
+    "beyond a float": b"1e400",
+    "5000 digits": b"9" * 5000,
+    "5000 digits, nested": b'{"n":[' + b"9" * 5000 + b"]}",
+    "not UTF-8": b'"\xff"',
+}
+
+
+def _impression(name: str, value: bytes) -> bytes:
+    return b'{"type":"impression","imp_id":"a","user_id":"u","item_id":"i","ts":5,"features":{"%s":%s,"year":1}}' % (
+        name.encode(),
+        value,
+    )
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_feature_that_nobody_declares_is_not_looked_at(name: str) -> None:
+    extract = FeatureExtractor([FieldSettings("year", "item", "categorical")]).extract_from
+    event = decode_event(_impression("other", ODD[name]))
+    assert isinstance(event, Impression)
+    assert (event.imp_id, event.ts, extract(event)) == ("a", 5, ["1"])
+
+
+@pytest.mark.parametrize("kind", ["categorical", "multi", "numeric"])
+@pytest.mark.parametrize("name", ODD)
+def test_a_declared_feature_of_the_wrong_form_is_named(name: str, kind: str) -> None:
+    field = FieldSettings("odd", "user", kind)
+    event = decode_event(_impression("odd", ODD[name]))
+    with pytest.raises(MalformedEventError, match=r"^features\.odd: "):
+        FeatureExtractor([field]).extract_from(event)
+
+
+def test_features_that_only_msgpack_has_are_not_looked_at_either() -> None:
+    odd = {"ext": msgspec.msgpack.Ext(5, b"x"), "raw": b"\xff", "time": msgspec.msgpack.Ext(-1, b"xx"), 7: "x"}
+    shown = {"type": "impression", "imp_id": "a", "user_id": "u", "item_id": "i", "ts": 5}
+    event = decode_event(msgspec.msgpack.encode({**shown, "features": {**odd, "year": 1, "keys": {1: {(2, 3): 4}}}}))
+    assert FeatureExtractor([FieldSettings("year", "item", "categorical")]).extract_from(event) == ["1"]
+    for name in ("ext", "raw", "time"):
+        with pytest.raises(MalformedEventError, match=rf"features\.{name}: "):
+            FeatureExtractor([FieldSettings(name, "user", "categorical")]).extract_from(event)
+
+
+def test_what_is_wrong_beside_an_odd_feature_is_still_named() -> None:
+    value = b'{"type":"impression","imp_id":"a","user_id":"","item_id":"i","ts":5,"features":{"x":1e400}}'
+    with pytest.raises(MalformedEventError, match=r"user_id"):
+        decode_event(value)
+
+
+def test_a_declared_number_that_is_too_long_to_write_is_named() -> None:
+    """No event can carry one, but a scorer is called from code."""
+    with pytest.raises(MalformedEventError, match=r"features\.age: a number of too many digits"):
+        FeatureExtractor([FieldSettings("age", "user", "categorical")]).extract({"age": 10**5000})

@@ -4,6 +4,7 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, cast
 
@@ -79,12 +80,15 @@ def read_pieces(path: Path, size: int) -> Iterator[bytes]:
 
 def _utf8_pieces(path: Path, size: int, encoding: str) -> Iterator[bytes]:
     pieces = read_pieces(path, size)
-    if codecs.lookup(encoding).name not in ("utf-8", "ascii", "utf-8-sig"):
-        decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
-        pieces = (decoder.decode(piece).encode() for piece in pieces)
     first = next(pieces, b"")
-    yield first.removeprefix(codecs.BOM_UTF8)
-    yield from pieces
+    if first.startswith(codecs.BOM_UTF8) or codecs.lookup(encoding).name in ("utf-8", "ascii", "utf-8-sig"):
+        # A mark of UTF-8 says so itself, whatever the mapping says of such files.
+        yield first.removeprefix(codecs.BOM_UTF8)
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    for piece in chain((first,), pieces):
+        yield decoder.decode(piece).encode()
 
 
 def _whole_records(block: bytes, quote: bytes) -> int:

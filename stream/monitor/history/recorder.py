@@ -25,7 +25,7 @@ def run_name(folder: Path, now_ms: int) -> str:
     if not file.exists():
         name = f"{folder.name}-{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%dT%H%M%S}Z"
         write_whole(file, [name.encode()])
-    return file.read_text().strip()
+    return file.read_text(encoding="utf-8").strip()
 
 
 class Recorder:

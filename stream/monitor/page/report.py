@@ -1,6 +1,5 @@
 """A finished run as one self-contained HTML file, and as pictures: the page's figures without a server."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from state_store.errors import OperatorError
@@ -9,7 +8,7 @@ from stream.monitor.history.history import TWIN
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.pictures import draw_pictures
 from stream.monitor.page.points import groups
-from stream.monitor.page.server import plotly_js
+from stream.monitor.page.server import page_file, plotly_js
 from stream.monitor.page.tasks import figures_by_task
 from stream.monitor.page.view import View, to_json
 from stream.prediction_log import read_predictions
@@ -37,20 +36,19 @@ def write_report(settings: Settings, folder: Path) -> list[Path]:
         raise NoHistoryError(
             f"{folder}: its cohorts or fields are not those of the settings; give the run's own with --config or --set"
         )
-    page = files("stream.monitor.page") / "assets"
-    html = (page / "index.html").read_text()
+    html = page_file("index.html")
     # A closing tag inside a script would end it.
     shown = view.show(buckets, read_buckets(folder, TWIN))
     by_task = figures_by_task(read_predictions(folder / "predictions"), settings.labels)
     tasks = [{"task": t.name, "learned": t.is_main, **by_task[t.name]} for t in settings.labels]
     data = to_json({"run": folder.name, "tasks": tasks, **shown}).decode().replace("</", "<\\/")
-    style = f"<style>{(page / 'page.css').read_text()}\n.live {{ display: none; }}</style>"
+    style = f"<style>{page_file('page.css')}\n.live {{ display: none; }}</style>"
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"
     html = html.replace('<link rel="stylesheet" href="page.css">', style)
     html = html.replace('<script src="plotly.js" defer></script>\n<script src="page.js" defer></script>\n', "")
     html = html.replace('<p id="state" role="status" aria-live="polite">loading</p>', f"<p>run {folder.name}</p>")
-    html = html.replace("</body>", f"{scripts}<script>{(page / 'page.js').read_text()}</script></body>")
+    html = html.replace("</body>", f"{scripts}<script>{page_file('page.js')}</script></body>")
     path = folder / "report.html"
-    path.write_text(html)
+    path.write_text(html, encoding="utf-8")
     coarse = [merge(group) for group in groups(buckets, _PICTURE_POINTS)]
     return [path, *draw_pictures({**shown, "series": view.series(coarse)}, folder / "report")]

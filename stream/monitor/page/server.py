@@ -20,12 +20,13 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from learner.files import passes
 from learner.files import told as told_of_disk
-from state_store.errors import OperatorError
 from state_store.refusals import is_weather, told
 from stream.monitor.figures.bucket import Bucket
 from stream.monitor.history.history import TWIN, HistoryReader
+from stream.monitor.page.access import Access, is_loopback, page_url
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
+from stream.monitor.page.port import taken
 from stream.monitor.page.view import View, to_json
 from stream.monitor.page.waits import answers
 from stream.monitor.prometheus import exposition
@@ -34,6 +35,7 @@ from stream.process.garbage import spare_garbage_collector
 from stream.process.stopping import end_after
 from stream.process.store import connect_when_ready
 from stream.process.weather import Weather
+from stream.secrets import SECRETS
 from stream.settings import Settings
 
 _PAGE = {
@@ -41,6 +43,8 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
+_OPEN = (*_PAGE, "/plotly.js", "/healthz")
+"""What carries no figures, and asks for no token."""
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
@@ -67,13 +71,14 @@ class Shown(msgspec.Struct, frozen=True):
     """Names the body: a browser that has it need not be sent it again."""
 
 
-class PortTakenError(OperatorError):
-    """The page's address cannot be bound."""
-
-
 def plotly_js() -> str:
     """The plotting library, from its installed wheel: the page works offline."""
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text()
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def page_file(name: str) -> str:
+    """One of the page's own files."""
+    return (files("stream.monitor.page") / name).read_text(encoding="utf-8")
 
 
 class Monitor:
@@ -99,6 +104,7 @@ class Monitor:
         self._shown: dict[tuple[str, bool], Shown] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._plotly = plotly_js()
+        self._access = Access(settings.monitor)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -139,7 +145,7 @@ class Monitor:
                 said = self._said(exc)
                 if said is None:
                     raise
-                self._twin_state = f"waits: {said}"
+                self._twin_state = SECRETS.mask(f"waits: {said}")
                 pause = max(pause, self._weather.failed("twin", said))
             await asyncio.sleep(pause)
 
@@ -151,20 +157,34 @@ class Monitor:
 
     def _twin_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            self._twin_state = f"ended: {task.exception()}"
+            self._twin_state = SECRETS.mask(f"ended: {task.exception()}")
             log.error("the frozen twin ended; the page goes on without it", exc_info=task.exception())
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        refused = self._refused(request)
         try:
-            response: web.StreamResponse = await handler(request)
+            response: web.StreamResponse = refused or await handler(request)
         except redis.RedisError as exc:
             if not is_weather(exc):
                 raise
-            response = web.json_response({"error": told(exc)}, status=503)
+            response = web.json_response({"error": SECRETS.mask(told(exc))}, status=503)
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    def _refused(self, request: web.Request) -> web.Response | None:
+        """Why a request is not answered; None if it is."""
+        if request.path == "/healthz":
+            return None
+        host = request.headers.get("Host", "")
+        if not self._access.is_own(host):
+            said = f"this monitor is not {host!r}; it answers to {', '.join(self._access.names)}: add monitor.hosts"
+            return web.json_response({"error": said}, status=421)
+        if request.path not in _OPEN and not self._access.is_allowed(request.headers.get("Authorization", "")):
+            said = "this monitor asks for its token (monitor.token): open the page as /#token=TOKEN"
+            return web.json_response({"error": said}, status=401, headers={"WWW-Authenticate": "Bearer"})
+        return None
 
     async def _held_for(self, key: str, make: Any, *args: Any) -> Any:
         """The value of `make(*args)`, at most a second old; made in a thread, as Redis blocks."""
@@ -177,7 +197,7 @@ class Monitor:
 
     async def _page(self, request: web.Request) -> web.Response:
         name, kind = _PAGE[request.path]
-        return web.Response(text=(files("stream.monitor.page") / "assets" / name).read_text(), content_type=kind)
+        return web.Response(text=page_file(name), content_type=kind)
 
     async def _script(self, _: web.Request) -> web.Response:
         return web.Response(
@@ -251,6 +271,12 @@ class Monitor:
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
 
 
+def _beyond_loopback(settings: Settings) -> str:
+    names = ", ".join(Access(settings.monitor).names)
+    who = "asks for monitor.token" if settings.monitor.token else "has no monitor.token, so it shows figures to anybody"
+    return f"monitor.host {settings.monitor.host} is not loopback: it answers to any address and to {names}, and {who}"
+
+
 def run_monitor(settings: Settings, folder: Path | None) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -273,6 +299,8 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
         app.on_shutdown.append(on_shutdown)
         return app
 
+    if not is_loopback(host):
+        log.warning(_beyond_loopback(settings))
     spare_garbage_collector()
     try:
         web.run_app(
@@ -281,9 +309,7 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
             port=port,
             access_log=None,
             shutdown_timeout=_SLOW_CLIENT_S,
-            print=lambda *_: print(f"monitor: http://{host}:{port}/", flush=True),
+            print=lambda *_: print(f"monitor: {page_url(settings.monitor)}", flush=True),
         )
     except OSError as exc:
-        raise PortTakenError(
-            f"monitor.host {host!r}, monitor.port {port}: cannot be bound ({exc.strerror or exc}); set another"
-        ) from exc
+        raise taken(settings.monitor, exc) from exc

@@ -14,15 +14,26 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
+// A token comes behind the # of the address, which no server and no log sees; it is kept for this tab, and taken away from there.
+const TOKEN = "coldstream-token";
+function takeToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return;
+  sessionStorage.setItem(TOKEN, given);
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
 async function answerOf(path) {
-  const answer = await fetch(path);
+  const token = window.REPORT ? null : sessionStorage.getItem(TOKEN);
+  const answer = await fetch(path, token ? { headers: { Authorization: `Bearer ${token}` } } : {});
+  if (answer.status === 401) byId("login").hidden = false;
   if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
   return answer;
 }
 
 const ask = async (path) => (await answerOf(path)).json();
 
-const fixed = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const fixed = (value, digits = 3) => (value === null || value === undefined ? "\u2013" : value.toFixed(digits));
 
 function layout(title, extra = {}) {
   const style = getComputedStyle(document.documentElement);
@@ -125,7 +136,7 @@ function estimated(estimate, digits = 3) {
   return cell;
 }
 
-const percent = (share) => (share === null || share === undefined ? "–" : `${fixed(100 * share, 1)} %`);
+const percent = (share) => (share === null || share === undefined ? "\u2013" : `${fixed(100 * share, 1)} %`);
 
 function drawTable() {
   const table = byId("now"), over = byId("over").value;
@@ -143,7 +154,7 @@ function drawTable() {
 }
 
 function seconds(value) {
-  if (value === null || value === undefined) return "–";
+  if (value === null || value === undefined) return "\u2013";
   for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) if (value >= 2 * size) return `${whole(Math.round(value / size))} ${unit}`;
   return `${whole(value)} s`;
 }
@@ -252,7 +263,7 @@ async function refreshView() {
 
 // Live: what the join said of each task; of a finished run: how the score ranks them.
 function drawTasks(tasks) {
-  const share = (value) => (value === null || value === undefined ? "–" : percent(value));
+  const share = (value) => (value === null || value === undefined ? "\u2013" : percent(value));
   const live = tasks.length && "waiting" in tasks[0];
   const names = live
     ? ["task", "positive", "negative", "not known yet", "known later", "turned", "share of positives"]
@@ -279,7 +290,7 @@ async function refreshHealth() {
   const lag = workers.flatMap((worker) => Object.values(worker.lag)).reduce((a, b) => a + b, 0);
   const counts = health.counts;
   const delays = Object.values(health.watermark_delay_s);
-  const mebibytes = (bytes) => (bytes === null ? "–" : `${Math.round(bytes / 1048576)} MiB`);
+  const mebibytes = (bytes) => (bytes === null ? "\u2013" : `${Math.round(bytes / 1048576)} MiB`);
   const outcomes = Object.entries(health.outcomes).filter(([name]) => name !== "OK").map(([name, n]) => `${name} ${whole(n)}`);
   twinState = health.twin;
   const tiles = [
@@ -293,7 +304,7 @@ async function refreshHealth() {
     tile("dead letters", `${whole((counts.malformed || 0) + (counts.orphan || 0) + (counts.late || 0))}, ${percent(health.rates.dead_letter)}`),
     tile("fence", `OK ${whole(health.outcomes.OK || 0)}${outcomes.length ? ", " + outcomes.join(", ") : ""}`),
     tile("lost to retention", whole(counts.gap || 0)),
-    tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "–"),
+    tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "\u2013"),
   ];
   drawTasks(health.tasks);
   if (learner) {
@@ -378,11 +389,19 @@ byId("over").addEventListener("change", () => shown && drawTable());
 for (const id of ["run", "other", "points"]) byId(id).addEventListener("change", refreshView);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && drawAll());
 
+byId("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, byId("token").value);
+  byId("login").hidden = true;
+});
+window.addEventListener("hashchange", takeToken);
+
 if (window.REPORT) {
   shown = window.REPORT;
   drawTasks(shown.tasks);
   drawAll();
 } else {
+  takeToken();
   repeat(refreshView, 4000);
   repeat(refreshHealth, 2000);
 }

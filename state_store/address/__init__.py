@@ -1,0 +1,1 @@
+"""Where Redis is, and what of that must not be shown."""
