@@ -37,6 +37,8 @@ ADVICE = {
 """Redis' word for a refusal -> what it means and what to do."""
 
 _WORD = re.compile(rf"(?:^|[\s:-])({'|'.join(ADVICE)})\b")
+# Redis 6.2 has no word for it inside a script.
+_NO_RIGHT = "can't run this command"
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (OutOfMemoryError, "OOM"),
     (ReadOnlyError, "READONLY"),
@@ -65,6 +67,8 @@ def refusal(exc: BaseException) -> str:
     if not isinstance(exc, redis.ResponseError):
         return ""
     found = _WORD.search(str(exc))
+    if found is None and _NO_RIGHT in str(exc):
+        return "NOPERM"
     return found[1] if found else ""
 
 
