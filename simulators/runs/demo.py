@@ -24,7 +24,7 @@ from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
 from stream.command.roles import Role, StalledError, servers, wait_until
-from stream.monitor.page.access import page_url
+from stream.monitor.access.hosts import page_url
 from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer

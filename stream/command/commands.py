@@ -69,7 +69,7 @@ def monitor(
 ) -> None:
     """Serve the page: how users fare in their first impressions, the pipeline's health, Prometheus metrics."""
     _keep_to_one_processor()
-    from stream.monitor.page.server import run_monitor
+    from stream.monitor.role import run_monitor
     from stream.settings import SettingsError
 
     _log_to_stderr()
@@ -102,7 +102,7 @@ def up(
     from state_store.client import connect, masked_url
     from stream.command.display import Display
     from stream.command.roles import Role, servers, with_port
-    from stream.monitor.page.access import page_url
+    from stream.monitor.access.hosts import page_url
     from stream.settings import SettingsError
 
     settings = gather(config, overrides, kafka, redis)

@@ -40,7 +40,7 @@ def folder_id(folder: Path) -> str:
     file = folder / "id"
     if not file.exists():
         write_whole(file, [uuid.uuid4().hex.encode()])
-    return file.read_text().strip()
+    return file.read_text(encoding="utf-8").strip()
 
 
 def read_owner(client: redis.Redis, prefix: str) -> Owner | None:

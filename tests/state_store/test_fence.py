@@ -119,7 +119,7 @@ def test_items_are_summed_over_partitions(store: StateStore) -> None:
 def apply_one(store: StateStore, partition: int, offset: int, item: str = "item") -> None:
     epoch = store.open_epoch(partition)
     rows = [(1, offset, 1000, f"{partition}-{offset}", "u", item, 1)]
-    store.apply(partition, IMPRESSIONS, (offset, offset), epoch, rows, b"\x90")
+    store.apply(partition, IMPRESSIONS, Span(offset, offset), epoch, rows, b"\x90")
 
 
 def counts(store: StateStore, item: str = "item") -> list[int]:

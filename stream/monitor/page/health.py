@@ -14,6 +14,7 @@ from state_store.refusals import is_weather, told
 from state_store.resident import resident_bytes
 from state_store.states import fence_counts
 from state_store.tasks import labels_by_task
+from stream.monitor.page.findings import Findings
 from stream.monitor.page.waits import ANSWER, RedisProbe, Waits, redis_missing
 from stream.process.status import LearnerStatus, read_status, sample_lag
 from stream.process.store import open_store
@@ -63,6 +64,7 @@ class Health:
         self._probe = RedisProbe(client, settings.redis.prefix, self._partitions, self._weather)
         self._bytes: int | None = None
         self._waits = Waits(folder, self._weather)
+        self._findings = Findings(settings, client)
         self._known: tuple[dict[str, Any], LearnerStatus | None] = ({}, None)
         self._fences: list[dict[bytes, bytes]] = [{}] * len(self._partitions)
 
@@ -98,6 +100,7 @@ class Health:
         unready = redis_missing(waits["waits"], now_ms)
         return {
             **waits,
+            "findings": self._findings.read(counts),
             "time_ms": now_ms,
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),

@@ -323,6 +323,7 @@ async function refreshHealth() {
   tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));
   byId("health").replaceChildren(...tiles);
   showWaits(health.waits, health.time_ms);
+  byId("findings").replaceChildren(...health.findings.map((found) => element("li", `${found.subject}: ${found.detail}`)));
   const state = byId("state");
   state.textContent = health.missing.length ? health.missing.join("; ") : "every role reports";
   state.className = health.missing.length ? "bad" : "";

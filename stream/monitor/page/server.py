@@ -3,7 +3,6 @@ touches no hot path."""
 
 import asyncio
 import logging
-import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
@@ -14,26 +13,21 @@ from zlib import crc32
 
 import msgspec
 import redis
-import torch
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from learner.files import passes
 from learner.files import told as told_of_disk
 from state_store.refusals import is_weather, told
+from stream.monitor.access.hosts import Access
 from stream.monitor.figures.bucket import Bucket
 from stream.monitor.history.history import TWIN, HistoryReader
-from stream.monitor.page.access import Access, is_loopback, page_url
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
-from stream.monitor.page.port import taken
 from stream.monitor.page.view import View, to_json
 from stream.monitor.page.waits import answers
 from stream.monitor.prometheus import exposition
 from stream.monitor.twin.twin import Twin
-from stream.process.garbage import spare_garbage_collector
-from stream.process.stopping import end_after
-from stream.process.store import connect_when_ready
 from stream.process.weather import Weather
 from stream.secrets import SECRETS
 from stream.settings import Settings
@@ -50,12 +44,6 @@ _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
 _VIEWS_KEPT = 4
 _TWIN_EVERY_S = 2.0
-_SLOW_CLIENT_S = 2.0
-"""How long a request that is being answered may hold up the end."""
-_GRACE_S = 5.0
-"""From the request to end until it ends, whatever the twin or a thread that asks Redis is at."""
-_NICE = 5
-"""The pipeline goes first, where processors are few."""
 
 log = logging.getLogger("coldstream.monitor")
 
@@ -269,47 +257,3 @@ class Monitor:
     async def _ready(self, _: web.Request) -> web.Response:
         missing = (await self._held_for("health", self._health.read))["missing"]
         return web.json_response({"ready": not missing, "missing": missing}, status=503 if missing else 200)
-
-
-def _beyond_loopback(settings: Settings) -> str:
-    names = ", ".join(Access(settings.monitor).names)
-    who = "asks for monitor.token" if settings.monitor.token else "has no monitor.token, so it shows figures to anybody"
-    return f"monitor.host {settings.monitor.host} is not loopback: it answers to any address and to {names}, and {who}"
-
-
-def run_monitor(settings: Settings, folder: Path | None) -> None:
-    """Serve until SIGTERM or Ctrl-C.
-
-    Raises:
-        PortTakenError: `monitor.host` and `monitor.port` cannot be bound.
-    """
-    os.nice(_NICE)
-    torch.set_num_threads(1)
-    client = connect_when_ready(settings.redis, Weather(log))
-    assert client is not None
-    host, port = settings.monitor.host, settings.monitor.port
-
-    async def application() -> web.Application:
-        app = Monitor(settings, client, folder).app()
-        begin_grace = end_after(_GRACE_S, log)
-
-        async def on_shutdown(_: web.Application) -> None:
-            begin_grace()
-
-        app.on_shutdown.append(on_shutdown)
-        return app
-
-    if not is_loopback(host):
-        log.warning(_beyond_loopback(settings))
-    spare_garbage_collector()
-    try:
-        web.run_app(
-            application(),
-            host=host,
-            port=port,
-            access_log=None,
-            shutdown_timeout=_SLOW_CLIENT_S,
-            print=lambda *_: print(f"monitor: {page_url(settings.monitor)}", flush=True),
-        )
-    except OSError as exc:
-        raise taken(settings.monitor, exc) from exc

@@ -15,8 +15,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from state_store.embedded.child import free_port
 from stream.command.roles import Role, wait_until
-from stream.monitor.page.access import Access
-from stream.monitor.page.port import PortTakenError, need_port, owner_of
+from stream.monitor.access.hosts import Access
+from stream.monitor.access.port import PortTakenError, need_port, owner_of
 from stream.sections import MonitorSettings
 from stream.settings import Settings
 

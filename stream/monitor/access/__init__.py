@@ -1,0 +1,1 @@
+"""Who may ask the monitor, under which names, at which port."""
