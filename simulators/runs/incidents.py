@@ -89,6 +89,7 @@ class Incidents:
         self._rng = rng
         self.num_lost = 0
         """Offsets that were deleted before anybody read them."""
+        self._bag: list[str] = []
         self._ways: dict[str, Way] = {
             **{f"redis says {word}": self._refused(hold) for word, hold in self._refusals().items()},
             "redis hangs": self._refused(self._stopped_redis),
@@ -106,7 +107,10 @@ class Incidents:
 
     def strike(self, entries: Sequence[LogEntry], worker: Role, learner: Role) -> str:
         """Write a slice under some incident; returns which."""
-        name = self._rng.choice(sorted(self._ways))
+        if not self._bag:
+            # Each once, before any comes again.
+            self._bag = self._rng.sample(sorted(self._ways), len(self._ways))
+        name = self._bag.pop()
         self._ways[name](entries, worker, learner)
         return name
 
