@@ -226,21 +226,21 @@ def test_a_redis_that_loads_is_waited_for_at_the_start_and_later(
 ) -> None:
     samples.put(400)
     with samples.client.pipeline() as pipe:
-        for n in range(30):
+        # Loading is to last for longer than a learner takes to start.
+        for n in range(60):
             pipe.set(f"more:{n}", os.urandom(1 << 20))
         pipe.execute()
 
-    def load(delay_us: int) -> None:
+    def load() -> None:
         with redis.Redis(port=server.port, socket_timeout=60) as other:
             # It answers between two keys, every few MiB.
-            other.config_set("key-load-delay", delay_us)
+            other.config_set("key-load-delay", 200_000)
             other.execute_command("DEBUG", "RELOAD")
             other.config_set("key-load-delay", 0)
 
     learner = Role("learner", live, tmp_path)
     for expected in (400, 600):
-        # The first time it is longer than a learner takes to start.
-        loading = threading.Thread(target=load, args=(600_000 if expected == 400 else 200_000,))
+        loading = threading.Thread(target=load)
         loading.start()
         time.sleep(0.3)
         if expected == 400:
