@@ -128,6 +128,9 @@ def settings(redis_settings: RedisSettings, consumer: str) -> Settings:
             f"worker.consumer={consumer}",
             # A worker that is killed is missed sooner, and the embedded broker answers a join after half of it.
             "worker.session_timeout_s=2",
+            # As with a recorded log: one clock stamped it, and it does not go on while nobody writes.
+            "join.time_users=1",
+            "worker.idle_after_ms=0",
             "publish.interval_s=0.5",
             "publish.checkpoint_s=1.0",
         ],

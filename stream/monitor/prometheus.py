@@ -165,6 +165,8 @@ class _Figures(Collector):
         if learner is None:
             return
         yield CounterMetricFamily("coldstream_samples_trained", "samples learned", value=learner["num_trained"])
+        ageless = learner["num_ageless"]
+        yield CounterMetricFamily("coldstream_ageless_samples", "learned, of records without a time", value=ageless)
         yield _gauge("weights_version", "newest version", [], [([], learner["version"])])
         if learner["published_ms"]:
             age = (self._health["time_ms"] - learner["published_ms"]) / 1000

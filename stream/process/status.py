@@ -32,6 +32,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     freshness_p99_s: float | None
     rows: int
     num_missed: int = 0
+    num_ageless: int = 0
+    """Samples whose record did not say when it was written, or senselessly."""
     resident_bytes: int = 0
     step_s: float = 0.0
     """Mean duration of the steps since the last report."""

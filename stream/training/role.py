@@ -214,6 +214,7 @@ class LearnerRole:
             freshness_p99_s=trainer.freshness.quantile(0.99),
             rows=len(trainer.learner.table),
             num_missed=trainer.num_missed,
+            num_ageless=trainer.num_ageless,
             resident_bytes=resident_bytes(),
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
             step_max_s=self._step_max,

@@ -67,6 +67,7 @@ class TrainerState(msgspec.Struct, frozen=True):
     skip: dict[int, list[SampleKey]] = {}
     """Partition -> samples learned already that a restored Redis will emit again."""
     num_missed: int = 0
+    num_ageless: int = 0
 
 
 class Trainer:
@@ -110,6 +111,8 @@ class Trainer:
         self.meter = meter
         self.version = 0
         """Version of the last published weights."""
+        self.num_ageless = state.num_ageless if state else 0
+        """Samples whose record did not say when it was written, or made no sense of it; in no freshness."""
         self.num_missed = state.num_missed if state else 0
         """Samples that were trimmed from the outbox before this learner saw them: behind another one's checkpoint."""
         self.rolled_back = False
@@ -131,7 +134,12 @@ class Trainer:
         """For a checkpoint."""
         skip = {p: sorted(keys) for p, keys in self._skip.items() if keys}
         return TrainerState(
-            dict(self.cursor), list(self.num_by_kind), self.freshness.counts.tolist(), skip, self.num_missed
+            dict(self.cursor),
+            list(self.num_by_kind),
+            self.freshness.counts.tolist(),
+            skip,
+            self.num_missed,
+            self.num_ageless,
         )
 
     def fill(self) -> int:
@@ -226,7 +234,10 @@ class Trainer:
             self._norms.note(taken)
         for _, _, sample in taken:
             self.num_by_kind[sample.kind] += 1
-            self._unpublished_ms.append(sample.core.produced_ms)
+            if sample.core.produced_ms:
+                self._unpublished_ms.append(sample.core.produced_ms)
+            else:
+                self.num_ageless += 1
         self._log_unlearned(passed)
         return size
 

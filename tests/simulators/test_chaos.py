@@ -40,6 +40,16 @@ def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12, monitor=False), tmp_path)
 
 
+def test_what_real_clusters_do_changes_nothing(
+    settings: Settings, broker: str, tmp_path: Path, long: bool, request: pytest.FixtureRequest
+) -> None:
+    """Refusals, hangs, a full disk, a second learner; on Apache Kafka transactions, codecs and retention, too."""
+    on_apache = request.node.callspec.params["broker"] == "apache"
+    chaos = ChaosSettings(kills=120 if long else 14, seed=15, weather=True, monitor=long)
+    report = kill(settings, broker, chaos, tmp_path, on_apache=on_apache)
+    assert sum(count for name, count in report["deaths"].items() if ":" not in name) >= 5
+
+
 def test_labels_of_several_tasks_are_the_same_whatever_is_killed(
     settings: Settings, embedded_broker: str, tmp_path: Path
 ) -> None:
@@ -48,14 +58,22 @@ def test_labels_of_several_tasks_are_the_same_whatever_is_killed(
     assert report["totals"]["trained_task_correction"][0] > 1000
 
 
-def kill(settings: Settings, broker: str, chaos: ChaosSettings, folder: Path, log: Log | None = None) -> dict[str, Any]:
+def kill(
+    settings: Settings,
+    broker: str,
+    chaos: ChaosSettings,
+    folder: Path,
+    log: Log | None = None,
+    *,
+    on_apache: bool = False,
+) -> dict[str, Any]:
     partitions = 2 * chaos.workers
     live = msgspec.structs.replace(
         settings, kafka=msgspec.structs.replace(settings.kafka, url=broker, partitions=partitions)
     )
     ensure_topics(live.kafka)
     log = log or movielens_or_synthetic(10_000, seed=1)
-    report = Chaos(live, log, ReplaySettings(num_rows=10_000), chaos, folder).run()
+    report = Chaos(live, log, ReplaySettings(num_rows=10_000), chaos, folder, on_apache=on_apache).run()
     assert report["equal"], (report["checks"], report["totals"], report["count_differences"])
     assert report["kills"] >= chaos.kills
     return report

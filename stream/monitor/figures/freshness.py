@@ -89,5 +89,6 @@ class FeatureMeter:
             row_A[SEEN] += len(versions_N)
             row_A[NULL] += (versions_N == 0).sum()
             at_N = np.array([self._published.get(version, 0) for version in versions_N.tolist()])
-            ages = np.maximum(produced_N - at_N, 0)[at_N > 0]
+            # Of a record that does not say when it was written no age is known.
+            ages = np.maximum(produced_N - at_N, 0)[(at_N > 0) & (produced_N > 0)]
             row_A[AGE:] += np.bincount(age_bins(ages), minlength=NUM_AGES)
