@@ -159,7 +159,9 @@ class Incidents:
     def _unsaved(self) -> Iterator[None]:
         """A snapshot cannot be saved: its name is taken by a folder."""
         folder = Path(str(self._client.config_get("dir")["dir"])) / "taken"
-        folder.mkdir(exist_ok=True)
+        # The last snapshot that could be saved, after an earlier incident.
+        folder.unlink(missing_ok=True)
+        folder.mkdir()
         (folder / "file").touch()
         self._client.config_set("dbfilename", "taken")
         self._client.config_set("save", "3600 1")
