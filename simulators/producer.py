@@ -70,7 +70,7 @@ class ReplayProducer:
         self.num_sent = 0
 
     def _connect(self, kafka: KafkaSettings) -> Producer:
-        options = librdkafka_options(kafka) | _OPTIONS
+        options = librdkafka_options(kafka) | _OPTIONS | {"compression.type": kafka.compression}
         producer = Producer(options, error_cb=self._complained, logger=logging.getLogger(__name__))
         try:
             producer.list_topics(timeout=_CONNECT_S)

@@ -34,6 +34,8 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
     """Whether records of transactions are read once they are committed, or as they are written, those of aborted
     transactions included."""
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"
+    """Of what is written here: by a replay, and by workers (dead letters, announcements). Any codec can be read."""
     security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     username: str = ""

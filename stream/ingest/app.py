@@ -49,6 +49,7 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
         "producer_max_request_size": MAX_RECORD_BYTES + (1 << 16),
         "consumer_max_fetch_size": 4 << 20,
         "broker_client_id": f"{name}-{worker.name}",
+        "producer_compression_type": None if kafka.compression == "none" else kafka.compression,
         "reading": ReadingOptions(kafka.isolation, worker.weather, worker.log_was_cut),
     }
     group = group_of(settings)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from simulators.apache_kafka import ApacheKafka
 from simulators.encoding import LogEntry
 from simulators.log_reader import read_log
+from simulators.pace import PaceSettings
+from simulators.producer import ReplayProducer
 from simulators.runs.log_writer import CODECS, LogWriter
 from state_store.client import connect
 from state_store.keys import Keys
@@ -141,6 +143,24 @@ def test_every_codec_is_read(cluster: Cluster) -> None:
             cluster.wait_for("accepted", 500 * (n + 1))
     ends = {tp: end - 1 for tp, end in cluster.writer.ends().items() if end}
     assert sum(1 for _ in read_log(cluster.settings.kafka, ends)) == 500 * len(CODECS)
+
+
+@pytest.mark.parametrize("codec", CODECS[1:])
+def test_what_is_written_here_is_compressed_as_asked_for(cluster: Cluster, codec: str) -> None:
+    kafka = msgspec.structs.replace(cluster.settings.kafka, compression=codec)
+    cluster.worker = Role("worker", msgspec.structs.replace(cluster.settings, kafka=kafka), cluster.worker.log.parent)
+    with cluster.worker:
+        producer = ReplayProducer(kafka, PaceSettings())
+        producer.write([*shown(range(300)), LogEntry(0, 0, b"u", b"no event")])
+        producer.close()
+        cluster.wait_for("accepted", 300)
+        cluster.wait_for("malformed", 1)
+    consumer = Consumer({"bootstrap.servers": kafka.url, "group.id": codec, "auto.offset.reset": "earliest"})
+    consumer.subscribe([kafka.dead_letter])
+    letter = consumer.poll(20)
+    consumer.close()
+    assert letter is not None
+    assert letter.value() == b"no event"
 
 
 @BOTH_WAYS
