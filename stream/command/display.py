@@ -1,5 +1,6 @@
 """Live progress in the terminal, read from what the roles leave in Redis."""
 
+import logging
 import time
 
 import redis
@@ -8,8 +9,10 @@ from rich.live import Live
 from rich.table import Table
 
 from state_store.outbox import Outbox
+from state_store.refusals import is_weather, told
 from stream.process.status import read_status
 from stream.process.store import open_store
+from stream.process.weather import Weather
 from stream.settings import Settings
 
 
@@ -31,14 +34,25 @@ class Display:
         self._client = client
         self._store = open_store(settings, client)
         self._outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
+        self._weather = Weather(logging.getLogger("coldstream"))
         self._live = Live(console=console, refresh_per_second=4, transient=False)
 
     def refresh(self, produced: int | None = None) -> None:
-        """Draw the figures as they are now.
+        """Draw the figures as they are now; while Redis does not answer, say so and keep the last ones.
 
         Args:
             produced: events written by a replay, if one runs.
         """
+        try:
+            self._draw(produced)
+        except redis.RedisError as exc:
+            if not is_weather(exc):
+                raise
+            self._weather.failed("display", told(exc))
+        else:
+            self._weather.passed("display")
+
+    def _draw(self, produced: int | None) -> None:
         counts = self._store.fence_counts(range(self._settings.kafka.partitions))
         status = read_status(self._client, self._settings.redis.prefix)
         applied = sum(counts.get(name, 0) for name in ("impressions", "feedback", "heartbeat", "malformed"))

@@ -20,7 +20,6 @@ import redis
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
-from state_store.client import connect
 from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
 from stream.environment import FAILPOINT
@@ -32,7 +31,7 @@ from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import HoleError, Ingest, RollbackError, ZombieError
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
-from stream.process.store import open_store
+from stream.process.store import connect_when_ready, open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
 
@@ -64,9 +63,11 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}"
-        self.client = connect(settings.redis)
-        self.store = open_store(settings, self.client)
         self.weather = Weather(log)
+        client = connect_when_ready(settings.redis, self.weather)
+        assert client is not None
+        self.client = client
+        self.store = open_store(settings, self.client)
         self.ingest = Ingest(
             self.store,
             settings.fields,
