@@ -13,7 +13,8 @@ from support.samples import Samples
 
 from state_store.embedded.redis import EmbeddedRedis
 from stream.command.roles import Role, wait_until
-from stream.settings import FAILPOINT, Settings
+from stream.environment import FAILPOINT
+from stream.settings import Settings
 
 pytestmark = pytest.mark.slow
 
