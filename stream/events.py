@@ -93,8 +93,9 @@ class Unreadable(msgspec.Struct, frozen=True):
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _json = msgspec.json.Decoder(Event)
 _msgpack = msgspec.msgpack.Decoder(Event)
-_unread_json = msgspec.json.Decoder(_Unread)
-_unread_msgpack = msgspec.msgpack.Decoder(_Unread)
+# A struct alone would be taken without its `type`; one of several is not.
+_unread_json = msgspec.json.Decoder(_Unread | Feedback | Heartbeat)
+_unread_msgpack = msgspec.msgpack.Decoder(_Unread | Feedback | Heartbeat)
 
 
 class MalformedEventError(ValueError):
@@ -141,6 +142,8 @@ def _without_unreadable(value: bytes) -> Impression | None:
     try:
         event = (_unread_msgpack if is_msgpack else _unread_json).decode(value)
     except _ERRORS:
+        return None
+    if not isinstance(event, _Unread):
         return None
     decode = msgspec.msgpack.decode if is_msgpack else msgspec.json.decode
     features: dict[str, Any] = {}

@@ -34,6 +34,8 @@ def test_unknown_keys_are_ignored() -> None:
         (b"not json", "malformed"),
         (b'{"type":"purchase","ts":1}', "purchase"),
         (b'{"ts":1}', "missing required field `type`"),
+        (b'{"imp_id":"a","user_id":"u","item_id":"i","ts":1}', "missing required field `type`"),
+        (b'{"imp_id":"a","user_id":"u","item_id":"i","ts":1,"features":{"x":1e400}}', "type"),
         (b'{"type":"impression","user_id":"u","item_id":"i","ts":1}', "imp_id"),
         (b'{"type":"impression","imp_id":"a","user_id":"","item_id":"i","ts":1}', "$.user_id"),
         (b'{"type":"impression","imp_id":"a","user_id":"u","item_id":"i","ts":"1"}', "$.ts"),

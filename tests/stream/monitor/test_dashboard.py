@@ -19,6 +19,7 @@ from support.logs import synthetic_log
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
+from state_store.records import Span
 from state_store.resident import resident_bytes
 from stream.events import Event, Feedback, Heartbeat, Impression, encode_event
 from stream.ingest.rows import LogRecord
@@ -68,7 +69,11 @@ class Worker:
     def feed(self, topic: int, offset: int, *events: Event | bytes) -> None:
         values = [e if isinstance(e, bytes) else encode_event(e) for e in events]
         records = [LogRecord(offset + i, value, 0) for i, value in enumerate(values)]
-        self.ingest.process(self.settings.topics[topic], 0, records, now_ms=T0 + 10**8)
+        name = self.settings.topics[topic]
+        first = self.ingest.applied[name, 0] + 1
+        # Offsets that are left out were gone from the log.
+        span = Span(first, records[-1].offset, offset - first)
+        self.ingest.process(name, 0, records, now_ms=T0 + 10**8, span=span)
 
     def report(self) -> None:
         partitions = list(range(self.settings.kafka.partitions))
