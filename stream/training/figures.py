@@ -33,7 +33,8 @@ class Figures:
     def __init__(self, settings: Settings, client: redis.Redis, folder: Path, number: int) -> None:
         name = run_name(folder, _now_ms())
         share = settings.monitor.twin_share
-        self._feed = TwinFeed(client, settings.redis.prefix, name, share, number) if share else None
+        kept = folder / "monitor" / "feed"
+        self._feed = TwinFeed(client, settings.redis.prefix, name, share, number, kept) if share else None
         self.meter = Meter(settings.monitor, len(settings.fields), feed=self._feed)
         self._recorder = Recorder(
             self.meter,
@@ -55,6 +56,11 @@ class Figures:
         """Write the twin's samples of checkpoint `number`, before it is durable; what Redis refuses goes later."""
         if self._feed is not None:
             self._feed.write(number)
+
+    def keep(self, number: int) -> None:
+        """Write what Redis did not take of checkpoint `number` to the run folder, before it is durable."""
+        if self._feed is not None:
+            self._feed.keep(number)
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable."""

@@ -154,7 +154,8 @@ class LearnerRole:
         # If the disk refuses one of these, all of it comes again under the same number.
         if figures is not None:
             figures.cut(number)
-            self._steps.attempt("twin", lambda: figures.offer(number))
+            if not self._steps.attempt("twin", lambda: figures.offer(number)):
+                figures.keep(number)
         self._log.flush(number)
         write_checkpoint(
             self._checkpoints,

@@ -2,18 +2,20 @@
 
 A field of a Redis hash holds the samples of one checkpoint, under its number, and is written before the checkpoint. The
 twin takes a field once its checkpoint is durable. So a learner that dies in between overwrites what it had written,
-and each sample is scored once. A Redis that refuses holds up nothing: the samples wait in memory, and if the learner
-dies before Redis takes them, the next one counts them as dropped.
+and each sample is scored once. A Redis that refuses holds up nothing: the samples wait in memory and in the run
+folder, from where the next learner sends them, if this one dies before Redis takes them.
 """
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import redis
 
+from learner.files import write_whole
 from learner.sample import Sample
 from state_store.keys import Keys
 
@@ -22,6 +24,7 @@ _DROPPED = b"dropped"
 _MAX_WAITING = 60
 """Checkpoints whose samples wait for a monitor, or for Redis; beyond, the oldest are dropped, and counted."""
 _HASHES = 1 << 32
+_SUFFIX = ".msgpack"
 
 
 def in_share(user: int, share: float) -> bool:
@@ -49,9 +52,19 @@ class TwinFeed:
         run: name of the learner run.
         share: of the users, 0 to 1.
         number: the checkpoint that the learner resumed from: what lies behind it is forgotten.
+        folder: where samples are kept that Redis refuses; None: they are in memory only.
     """
 
-    def __init__(self, client: redis.Redis, prefix: str, run: str, share: float, number: int = 0) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        run: str,
+        share: float,
+        number: int = 0,
+        folder: Path | None = None,
+    ) -> None:
+        self._folder = folder
         self._client = client
         self._key = Keys(prefix).monitor_feed(run)
         self._share = share
@@ -77,31 +90,62 @@ class TwinFeed:
         behind = [number for number in numbers if number > self._resumed]
         if behind:
             self._client.hdel(self._key, *map(str, behind))
-        known = int(self._client.hget(self._key, _DURABLE) or self._resumed)
-        self._dropped += len(set(range(known + 1, self._resumed + 1)) - set(numbers))
+        marker: Any = self._client.hget(self._key, _DURABLE)
+        known = self._resumed if marker is None else int(marker)
+        kept = self._kept(int(marker or 0), self._resumed)
+        self._dropped += len(set(range(known + 1, self._resumed + 1)) - set(numbers) - set(kept))
         # What the last learner wrote, and died before it said that it is durable, waits no longer.
         self._unsent.appendleft((self._resumed, None))
+        self._unsent.extendleft((number, kept[number]) for number in sorted(kept, reverse=True))
         self._resumed = None
+
+    def _kept(self, sent: int, resumed: int) -> dict[int, bytes]:
+        """Samples that the last learner kept and had not sent, by checkpoint; all others are forgotten."""
+        found = {}
+        for path in [] if self._folder is None else sorted(self._folder.glob(f"*{_SUFFIX}")):
+            number, samples = int(path.stem), path.read_bytes()
+            taken: Any = self._client.hstrlen(self._key, str(number))
+            # Redis may have taken fewer, at an earlier attempt at the same checkpoint, or more, at a later one.
+            if sent < number <= resumed and len(samples) > int(taken):
+                found[number] = samples
+            else:
+                path.unlink()
+        return found
+
+    def _file(self, number: int) -> Path | None:
+        return None if self._folder is None else self._folder / f"{number:012d}{_SUFFIX}"
 
     def write(self, number: int) -> None:
         """Write what belongs to checkpoint `number`, before it is durable, and again if it was not.
 
-        If Redis refuses, or this is not called at all, it goes with `send`; if the learner dies before, it is lost.
+        If Redis refuses, or this is not called at all, it goes with `send`; `keep` sees to it that it is not lost if
+        the learner dies before.
         """
         self._open()
         self._client.hset(self._key, str(number), self._encoded())
         self._written = number
+
+    def keep(self, number: int) -> None:
+        """Write what belongs to checkpoint `number` to the folder, before it is durable."""
+        file = self._file(number)
+        if file is not None:
+            write_whole(file, [self._encoded()])
+        # What an earlier attempt may have written has fewer.
+        self._written = 0
 
     def _encoded(self) -> bytes:
         return msgspec.msgpack.encode(self._waiting)
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable; nothing of it will come again."""
+        if self._written == number:
+            self._forget(number)
         self._unsent.append((number, None if self._written == number else self._encoded()))
         self._waiting = []
         while len(self._unsent) > _MAX_WAITING:
-            _, samples = self._unsent.popleft()
+            dropped, samples = self._unsent.popleft()
             self._dropped += samples is not None
+            self._forget(dropped)
 
     def send(self) -> None:
         """Write what waits; what Redis refuses waits on."""
@@ -111,6 +155,7 @@ class TwinFeed:
             fields: dict[Any, Any] = {_DURABLE: number} if samples is None else {_DURABLE: number, str(number): samples}
             self._client.hset(self._key, mapping=fields)
             self._unsent.popleft()
+            self._forget(number)
             surplus = _numbers(self._client.hkeys(self._key))[:-_MAX_WAITING]
             if surplus:
                 self._client.hdel(self._key, *map(str, surplus))
@@ -118,6 +163,12 @@ class TwinFeed:
         if self._dropped:
             self._client.hincrby(self._key, _DROPPED, self._dropped)
             self._dropped = 0
+
+    def _forget(self, number: int) -> None:
+        """Redis has the samples of a checkpoint, or nobody wants them any more."""
+        file = self._file(number)
+        if file is not None:
+            file.unlink(missing_ok=True)
 
 
 class TwinFeedReader:

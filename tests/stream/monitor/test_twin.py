@@ -239,6 +239,41 @@ def test_samples_that_redis_refuses_wait_and_are_scored_once(
     assert twin.poll("run", 8) == 0
 
 
+def test_samples_that_redis_refused_a_learner_that_died_are_sent_by_the_next(
+    hourly: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    prefix, kept = hourly.redis.prefix, tmp_path / "feed"
+    learn, reader = Pipeline(hourly, client).learner.learn_many, TwinFeedReader(client, prefix, "run")
+    feed = TwinFeed(client, prefix, "run", 1.0, 0, kept)
+    wanted = {}
+    for number in (1, 2, 3):
+        samples = make_samples(10 * number, START, seed=number)
+        feed.observe(samples, learn(samples), user_hashes(s.core.user_id for s in samples))
+        if number == 1:
+            feed.write(number)
+        else:
+            client.config_set("maxmemory", 1)
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                feed.write(number)
+            client.config_set("maxmemory", 0)
+            feed.keep(number)
+        # It dies before the third is durable.
+        if number < 3:
+            feed.durable(number)
+            wanted[number] = 10 * number
+    for _ in range(2):
+        again = TwinFeed(client, prefix, "run", 1.0, 2, kept)
+        again.send()
+        again.send()
+    assert {number: len(reader.read(number)) for number in reader.waiting()} == wanted
+    assert (reader.dropped(), list(kept.iterdir())) == (0, [])
+    # What was taken is not sent again.
+    for number in wanted:
+        reader.done(number)
+    TwinFeed(client, prefix, "run", 1.0, 2, kept).send()
+    assert reader.waiting() == []
+
+
 def test_another_run_begins_with_no_weights(hourly: Settings, client: redis.Redis, tmp_path: Path) -> None:
     pipeline, twin = Pipeline(hourly, client), Twin(hourly, client, tmp_path)
     for hour in range(6):
