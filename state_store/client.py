@@ -13,6 +13,7 @@ from redis.retry import Retry
 from state_store.address.redis_url import masked_url as masked_url  # noqa: PLC0414 - for whoever connects
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
+from state_store.refusals import ADVICE, refusal
 
 
 class RedisUnavailableError(OperatorError):
@@ -40,7 +41,7 @@ def connect(settings: RedisSettings) -> redis.Redis:
             client = cast(redis.Redis, RedisCluster.from_url(settings.url, **options))
     except (redis.RedisError, ValueError, OSError) as exc:
         raise RedisUnavailableError(
-            f"redis.url {masked_url(settings.url)!r}: no usable Redis there ({exc}). {_advice(exc)}"
+            f"redis.url {masked_url(settings.url)!r}: no usable Redis there ({exc}). {_advice(exc, settings.url)}"
         ) from exc
     return client
 
@@ -62,8 +63,12 @@ def _is_cluster(client: redis.Redis) -> bool:
         return False
 
 
-def _advice(exc: Exception) -> str:
+def _advice(exc: Exception, url: str) -> str:
     cause = exc.__cause__ or exc.__context__ or exc
+    if word := refusal(exc):
+        return f"{ADVICE[word][0].upper()}{ADVICE[word][1:]}."
+    if url.startswith("unix:"):
+        return "Start Redis with that `unixsocket`, or correct the URL."
     if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(exc):
         return "Set redis.ca_file to the PEM file of the authority that signed its certificate."
     if isinstance(cause, FileNotFoundError | PermissionError):

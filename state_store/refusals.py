@@ -38,7 +38,7 @@ ADVICE = {
 
 _WORD = re.compile(rf"(?:^|[\s:-])({'|'.join(ADVICE)})\b")
 # Redis 6.2 has no word for it inside a script.
-_NO_RIGHT = "can't run this command"
+_NO_RIGHT = re.compile(r"can't (?:run this command|access|publish to the channel)|no permissions")
 _BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (OutOfMemoryError, "OOM"),
     (ReadOnlyError, "READONLY"),
@@ -67,7 +67,7 @@ def refusal(exc: BaseException) -> str:
     if not isinstance(exc, redis.ResponseError):
         return ""
     found = _WORD.search(str(exc))
-    if found is None and _NO_RIGHT in str(exc):
+    if found is None and _NO_RIGHT.search(str(exc)):
         return "NOPERM"
     return found[1] if found else ""
 
@@ -94,5 +94,5 @@ def told(exc: BaseException) -> str:
     word = refusal(exc)
     if word == "NOPERM":
         # It names the command or the key.
-        return f"redis refuses ({word}: {exc}): {ADVICE[word]}"
+        return f"redis refuses ({word}): this user lacks a right ({exc}); {ADVICE[word]}"
     return f"redis refuses ({word}): {ADVICE[word]}" if word else f"redis does not answer ({exc})"

@@ -7,7 +7,7 @@ from aiokafka import codec
 
 from state_store.errors import OperatorError
 from stream.checks.finding import Finding, bad, degraded, ok
-from stream.kafka.group import client_id, group_of, strangers
+from stream.kafka.group import client_id, group_of, other_pipeline, strangers
 from stream.kafka.topics import Topic, admin, describe_topics
 from stream.settings import Settings
 
@@ -41,6 +41,18 @@ def check_kafka(settings: Settings, client: redis.Redis | None) -> Iterator[Find
         yield ok(f"topic {topic}", "there") if topic in topics else _missing(topic)
     if client is not None:
         yield _group(settings, client)
+        yield check_prefix_is_own(settings, client)
+
+
+def check_prefix_is_own(settings: Settings, client: redis.Redis) -> Finding:
+    """Two pipelines under one prefix would fence each other out."""
+    try:
+        found = other_pipeline(client, settings)
+    except redis.RedisError as exc:
+        return ok("prefix", f"not looked at ({exc})")
+    if found:
+        return bad("prefix", f"another pipeline works under {settings.redis.prefix!r}: {found}; give one its own")
+    return ok("prefix", f"nobody but this pipeline works under {settings.redis.prefix!r}")
 
 
 def _missing(topic: str) -> Finding:

@@ -95,9 +95,10 @@ def _rights(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     """Every command of the roles, on keys that do not exist; a Redis that refuses for another reason was told of."""
     key = f"{Keys(settings.redis.prefix).probe(0)}:rights"
     run: Any = client.execute_command
+    channel = Keys(settings.redis.prefix).weights_channel
     lacking = []
     for command in _COMMANDS:
-        arguments = [word.replace("KEY", key) for word in command.split()]
+        arguments = [word.replace("KEY", key).replace("CHANNEL", channel) for word in command.split()]
         try:
             run(*arguments)
         except redis.RedisError as exc:
@@ -140,6 +141,7 @@ _COMMANDS = (
     "XDEL KEY 1-1",
     "XTRIM KEY MAXLEN 0",
     "DEL KEY",
+    "PUBLISH CHANNEL probe",
     "EVAL return(1) 0",
     "EVALSHA 0000000000000000000000000000000000000000 0",
     "SCRIPT EXISTS 0000000000000000000000000000000000000000",

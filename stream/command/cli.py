@@ -81,6 +81,8 @@ def _run() -> None:
     from stream.command.output import mask_streams
 
     mask_streams()
+    # As an exception, so that servers are stopped and files removed; roles have a way of their own.
+    signal.signal(signal.SIGTERM, _end)
     import redis
     from kafka.errors import KafkaError
 
@@ -100,6 +102,10 @@ def _run() -> None:
         if exc.errno not in _OF_FILES or exc.filename is None:
             raise
         _fail(f"{os.fsdecode(exc.filename)}: {exc.strerror}; {_OF_FILES[exc.errno]}")
+
+
+def _end(*_: object) -> None:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _fail(said: str) -> NoReturn:

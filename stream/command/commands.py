@@ -23,6 +23,8 @@ _RESTART_PAUSE_S = 2.0
 
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What its admin client cannot do is told once, in our words.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     logging.getLogger("coldstream").setLevel(logging.INFO)
 
 
@@ -132,7 +134,7 @@ def up(
                             role.start()
                     display.refresh()
                     time.sleep(0.5)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 console.print("stopping")
 
 

@@ -20,7 +20,7 @@ from stream.ingest.reading import ReadingOptions
 from stream.ingest.record_batch import batches_of_events
 from stream.ingest.stage import ZombieError
 from stream.ingest.worker import EXIT_FAILED, StoppingError, Worker
-from stream.kafka.group import GroupTakenError, check_group, client_id, group_of
+from stream.kafka.group import GroupTakenError, check_group, check_prefix, client_id, group_of
 from stream.kafka.security import faust_credentials
 from stream.kafka.topics import admin, check_log, ensure_topics
 from stream.process.garbage import spare_garbage_collector
@@ -30,7 +30,7 @@ from stream.settings import Settings
 log = logging.getLogger("coldstream.worker")
 
 _TAKE_WITHIN_S = 0.1
-_GROUP_GRACE_S = 4.0
+_GROUP_GRACE_S = 6.0
 
 
 def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
@@ -120,7 +120,7 @@ def run_worker(settings: Settings) -> None:
     worker = Worker(settings)
     worker.retry(check_log, topics, settings, worker.store)
     name = worker.retry(client_id, worker.client, settings.redis.prefix)
-    _join_group(settings, name)
+    _join_group(worker, name)
     app = build_app(worker, name)
     spare_garbage_collector()
 
@@ -133,17 +133,19 @@ def run_worker(settings: Settings) -> None:
     run_app(app, on_stop_asked)
 
 
-def _join_group(settings: Settings, name: str) -> None:
-    """Check that the consumer group is this pipeline's; a member that died is still in it for a while.
+def _join_group(worker: Worker, name: str) -> None:
+    """Check that prefix and consumer group are this pipeline's; a worker that died is still there for a while.
 
     Raises:
-        GroupTakenError: another pipeline's worker stays in it.
+        GroupTakenError: another pipeline's worker stays there.
     """
+    settings = worker.settings
     until = time.monotonic() + settings.worker.session_timeout_s + _GROUP_GRACE_S
     client = admin(settings.kafka)
     try:
         while True:
             try:
+                worker.retry(check_prefix, worker.client, settings)
                 check_group(client, settings, name)
             except GroupTakenError:
                 if time.monotonic() > until:

@@ -16,6 +16,7 @@ from state_store.weights import WeightStore
 from stream.ingest.relay import relay_dead, unrelayed
 from stream.ingest.stage import RollbackError
 from stream.ingest.worker import EXIT_STALLED, Worker, now_ms, start_anew
+from stream.kafka.group import group_of
 
 _LOG_CHECK_S = 5.0
 
@@ -127,6 +128,8 @@ class Housekeeping:
         report = {
             "time_ms": now_ms(),
             "partitions": self._partitions,
+            "group": group_of(self._settings),
+            "topics": self._settings.topics,
             "records": worker.num_records,
             "num_paused": worker.num_paused,
             "outcomes": dict(worker.ingest.outcomes),

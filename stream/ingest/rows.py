@@ -93,12 +93,10 @@ class RowDecoder:
         cores: list[bytes] = []
         dead: list[DeadLetter] = []
         misplaced = 0
-        if self._placement is not None:
-            self._placement.begin(partition, len(records))
-        for n, record in enumerate(records):
+        for record in records:
             try:
                 row, core = self._row(topic, record, now_ms)
-                home = self._home(partition, n, row)
+                home = self._home(partition, row)
                 if home is not None:
                     misplaced += 1
                     row, core = self._move(topic, partition, home, record, row, core)
@@ -110,11 +108,11 @@ class RowDecoder:
                 cores.append(core)
         return Decoded(rows, cores, dead, misplaced)
 
-    def _home(self, partition: int, n: int, row: Row) -> int | None:
-        """The partition where a batch's n-th record belongs, if it is found to be another one."""
+    def _home(self, partition: int, row: Row) -> int | None:
+        """The partition where a record belongs, if it is another one."""
         if self._placement is None or row[0] not in (_IMPRESSION, _FEEDBACK):
             return None
-        return self._placement.misplaced_from(partition, n, str(row[4]))
+        return self._placement.home_of(partition, str(row[4]))
 
     def _move(
         self, topic: str, partition: int, home: int, record: LogRecord, row: Row, core: bytes

@@ -4,6 +4,8 @@ A group's partitions are shared out among its members. Were two pipelines in one
 So the group carries the prefix of the pipeline's keys, and a member's client id the name that its Redis gave it.
 """
 
+import time
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -16,10 +18,20 @@ from state_store.keys import Keys
 from stream.settings import Settings
 
 _CLIENT = "coldstream"
+_SILENT_S = 10.0
+"""A worker that has not reported for this long is gone."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a worker's progress report says of where it belongs."""
+
+    time_ms: int
+    group: str = ""
+    topics: list[str] = []
 
 
 class GroupTakenError(OperatorError):
-    """Another pipeline's worker is in the consumer group."""
+    """Another pipeline's worker is in the consumer group, or works under the prefix."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -59,6 +71,38 @@ def strangers(admin: KafkaAdminClient, group: str, own: str) -> list[Member]:
         return []
     members = (Member(str(m["client_id"]), str(m["client_host"])) for m in found.get("members", ()))
     return [member for member in members if not member.client_id.startswith(own)]
+
+
+def other_pipeline(client: redis.Redis, settings: Settings) -> str:
+    """Who works under this prefix for other topics, or in another group, now; empty if nobody does.
+
+    Both would take each partition from each other, and fence each other out.
+    """
+    found: Any = client.hgetall(Keys(settings.redis.prefix).worker_status)
+    group, topics = group_of(settings), list(settings.topics)
+    for name, blob in found.items():
+        report = msgspec.json.decode(blob, type=Report)
+        if time.time() - report.time_ms / 1000 > _SILENT_S or not report.topics:
+            continue
+        if report.topics != topics:
+            return f"worker {name.decode()} reads topics {report.topics}, not {topics}"
+        if report.group != group:
+            return f"worker {name.decode()} is in group {report.group!r}, not {group!r}"
+    return ""
+
+
+def check_prefix(client: redis.Redis, settings: Settings) -> None:
+    """Refuse a prefix under which another pipeline works.
+
+    Raises:
+        GroupTakenError: it names the worker and what to do.
+    """
+    found = other_pipeline(client, settings)
+    if found:
+        raise GroupTakenError(
+            f"redis.prefix {settings.redis.prefix!r} is another pipeline's: {found}; give this one a redis.prefix of "
+            "its own, or stop that worker first"
+        )
 
 
 def check_group(admin: KafkaAdminClient, settings: Settings, own: str) -> None:

@@ -46,7 +46,7 @@ class Repeats(logging.Filter):
             return False
         if left_out:
             record.msg = f"{record.getMessage()} (and {left_out} more such lines in the last {now - told:.0f} s)"
-            record.args = None
+            record.args = ()
         self._told[kind] = (now, 0)
         if len(self._told) > _KEPT:
             del self._told[next(iter(self._told))]

@@ -46,30 +46,24 @@ def test_a_record_that_was_written_at_a_senseless_time_has_no_age(
     assert msgspec.msgpack.decode(decoded.cores[0])[4] == kept
 
 
-def test_every_misplaced_record_of_small_batches_is_found() -> None:
-    placement = Placement(4)
-    users = [f"u{n}" for n in range(1000)]
-    found = 0
-    for at in range(0, 1000, 10):
-        placement.begin(0, 10)
-        found += sum(placement.misplaced_from(0, n, user) is not None for n, user in enumerate(users[at : at + 10]))
-    assert found == sum(partition_of(user, 4) != 0 for user in users)
-
-
-def test_large_batches_are_sampled_until_one_is_found_and_then_looked_at_whole() -> None:
-    at_home = [user for user in map(str, range(2000)) if partition_of(user, 4) == 0][:256]
-    away = next(user for user in map(str, range(2000)) if partition_of(user, 4) != 0)
-    placement = Placement(4)
-
-    def found(users: list[str]) -> int:
-        placement.begin(0, len(users))
-        return sum(placement.misplaced_from(0, n, user) is not None for n, user in enumerate(users))
-
-    assert found(at_home) == 0
-    # Every sixteenth is looked at: one at place 1 is not, one at place 16 is, and whatever comes behind it.
-    assert found([at_home[0], away, *at_home[2:]]) == 0
-    assert found([*at_home[:16], away, away, *at_home[18:]]) == 2
-    assert found([at_home[0], away, *at_home[2:]]) == 1
+@pytest.mark.parametrize("way", ["count", "refuse", "reroute"])
+def test_every_misplaced_record_is_found_in_batches_of_any_size(fields: tuple[FieldSettings, ...], way: str) -> None:
+    users, sent = [f"u{n}" for n in range(1000)], []
+    limits = EventSettings(misplaced=way)
+    decode = RowDecoder(
+        TOPIC, fields, ActionSettings(), limits, placement=Placement(4), reroute=lambda *record: sent.append(record)
+    ).decode
+    wrong = [user for user in users if partition_of(user, 4) != 1]
+    for size in (1, 7, 256, 1000):
+        found = [
+            decode(TOPIC, 1, [record(n, u) for n, u in enumerate(users[at : at + size])], NOW)
+            for at in range(0, 1000, size)
+        ]
+        assert sum(decoded.num_misplaced for decoded in found) == len(wrong)
+        assert sum(len(decoded.dead) for decoded in found) == (len(wrong) if way == "refuse" else 0)
+    assert [(p, user) for _, p, user, _ in sent[: len(wrong)]] == (
+        [(partition_of(user, 4), user) for user in wrong] if way == "reroute" else []
+    )
 
 
 def test_a_thousand_lines_about_one_condition_are_one_line_a_minute() -> None:
@@ -83,6 +77,8 @@ def test_a_thousand_lines_about_one_condition_are_one_line_a_minute() -> None:
     assert len(passed) == 4
     assert passed[0] == "node k1 is away: 0"
     assert "299 more such lines in the last 60 s" in passed[1]
+    # mode, Faust's base, formats a line by its arguments once more.
+    assert line.args == ()
     info = logging.LogRecord("coldstream", logging.INFO, "f.py", 7, "assigned", None, None)
     assert repeats.filter(info)
     assert repeats.filter(info)
