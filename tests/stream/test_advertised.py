@@ -34,9 +34,10 @@ def test_one_broker_that_answers_is_enough() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("advertised", "why"),
-    [("kafka-in-docker.invalid:9092", "cannot resolve"), (f"127.0.0.1:{free_port()}", "nothing answers from here")],
+    [("kafka-in-docker.invalid:9092", "cannot resolve"), ("127.0.0.1:{free}", "nothing answers from here")],
 )
 def test_the_advertised_address_is_named_by_every_command(advertised: str, why: str) -> None:
+    advertised = advertised.format(free=free_port())
     with _Elsewhere(advertised) as broker:
         for arguments in (
             ["topics"],
