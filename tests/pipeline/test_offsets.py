@@ -145,7 +145,7 @@ def test_every_codec_is_read(cluster: Cluster) -> None:
     assert sum(1 for _ in read_log(cluster.settings.kafka, ends)) == 500 * len(CODECS)
 
 
-@pytest.mark.parametrize("codec", CODECS[1:])
+@pytest.mark.parametrize("codec", ["zstd", *(pytest.param(codec, marks=pytest.mark.soak) for codec in CODECS[1:4])])
 def test_what_is_written_here_is_compressed_as_asked_for(cluster: Cluster, codec: str) -> None:
     kafka = msgspec.structs.replace(cluster.settings.kafka, compression=codec)
     cluster.worker = Role("worker", msgspec.structs.replace(cluster.settings, kafka=kafka), cluster.worker.log.parent)

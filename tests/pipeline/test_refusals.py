@@ -139,7 +139,13 @@ CAUSES = {
 }
 
 
-@pytest.mark.parametrize("said", CAUSES)
+ALWAYS = ("OOM", "lacks a right")
+"""The others come in the soak, and one after the other in the test of chaos."""
+
+
+@pytest.mark.parametrize(
+    "said", [said if said in ALWAYS else pytest.param(said, marks=pytest.mark.soak) for said in CAUSES]
+)
 def test_each_refusal_is_waited_for_and_told(said: str, live: Settings, samples: Samples, tmp_path: Path) -> None:
     samples.put(400)
     with Role("learner", live, tmp_path) as learner:

@@ -40,7 +40,7 @@ def stop_in_time(role: Role) -> None:
     assert "Traceback" not in role.log.read_text()
 
 
-@pytest.mark.parametrize("noticed", [False, True])
+@pytest.mark.parametrize("noticed", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_with_a_redis_that_answers_no_more(
     noticed: bool, samples: Samples, server: EmbeddedRedis, tmp_path: Path
 ) -> None:
@@ -68,7 +68,14 @@ def test_with_a_redis_that_is_gone_before_it_began(samples: Samples, server: Emb
     stop_in_time(learner)
 
 
-@pytest.mark.parametrize("place", ["checkpoint.half_written:1", "checkpoint.before_rename:1", "publish.before:2"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "checkpoint.half_written:1",
+        pytest.param("checkpoint.before_rename:1", marks=pytest.mark.soak),
+        pytest.param("publish.before:2", marks=pytest.mark.soak),
+    ],
+)
 def test_in_the_middle_of_something_that_does_not_end(place: str, samples: Samples, tmp_path: Path) -> None:
     samples.put(200)
     learner = Role("learner", samples.settings, tmp_path).start({FAILPOINT: f"{place}:hang"})
