@@ -163,6 +163,7 @@ class Incidents:
         folder.unlink(missing_ok=True)
         folder.mkdir()
         (folder / "file").touch()
+        before = {name: self._client.config_get(name)[name] for name in ("dbfilename", "save")}
         self._client.config_set("dbfilename", "taken")
         self._client.config_set("save", "3600 1")
         self._save(well=False)
@@ -172,7 +173,8 @@ class Incidents:
             (folder / "file").unlink()
             folder.rmdir()
             self._save(well=True)
-            self._client.config_set("save", "")
+            for name, value in before.items():
+                self._client.config_set(name, value)
 
     def _save(self, *, well: bool) -> None:
         self._client.bgsave()
@@ -187,6 +189,7 @@ class Incidents:
     @contextmanager
     def _busy(self) -> Iterator[None]:
         """Redis runs somebody's script."""
+        limit = self._client.config_get("lua-time-limit")["lua-time-limit"]
         self._client.config_set("lua-time-limit", 50)
         script = subprocess.Popen([sys.executable, "-c", _CALL, self._settings.redis.url], stderr=subprocess.DEVNULL)
         try:
@@ -196,6 +199,7 @@ class Incidents:
             script.kill()
             script.wait()
             self._end_script()
+            self._client.config_set("lua-time-limit", limit)
 
     def _end_script(self) -> None:
         while True:

@@ -55,7 +55,7 @@ def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
 
 def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> dict[str, float]:
     """Ingest-only and learner-only rates."""
-    unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=1 << 40)
+    unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=10**9)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
         partitions = live.kafka.partitions
         num_events = write_whole_log(live, Replay(log, how, partitions, live.join, live.horizon_ms))
