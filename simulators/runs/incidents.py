@@ -139,6 +139,9 @@ class Incidents:
 
         return strike
 
+    def _setting(self, name: str) -> str:
+        return str(self._client.config_get(name)[name])
+
     @contextmanager
     def _configured(self, name: str, bad: str, good: str) -> Iterator[None]:
         self._client.config_set(name, bad)
@@ -163,7 +166,7 @@ class Incidents:
         folder.unlink(missing_ok=True)
         folder.mkdir()
         (folder / "file").touch()
-        before = {name: self._client.config_get(name)[name] for name in ("dbfilename", "save")}
+        before = {name: self._setting(name) for name in ("dbfilename", "save")}
         self._client.config_set("dbfilename", "taken")
         self._client.config_set("save", "3600 1")
         self._save(well=False)
@@ -189,7 +192,7 @@ class Incidents:
     @contextmanager
     def _busy(self) -> Iterator[None]:
         """Redis runs somebody's script."""
-        limit = self._client.config_get("lua-time-limit")["lua-time-limit"]
+        limit = self._setting("lua-time-limit")
         self._client.config_set("lua-time-limit", 50)
         script = subprocess.Popen([sys.executable, "-c", _CALL, self._settings.redis.url], stderr=subprocess.DEVNULL)
         try:
