@@ -10,7 +10,7 @@ from redis.cluster import RedisCluster
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from state_store.address.redis_url import masked_url as masked_url  # noqa: PLC0414 - for whoever connects
+from state_store.address.redis_url import masked_url
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 from state_store.refusals import ADVICE, refusal

@@ -25,7 +25,7 @@ from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
 from stream.command.roles import Role, StalledError, servers, wait_until
 from stream.monitor.access.hosts import page_url
-from stream.process.status import LearnerStatus, SampleLag, read_status, sample_lag
+from stream.process.status import LearnerStatus, SampleLag, read_status, read_workers, sample_lag
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
@@ -179,8 +179,7 @@ class Demo:
                 )
 
     def _owned(self) -> set[int]:
-        reports = self._client.hvals(self._store.keys.worker_status)
-        return {p for report in reports for p in msgspec.json.decode(report)["partitions"]}
+        return {p for report in read_workers(self._client, self._prefix).values() for p in report["partitions"]}
 
     def _write(self, producer: ReplayProducer, replay: Replay, display: Display, roles: tuple[Role, ...]) -> None:
         last_shown = 0.0

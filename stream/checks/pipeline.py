@@ -7,15 +7,13 @@ from typing import Any
 import msgspec
 import redis
 
-from state_store.keys import Keys
 from state_store.tasks import labels_by_task
 from stream.checks.finding import Finding, degraded, ok
-from stream.process.status import LearnerStatus, read_status
+from stream.process.status import LearnerStatus, read_status, read_workers
 from stream.process.store import open_store
 from stream.process.weather import Condition
 from stream.settings import Settings
 
-_SILENT_S = 30.0
 _LAG = 10_000
 """Records not applied, from which on it is told."""
 
@@ -34,7 +32,7 @@ def check_pipeline(settings: Settings, client: redis.Redis) -> Iterator[Finding]
     for row in labels_by_task(counts, settings.labels):
         yield _task(row)
     yield from check_counts(counts)
-    workers = _reports(client, settings.redis.prefix)
+    workers = read_workers(client, settings.redis.prefix)
     for name, report in workers.items():
         yield from _worker(name, report)
     status = read_status(client, settings.redis.prefix)
@@ -68,13 +66,6 @@ def _task(row: Mapping[str, Any]) -> Finding:
     share = "no label yet" if row["rate"] is None else f"{row['rate']:.1%} of the labels are positive"
     waiting = f", {row['waiting']} not known yet" if row["waiting"] else ""
     return ok(f"task {row['task']}", f"{share}{waiting}{'; learned' if row['learned'] else ''}")
-
-
-def _reports(client: redis.Redis, prefix: str) -> dict[str, dict[str, Any]]:
-    """By name, of workers that have reported of late."""
-    found: Any = client.hgetall(Keys(prefix).worker_status)
-    reports = {name.decode(): msgspec.json.decode(report) for name, report in found.items()}
-    return {name: r for name, r in sorted(reports.items()) if time.time() - r["time_ms"] / 1000 < _SILENT_S}
 
 
 def _worker(name: str, report: Mapping[str, Any]) -> Iterator[Finding]:

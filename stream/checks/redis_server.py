@@ -5,16 +5,16 @@ from typing import Any
 
 import redis
 
-from state_store.client import masked_url
+from state_store.address.redis_url import masked_url
 from state_store.keys import Keys
 from state_store.refusals import ADVICE, is_weather, refusal, told
 from stream.checks.finding import Finding, bad, degraded, ok
+from stream.process.store import probe_writes
 from stream.settings import Settings
 
 _OLDEST = (6, 2)
 _FULL = 0.9
 """Share of maxmemory from which on it is told."""
-_PROBE_MS = 5000
 
 
 def check_redis(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
@@ -56,8 +56,7 @@ def _version(settings: Settings, info: Mapping[str, Any] | None) -> Finding:
 
 def _writes(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     try:
-        for partition in range(settings.kafka.partitions):
-            client.set(Keys(settings.redis.prefix).probe(partition), 1, px=_PROBE_MS)
+        probe_writes(client, settings.redis.prefix, range(settings.kafka.partitions))
     except redis.RedisError as exc:
         if not is_weather(exc):
             raise

@@ -101,7 +101,8 @@ def up(
     run: RunFolder = Path("runs/up"),
 ) -> None:
     """Run every role until Ctrl-C, on embedded servers or against --kafka and --redis."""
-    from state_store.client import connect, masked_url
+    from state_store.address.redis_url import masked_url
+    from state_store.client import connect
     from stream.command.display import Display
     from stream.command.roles import Role, servers, with_port
     from stream.monitor.access.hosts import page_url

@@ -9,7 +9,7 @@ from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
 from stream.features import FeatureExtractor, shown_of
-from stream.ingest.placement import Placement
+from stream.partitioning import partition_of
 from stream.sections import EventSettings
 
 _pack = msgspec.msgpack.encode
@@ -59,7 +59,7 @@ class RowDecoder:
         fields: declared fields of a sample.
         actions: feedback that counts.
         limits: bounds on event time, and what becomes of misplaced records.
-        placement: notices records in a partition not their user's; None: nobody looks.
+        num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
     """
 
@@ -70,14 +70,14 @@ class RowDecoder:
         actions: ActionSettings,
         limits: EventSettings,
         *,
-        placement: Placement | None = None,
+        num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
     ) -> None:
         self._impressions_topic = impressions_topic
         self._extract = FeatureExtractor(fields).extract_from
         self._actions = {name: i + 1 for i, name in enumerate(actions.names)}
         self._limits = limits
-        self._placement = placement
+        self._num_partitions = num_partitions
         self._reroute = reroute
 
     def decode(self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int) -> Decoded:
@@ -110,9 +110,10 @@ class RowDecoder:
 
     def _home(self, partition: int, row: Row) -> int | None:
         """The partition where a record belongs, if it is another one."""
-        if self._placement is None or row[0] not in (_IMPRESSION, _FEEDBACK):
+        if not self._num_partitions or row[0] not in (_IMPRESSION, _FEEDBACK):
             return None
-        return self._placement.home_of(partition, str(row[4]))
+        home = partition_of(str(row[4]), self._num_partitions)
+        return None if home == partition else home
 
     def _move(
         self, topic: str, partition: int, home: int, record: LogRecord, row: Row, core: bytes

@@ -12,7 +12,6 @@ from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from state_store.records import Applied, Outcome, Reading, Span
 from state_store.states import StateStore
-from stream.ingest.placement import Placement
 from stream.ingest.rows import DeadLetter, LogRecord, RowDecoder
 from stream.sections import EventSettings
 
@@ -38,7 +37,7 @@ class Ingest:
         actions: feedback that counts.
         limits: bounds on event time.
         bury: writes dead letters and returns once they are durable.
-        placement: notices records in a partition not their user's; None: nobody looks.
+        num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
     """
 
@@ -50,11 +49,13 @@ class Ingest:
         limits: EventSettings,
         bury: Callable[[Sequence[DeadLetter]], None],
         *,
-        placement: Placement | None = None,
+        num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
     ) -> None:
         self._store = store
-        self._decode = RowDecoder(store.topics[0], fields, actions, limits, placement=placement, reroute=reroute).decode
+        self._decode = RowDecoder(
+            store.topics[0], fields, actions, limits, num_partitions=num_partitions, reroute=reroute
+        ).decode
         self._bury = bury
         self.epochs: dict[int, int] = {}
         self.applied: dict[tuple[str, int], int] = {}

@@ -24,7 +24,6 @@ from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
 from stream.environment import FAILPOINT
 from stream.ingest.log_watch import LogWatch
-from stream.ingest.placement import Placement
 from stream.ingest.record_batch import RecordBatch
 from stream.ingest.relay import dead_letter_headers
 from stream.ingest.rows import DeadLetter, LogRecord
@@ -74,7 +73,7 @@ class Worker:
             settings.actions,
             settings.events,
             self._bury,
-            placement=Placement(settings.kafka.partitions),
+            num_partitions=settings.kafka.partitions,
             reroute=self._reroute,
         )
         self.log_watch = LogWatch(settings, self.store)

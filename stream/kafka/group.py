@@ -4,8 +4,6 @@ A group's partitions are shared out among its members. Were two pipelines in one
 So the group carries the prefix of the pipeline's keys, and a member's client id the name that its Redis gave it.
 """
 
-import time
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -15,19 +13,12 @@ from kafka.errors import KafkaError
 
 from state_store.errors import OperatorError
 from state_store.keys import Keys
+from stream.process.status import read_workers
 from stream.settings import Settings
 
 _CLIENT = "coldstream"
 _SILENT_S = 10.0
 """A worker that has not reported for this long is gone."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What a worker's progress report says of where it belongs."""
-
-    time_ms: int
-    group: str = ""
-    topics: list[str] = []
 
 
 class GroupTakenError(OperatorError):
@@ -78,16 +69,12 @@ def other_pipeline(client: redis.Redis, settings: Settings) -> str:
 
     Both would take each partition from each other, and fence each other out.
     """
-    found: Any = client.hgetall(Keys(settings.redis.prefix).worker_status)
     group, topics = group_of(settings), list(settings.topics)
-    for name, blob in found.items():
-        report = msgspec.json.decode(blob, type=Report)
-        if time.time() - report.time_ms / 1000 > _SILENT_S or not report.topics:
-            continue
-        if report.topics != topics:
-            return f"worker {name.decode()} reads topics {report.topics}, not {topics}"
-        if report.group != group:
-            return f"worker {name.decode()} is in group {report.group!r}, not {group!r}"
+    for name, report in read_workers(client, settings.redis.prefix, _SILENT_S).items():
+        if report.get("topics", topics) != topics:
+            return f"worker {name} reads topics {report['topics']}, not {topics}"
+        if report.get("group", group) != group:
+            return f"worker {name} is in group {report['group']!r}, not {group!r}"
     return ""
 
 

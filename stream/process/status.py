@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import redis
@@ -13,6 +14,8 @@ from stream.process.weather import Condition, Weather
 
 _STATUS_FILE = "status.json"
 _EVERY_S = 5.0
+SILENT_S = 30.0
+"""A role that has not reported for this long counts as gone."""
 
 
 class LearnerStatus(msgspec.Struct, frozen=True):
@@ -117,3 +120,10 @@ def read_folder_status(folder: Path) -> FolderStatus | None:
         return msgspec.json.decode((folder / _STATUS_FILE).read_bytes(), type=FolderStatus)
     except FileNotFoundError:
         return None
+
+
+def read_workers(client: redis.Redis, prefix: str, within_s: float = SILENT_S) -> dict[str, dict[str, Any]]:
+    """The workers' newest reports by name, as plain data, of those that reported within some time."""
+    found: Any = client.hgetall(Keys(prefix).worker_status)
+    reports = {name.decode(): msgspec.json.decode(report) for name, report in sorted(found.items())}
+    return {name: r for name, r in reports.items() if time.time() - r["time_ms"] / 1000 < within_s}

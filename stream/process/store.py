@@ -1,13 +1,14 @@
 """The state store of a pipeline, as its settings say."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import redis
 from redis.exceptions import ClusterError, RedisClusterException
 
 from state_store.client import RedisUnavailableError, connect
 from state_store.config import RedisSettings
+from state_store.keys import Keys
 from state_store.refusals import refusal, told
 from state_store.states import StateStore
 from stream.process.weather import Weather
@@ -15,11 +16,24 @@ from stream.settings import Settings
 
 _STEP = "open"
 _LOOK_S = 0.2
+_PROBE_MS = 1000
 
 
 def open_store(settings: Settings, client: redis.Redis) -> StateStore:
     """The state store on a connection."""
     return StateStore(client, settings.redis, settings.join, settings.actions, settings.topics, settings.tasks)
+
+
+def probe_writes(client: redis.Redis, prefix: str, partitions: Iterable[int]) -> None:
+    """Write a key of each partition, as they may lie on different servers; it is gone soon after.
+
+    Raises:
+        redis.RedisError: one does not answer, or refuses.
+    """
+    with client.pipeline(transaction=False) as pipe:
+        for partition in partitions:
+            pipe.set(Keys(prefix).probe(partition), 1, px=_PROBE_MS)
+        pipe.execute()
 
 
 def connect_when_ready(

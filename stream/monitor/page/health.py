@@ -16,15 +16,12 @@ from state_store.states import fence_counts
 from state_store.tasks import labels_by_task
 from stream.monitor.page.findings import Findings
 from stream.monitor.page.waits import ANSWER, RedisProbe, Waits, redis_missing
-from stream.process.status import LearnerStatus, read_status, sample_lag
+from stream.process.status import SILENT_S, LearnerStatus, read_status, read_workers, sample_lag
 from stream.process.store import open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.monitor")
-
-_SILENT_MS = 30_000
-"""A role that has not reported for this long counts as gone."""
 
 
 def rates(counts: Mapping[str, int]) -> dict[str, float]:
@@ -73,7 +70,7 @@ class Health:
         now_ms = time.time_ns() // 1_000_000
         try:
             self._probe.look()
-            self._read_reports(now_ms)
+            self._read_reports()
         except redis.RedisError as exc:
             if not is_weather(exc):
                 raise
@@ -82,13 +79,8 @@ class Health:
             self._weather.passed(ANSWER)
         return self._describe(now_ms)
 
-    def _read_reports(self, now_ms: int) -> None:
-        reports: Any = self._client.hgetall(self._store.keys.worker_status)
-        workers = {}
-        for name, report in reports.items():
-            found = msgspec.json.decode(report)
-            if now_ms - found["time_ms"] < _SILENT_MS:
-                workers[name.decode()] = found
+    def _read_reports(self) -> None:
+        workers = read_workers(self._client, self._settings.redis.prefix)
         self._fences = self._store.fences(self._partitions)
         self._known = workers, read_status(self._client, self._settings.redis.prefix)
         self._bytes = self._redis_bytes()
@@ -157,6 +149,6 @@ class Health:
         unowned = sorted(set(self._partitions) - owned)
         if unowned:
             missing.append(f"no worker has partitions {unowned}; start one with `coldstream worker`")
-        if learner_ms is None or now_ms - learner_ms > _SILENT_MS:
+        if learner_ms is None or now_ms - learner_ms > SILENT_S * 1000:
             missing.append("no learner has reported for 30 s; start one with `coldstream learner`")
         return missing

@@ -8,14 +8,13 @@ from typing import Any
 import msgspec
 import redis
 
-from state_store.keys import Keys
 from state_store.refusals import is_weather, told
 from stream.process.status import LearnerStatus, read_folder_status
+from stream.process.store import probe_writes
 from stream.process.weather import Condition, Weather
 
 ANSWER, WRITE = "answer", "write"
 _PROBE_EVERY_S = 1.0
-_PROBE_LASTS_MS = 1000
 _OWN_STEPS = frozenset({ANSWER, WRITE})
 
 
@@ -31,7 +30,8 @@ class RedisProbe:
 
     def __init__(self, client: redis.Redis, prefix: str, partitions: Sequence[int], weather: Weather) -> None:
         self._client = client
-        self._probes = [Keys(prefix).probe(p) for p in partitions]
+        self._prefix = prefix
+        self._partitions = partitions
         self._weather = weather
         self._at = 0.0
 
@@ -45,10 +45,7 @@ class RedisProbe:
             return
         self._at = time.monotonic()
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for key in self._probes:
-                    pipe.set(key, 1, px=_PROBE_LASTS_MS)
-                pipe.execute()
+            probe_writes(self._client, self._prefix, self._partitions)
         except redis.ResponseError as exc:
             if not is_weather(exc):
                 raise

@@ -8,7 +8,6 @@ import pytest
 from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from stream.events import Impression, encode_event
-from stream.ingest.placement import Placement
 from stream.ingest.rows import LogRecord, RowDecoder
 from stream.partitioning import partition_of
 from stream.process.repeats import Repeats
@@ -51,7 +50,7 @@ def test_every_misplaced_record_is_found_in_batches_of_any_size(fields: tuple[Fi
     users, sent = [f"u{n}" for n in range(1000)], []
     limits = EventSettings(misplaced=way)
     decode = RowDecoder(
-        TOPIC, fields, ActionSettings(), limits, placement=Placement(4), reroute=lambda *record: sent.append(record)
+        TOPIC, fields, ActionSettings(), limits, num_partitions=4, reroute=lambda *record: sent.append(record)
     ).decode
     wrong = [user for user in users if partition_of(user, 4) != 1]
     for size in (1, 7, 256, 1000):
