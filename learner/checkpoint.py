@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
+import numpy as np
+from safetensors.numpy import load, save
 
 from learner.files import forget_parts, remove, write_whole
 
@@ -21,14 +20,14 @@ class Checkpoint(msgspec.Struct, frozen=True):
     """A checkpoint read back."""
 
     path: Path
-    tensors: dict[str, Tensor]
+    arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
 
 
 def write_checkpoint(
     folder: Path,
     number: int,
-    tensors: Mapping[str, Tensor],
+    arrays: Mapping[str, np.ndarray],
     meta: Mapping[str, Any],
     *,
     keep: int = 2,
@@ -36,14 +35,14 @@ def write_checkpoint(
 ) -> Path:
     """Write checkpoint `number` durably, or not at all; older ones are removed behind it.
 
-    Layout: SHA-256 of the rest, then a safetensors file whose tensor `meta` is msgpack. `at` is told of each step, so
+    Layout: SHA-256 of the rest, then a safetensors file whose array `meta` is msgpack. `at` is told of each step, so
     that tests can die there.
 
     Raises:
         OSError: it cannot be written; the folder is as it was.
     """
-    packed = torch.frombuffer(bytearray(msgspec.msgpack.encode(meta)), dtype=torch.uint8)
-    body = save({**{name: t.contiguous() for name, t in tensors.items()}, _META: packed})
+    packed = np.frombuffer(msgspec.msgpack.encode(meta), np.uint8)
+    body = save({**{name: np.ascontiguousarray(a) for name, a in arrays.items()}, _META: packed})
     path = folder / f"{number:012d}{_SUFFIX}"
     at("checkpoint.before_write")
     half = len(body) // 2
@@ -66,7 +65,7 @@ def read_latest(folder: Path) -> Checkpoint | None:
         body = data[_DIGEST_SIZE:]
         if sha256(body).digest() != data[:_DIGEST_SIZE]:
             continue
-        tensors = load(body)
-        meta = msgspec.msgpack.decode(tensors.pop(_META).numpy().tobytes(), strict=False)
-        return Checkpoint(path, tensors, meta)
+        arrays = load(body)
+        meta = msgspec.msgpack.decode(arrays.pop(_META).tobytes(), strict=False)
+        return Checkpoint(path, arrays, meta)
     return None

@@ -20,7 +20,7 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`user_id` and `item_id` are the event's own ids; any other name is looked up in the event's `features`."""
     group: Literal["user", "item", "context"]
     kind: Literal["id", "categorical", "multi", "numeric"]
-    """`multi` takes a list and averages it; `numeric` scales one vector by sign(x) log(1 + |x|)."""
+    """`multi` takes a list and averages it; `numeric` is learned in buckets, half an octave of 1 + |x| wide."""
     state: bool = False
     """Whether the field's embedding is part of the adapter's r_ID."""
     min_count: PositiveInt = 1
@@ -28,25 +28,24 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """AdaF2M2 and the interaction model g that it wraps."""
+    """Which parts the model has, and AdaF2M2 around the deep part's interaction model g.
 
-    interaction: Literal["dcnv2", "fm"] = "dcnv2"
-    """g(.): what turns field embeddings into a logit."""
+    logit = gated fast components + gated deep logit (`learner/fast`, `learner/adaf2m2`).
+    """
+
+    fast: bool = True
+    """The fast part: learns from each sample by itself."""
+    deep: Literal["none", "dcnv2", "fm"] = "none"
+    """g(.), the deep part: what turns field embeddings into a logit, in PyTorch, learned in micro-batches."""
     dim: Width = 16
-    """Length of each field's embedding."""
+    """Length of each field's embedding in the deep part."""
     num_cross_layers: Annotated[int, Meta(gt=0, le=64)] = 2
     hidden: Annotated[tuple[Width, ...], Meta(max_length=16)] = (128, 64)
     """Widths of the deep part, beside the cross layers."""
     wide: bool = False
-    """Add a learned first-order weight per feature. With `rates` it says the same a second time, and slower: on the
-    first 200,000 events of MovieLens-1M rates without it have AUC .750, with it .748, and it alone .747; for users with
-    fewer than 10 impressions .739, .735 and .732."""
-    rates: bool = True
-    """Add each field's rate, the log-odds of the labels seen with its ids, times a weight."""
-    rate_weight: Logit = 0.5
-    """Initial weight of the rates of state fields; the others start at 0."""
+    """Add a learned first-order weight per feature to g; the fast part has its own."""
     adapter: bool = True
-    """Weigh fields by the state of user and item (AdaF2M2 3.4)."""
+    """Weigh the deep part's fields by the state of user and item (AdaF2M2 3.4)."""
     adapter_hidden: Annotated[int, Meta(ge=0, le=1 << 16)] = 64
     """Width of the adapter's hidden layer; 0 for none."""
     adapter_bias: Logit = 2.0
@@ -67,6 +66,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether L_main trains the embeddings, too (3.4), or L_aux alone does (3.3)."""
 
     def __post_init__(self) -> None:
+        if not self.fast and self.deep == "none":
+            raise ValueError("model: fast is false and deep is 'none', so there is no model; turn one of them on")
         if self.mask_low > self.mask_high:
             raise ValueError(f"model: mask_low {self.mask_low} must be <= mask_high {self.mask_high}")
         if self.main_emb_grad == "none" and self.num_masks == 0:
@@ -74,29 +75,31 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One-pass learning: optimisers, micro-batches, tables."""
+    """One-pass learning: blocks, optimisers of the deep part, tables."""
 
-    micro_batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 64
-    """Samples per step when the stream allows."""
-    max_micro_batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 64
-    """Samples per step under load; greater than `micro_batch` trades accuracy for speed."""
+    block: Annotated[int, Meta(gt=0, le=1 << 16)] = 1024
+    """Samples taken at a time at most; without a deep part it decides nothing but speed."""
+    micro_batch: Annotated[int, Meta(gt=0, le=1 << 16)] = 256
+    """Samples per step of the deep part, at most a block; it waits a moment for so many."""
     embedding_lr: Rate = 0.1
-    """Adagrad, embedding rows."""
+    """Adagrad, embedding rows of the deep part."""
     dense_lr: Rate = 1e-3
-    """Adam, everything else."""
+    """Adam, everything else of it."""
     embedding_init: Annotated[float, Meta(ge=0, le=100)] = 0.01
-    """Standard deviation of a new row."""
+    """Standard deviation of a new row of it."""
     embedding_ttl_days: Annotated[int, Meta(ge=0, le=36_500)] = 0
     """Rows unseen for this long (event time) are evicted; 0: never."""
-    delayed_feedback: Literal["none", "fnw", "fnc"] = "none"
-    """Loss for `join.mode = "immediate"`, where positives come as corrections of negatives (Ktena et al., RecSys 2019):
-    `fnw` weighs samples by importance, `fnc` learns the biased rate and corrects the prediction."""
+    delayed_feedback: Literal["undo", "none", "fnw", "fnc"] = "undo"
+    """What becomes of a negative whose positive comes later, as a correction: `undo` takes what was learned of the
+    negative back; `none` learns the positive on top of it. For `join.mode = "immediate"` (Ktena et al., RecSys 2019)
+    also `fnw`, which weighs samples by importance, and `fnc`, which learns the biased rate and corrects predictions."""
+    new_model: bool = False
+    """Where the checkpoint's model was made with other settings, begin a new one, behind the samples that it had
+    learned from; else the learner refuses."""
     seed: Seed = 7
     num_threads: Annotated[int, Meta(gt=0, le=1024)] = 1
     """Threads of torch; more than the spare cores slow everything down."""
 
     def __post_init__(self) -> None:
-        if self.max_micro_batch < self.micro_batch:
-            raise ValueError(
-                f"learner.max_micro_batch must be >= micro_batch, {self.micro_batch}, got {self.max_micro_batch}"
-            )
+        if self.micro_batch > self.block:
+            raise ValueError(f"learner.micro_batch must be <= block, {self.block}, got {self.micro_batch}")

@@ -1,173 +1,234 @@
-"""The incremental learner: predict, then learn, one micro-batch at a time."""
+"""The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
-from torch import Tensor
 
-from learner.adaf2m2.loss import probabilities, total_loss
-from learner.adaf2m2.model import AdaF2M2
-from learner.batch import Batch, Collator
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
-from learner.sample import Sample
-from learner.tables.embedding import EmbeddingTable
+from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring
+from learner.adaf2m2.loss import Target
+from learner.fast.belief import SETTLED, TURNED
+from learner.fast.block import Predicted, block_of
+from learner.fast.inputs.levels import levels_of
+from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
+from learner.fast.inputs.signals import signals_of
+from learner.fast.warm_up import warm_up
+from learner.learned import Learned, joined
+from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
+from learner.recipe import Recipe
+from learner.samples.columns import Samples, blocks
+from learner.samples.kind import SampleKind
+from learner.targets import Targets, probabilities, targets_of
 
+FORMAT = 2
+"""Of a learner's state; 1 was that of the learner that knew ids by their strings."""
 _DAY_MS = 86_400_000
-
-
-class Learned(msgspec.Struct, frozen=True):
-    """What one micro-batch of B samples was like before it was learned from."""
-
-    predictions_B: np.ndarray
-    labels_B: np.ndarray
-    counts_BC: np.ndarray
-    """User's counters, then the item's, as of the impression."""
-    norms_B2: np.ndarray
-    weight_BF: np.ndarray | None
-    """The adapter's weight per field, if there is an adapter."""
-    unseen_B2: np.ndarray
-    """Whether user and item had never been trained."""
-    ts_B: np.ndarray
-    """Event time, ms."""
-    rates_B: np.ndarray
-    """Share of the impressions like this one that may become negatives."""
-    corrections_B: np.ndarray
-    """Whether the sample turns an earlier negative."""
-    sizes_BF: np.ndarray | None = None
-    """Occurrences of each field; 0 where a sample lacks it."""
-    ages_N: np.ndarray | None = None
-    """Event time since each occurrence's embedding was last learned from, ms; -1 for a new one."""
+_AGED_ONE_IN = 16
+"""One block of so many says how old its features are, which is dear to look up."""
+_SCANNED_ONE_IN = 8
+"""Of the rows, one of so many is looked at for eviction at a time."""
 
 
 class Learner:
-    """AdaF2M2, its tables and its optimisers.
+    """The model, its tables and its optimisers.
 
     Args:
-        model: the model section.
-        learning: the learner section.
-        fields: declared fields of a sample.
-        num_actions: feedback actions that are counted.
+        recipe: what it is made of.
 
-    A run with the same seed and the same samples in the same micro-batches gives the same predictions.
+    A run with the same seed and the same samples gives the same predictions; with a deep part, in the same blocks.
     """
 
-    def __init__(
-        self, model: ModelSettings, learning: LearnerSettings, fields: Sequence[FieldSettings], num_actions: int
-    ) -> None:
-        self.fields = tuple(fields)
-        names = [field.name for field in fields]
-        self._id_fields = [names.index("user_id"), names.index("item_id")]
-        self.settings = learning
-        torch.manual_seed(learning.seed)
-        self.dense = AdaF2M2(model, fields, 2 * (1 + num_actions))
-        self._model = model
-        self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
-        self._init_rng = torch.Generator().manual_seed(learning.seed + 2)
-        self.table = EmbeddingTable(
-            [field.min_count for field in fields],
-            model.dim,
-            learning.embedding_init,
-            learning.embedding_lr,
-            self._init_rng,
-        )
-        self._collate = Collator(fields, self.table, learning=True).collate
-        self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.layout = recipe.layout
+        self.settings = recipe.learner
+        self.fields = recipe.fields
+        self._plan = plan_of(self.layout)
+        self._ids = recipe.field("user_id"), recipe.field("item_id")
+        self.fast = fast_part(recipe)
+        self.table = self.fast.table if self.fast is not None else deep_table(recipe)
+        self.deep = DeepPart(recipe, self.table) if recipe.has_deep else None
         self.num_samples = 0
         self.max_ts = 0
-        self._last_ts_B = np.zeros(0, np.int64)
+        self._num_blocks = 0
+        self._learned_ts = 0
 
-    def learn_many(self, samples: Sequence[Sample]) -> np.ndarray:
-        """`learn`, of which only the predictions matter."""
-        return self.learn(samples).predictions_B
+    @property
+    def micro_batch(self) -> int:
+        """Samples that are worth waiting a moment for."""
+        return self.settings.micro_batch if self.deep is not None else 1
 
-    def learn(self, samples: Sequence[Sample]) -> Learned:
-        """Predict the samples, then train on them once; returns the predictions, made before learning.
+    def warm_up(self) -> float:
+        """Compile, or load from the cache, whatever is compiled; returns the seconds that it took."""
+        return warm_up()
 
-        The prediction is the main forward that the loss needs anyway: progressive validation costs nothing.
-        """
-        batch = self._collate(samples)
-        rows_UD = self.table.values_RD.index_select(0, batch.rows_U).requires_grad_()
-        self.dense.train()
-        output = self.dense(rows_UD, batch, self._mask_rng)
-        self._optimiser.zero_grad()
-        rates_B = torch.from_numpy(batch.rates_B) if (batch.rates_B < 1.0).any() else None
-        loss = total_loss(output, batch.labels_B, self._model, self.settings, rates_B)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        assert rows_UD.grad is not None
-        unseen_B2 = self._unseen(batch)
-        self.table.step(batch.rows_U, rows_UD.detach(), rows_UD.grad, batch.row_labels_U2)
-        self.num_samples += len(samples)
-        self._last_ts_B = batch.ts_B
-        self.max_ts = max(self.max_ts, int(batch.ts_B.max()))
+    def learn(self, samples: Samples) -> Learned:
+        """Predict the samples, and train once on those that bring a label; returns what was predicted before."""
+        with_ages = self._num_blocks % _AGED_ONE_IN == 0 and bool(samples.is_labelled.any())
+        # Blocks of impressions that have just passed are not asked.
+        self._num_blocks += bool(samples.is_labelled.any())
+        if self.deep is None or len(samples) <= self.settings.micro_batch:
+            return self._learn(samples, with_ages=with_ages)
+        parts = blocks(samples, self.settings.micro_batch)
+        return joined([self._learn(part, with_ages=with_ages) for part in parts])
+
+    def _learn(self, samples: Samples, *, with_ages: bool) -> Learned:
+        rows = samples.rows_B
+        occurrences = occurrences_of(samples, self._plan)
+        targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
+        is_learned_B = targets.learn_B
+        sizes_B = np.diff(occurrences.offsets_B1)
+        ts_N = np.repeat(rows["ts"], sizes_B)
+        ages_N = self._ages(occurrences, ts_N) if with_ages else None
+        crosses = None
+        if self.fast is not None:
+            values, crosses = self.fast.look_up(ids_of(occurrences), rows["ts"], learning=is_learned_B)
+            rows_N = values.rows_N
+        else:
+            learning = np.repeat(is_learned_B, sizes_B)
+            rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
+        id_rows_B2 = self._id_rows(occurrences, rows_N)
+        unseen_B2, norms_B2 = self._unseen(id_rows_B2, is_learned_B), self._norms(id_rows_B2)
+        deep = None
+        if self.deep is not None:
+            learn_B = is_learned_B & (targets.turn_B != SETTLED)
+            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), learn_B))
+        if self.fast is not None and crosses is not None:
+            others = {} if deep is None else {"deep_B": deep.logits_B}
+            imp_keys_B = rows["imp_key"]
+            block = block_of(
+                values,
+                crosses,
+                targets.labels_B,
+                signals_of(samples, self.recipe.fast.gate_signals, self.recipe.positive),
+                shift_B=targets.shift_B,
+                turn_B=targets.turn_B,
+                belief_rows_B=self.fast.believe(imp_keys_B, rows["ts"], targets.turn_B),
+                learn_B=is_learned_B,
+                levels_B2=levels_of(samples, self.recipe.fast.user_levels, self.recipe.fast.item_levels),
+                **others,
+            )
+            predicted = self.fast.learn(block)
+            self.fast.forget(imp_keys_B, targets.turn_B)
+        else:
+            assert deep is not None
+            predicted = deep_alone(deep.logits_B)
+        if self.deep is not None and deep is not None:
+            self.deep.learn(deep, self._deep_target(targets, predicted, deep.logits_B))
+        self._note(rows["ts"][is_learned_B])
         return Learned(
-            probabilities(output.main_B.detach(), self.settings).numpy(),
-            batch.labels_B.numpy(),
-            batch.counts_BC.numpy(),
-            batch.norms_B2.numpy(),
-            None if output.weight_BF is None else output.weight_BF.detach().numpy(),
+            probabilities(predicted.logit_B, self.settings.delayed_feedback).astype(np.float32),
+            predicted.rank_B,
+            rows["label"],
+            rows["negative_rate"],
+            rows["kind"] == SampleKind.CORRECTION,
+            norms_B2,
             unseen_B2,
-            batch.ts_B,
-            batch.rates_B,
-            batch.corrections_B,
-            batch.sizes_BF,
-            batch.ages_N,
+            weights_of(predicted, deep, has_gate=self.fast is not None and self.recipe.fast.gate),
+            occurrences.sizes_BF,
+            ages_N,
         )
 
-    def _unseen(self, batch: Batch) -> np.ndarray:
-        """Whether user and item row were never trained, shape (B, 2); before the step."""
-        # In NumPy: indexing small tensors is five times as dear in torch.
-        untrained_U = self.table.squares_RD.numpy()[batch.rows_U.numpy(), 0] == 0
-        offsets_BF = batch.offsets_BF.numpy().reshape(-1, len(self.fields))
-        unseen_B2: np.ndarray = untrained_U[batch.occurrence_N.numpy()[offsets_BF[:, self._id_fields]]]
+    def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray) -> Target:
+        """What is left to learn for the deep part: its loss is on the sum with the fast part's inner logit.
+
+        It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
+        """
+        learn_B = targets.learn_B & (targets.turn_B != SETTLED)
+        labels_L, inner_L = targets.labels_B[learn_B], predicted.inner_B[learn_B]
+        weights_L = np.ones_like(labels_L)
+        if self.settings.delayed_feedback == "fnw":
+            p_L = probabilities(inner_L, "none")
+            weights_L = (1.0 + p_L) * np.where(labels_L > 0, 1.0, 1.0 - p_L)
+        rest_L = inner_L - deep_B[learn_B] if self.fast is not None else 0.0
+        undo_L, shift_L = targets.turn_B[learn_B] == TURNED, targets.shift_B[learn_B] + rest_L
+        return Target(*(torch.from_numpy(c.astype(np.float32)) for c in (labels_L, weights_L, undo_L, shift_L)))
+
+    def _note(self, ts_N: np.ndarray) -> None:
+        if len(ts_N):
+            self.num_samples += len(ts_N)
+            self.max_ts = max(self.max_ts, int(ts_N.max()))
+            self._learned_ts = int(np.partition(ts_N, len(ts_N) // 2)[len(ts_N) // 2])
+
+    def _ages(self, occurrences: Occurrences, ts_N: np.ndarray) -> np.ndarray:
+        last_N = self.table.arrays.last_ts_R[self.table.find(occurrences.keys_N)]
+        ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
+        return ages_N
+
+    def _id_rows(self, occurrences: Occurrences, rows_N: np.ndarray) -> np.ndarray:
+        """Rows of user and item, shape (B, 2); every sample has both ids."""
+        starts_BF = np.cumsum(occurrences.sizes_BF).reshape(occurrences.sizes_BF.shape) - occurrences.sizes_BF
+        rows_B2: np.ndarray = rows_N[starts_BF[:, self._ids]]
+        return rows_B2
+
+    def _unseen(self, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
+        """Whether user and item had never been trained, as of each sample; shape (B, 2)."""
+        evidence = ("G", "w") if self.fast is not None else (SQUARES,)
+        # What is taken back may leave no evidence, but hardly a weight of 0, too.
+        unseen_B2: np.ndarray = np.logical_and.reduce([self.table.values[name][rows_B2, 0] == 0 for name in evidence])
+        learned = np.flatnonzero(is_learned_B)
+        for column, rows_B in enumerate(rows_B2.T):
+            rows_U, first_U = np.unique(rows_B[learned], return_index=True)
+            if len(rows_U):
+                at_B = np.minimum(np.searchsorted(rows_U, rows_B), len(rows_U) - 1)
+                is_here_B = (rows_U[at_B] == rows_B) & (rows_B > 0)
+                unseen_B2[:, column] &= ~is_here_B | (np.arange(len(rows_B)) <= learned[first_U[at_B]])
         return unseen_B2
+
+    def _norms(self, rows_N: np.ndarray) -> np.ndarray:
+        """L2 norms of rows' embeddings, of the shape of `rows_N`."""
+        if self.fast is not None:
+            return self.table.norms(rows_N.ravel(), "v").reshape(rows_N.shape)
+        values = self.table.values[VALUES][rows_N][..., :-1]
+        norms: np.ndarray = np.sqrt(np.square(values).sum(axis=-1))
+        return norms
+
+    def norms_of(self, keys_N: np.ndarray) -> np.ndarray:
+        """L2 norms of the embeddings of ids, by their keys; 0 of one that has no row."""
+        return self._norms(self.table.find(keys_N))
 
     @property
     def learned_ts(self) -> int:
-        """Event time of what was learned last, ms: the median of the last micro-batch; 0 before the first."""
-        return int(np.sort(self._last_ts_B)[len(self._last_ts_B) // 2]) if len(self._last_ts_B) else 0
+        """Event time of what was learned last, ms: the median of the last block; 0 before the first."""
+        return self._learned_ts
 
     @property
     def is_finite(self) -> bool:
         """Whether every dense weight is a number; a snapshot that is not finite is never published."""
-        return all(bool(torch.isfinite(p).all()) for p in self.dense.parameters())
+        return all(part.is_finite for part in (self.fast, self.deep) if part is not None)
 
     def evict_stale(self) -> int:
-        """Free embedding rows beyond their time to live; returns how many."""
+        """Free rows beyond their time to live, of a slice of all rows; returns how many."""
         days = self.settings.embedding_ttl_days
-        return self.table.evict(self.max_ts - days * _DAY_MS) if days else 0
+        if not days:
+            return 0
+        tables = [self.table, *([self.fast.cross_table, self.fast.beliefs] if self.fast is not None else [])]
+        before = self.max_ts - days * _DAY_MS
+        return sum(table.evict(before, table.end // _SCANNED_ONE_IN + 4096) for table in tables)
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Everything that training depends on: model, optimiser, tables, generators, counters."""
-        tensors, table = self.table.state()
-        tensors |= {f"dense.{name}": value for name, value in self.dense.state_dict().items()}
-        for i, slots in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{i}.{name}": value for name, value in slots.items()}
-        tensors["rng.mask"] = self._mask_rng.get_state()
-        tensors["rng.init"] = self._init_rng.get_state()
-        return tensors, {"table": table, "num_samples": self.num_samples, "max_ts": self.max_ts}
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Everything that training depends on: tables, dense parts, optimisers, generators, counters."""
+        part = self.fast if self.fast is not None else self.table
+        arrays = {f"fast.{name}": value for name, value in part.state().items()}
+        if self.deep is not None:
+            arrays |= {f"deep.{name}": value for name, value in self.deep.state().items()}
+        return arrays, {"format": FORMAT, "num_samples": self.num_samples, "max_ts": self.max_ts}
 
-    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Continue from `state()`, as if nothing had happened."""
-        self.table.restore(tensors, meta["table"])
-        self.dense.load_state_dict(_below("dense.", tensors))
-        adam = self._optimiser.state_dict()
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in _below("adam.", tensors).items():
-            i, slot = name.split(".", 1)
-            slots.setdefault(int(i), {})[slot] = value
-        adam["state"] = slots
-        self._optimiser.load_state_dict(adam)
-        self._mask_rng.set_state(tensors["rng.mask"])
-        self._init_rng.set_state(tensors["rng.init"])
+    def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Continue from `state()`, as if nothing had happened.
+
+        Raises:
+            ValueError: the state is of a model with other parts.
+        """
+        part = self.fast if self.fast is not None else self.table
+        part.restore(_below("fast.", arrays))
+        if self.deep is not None:
+            self.deep.restore(_below("deep.", arrays))
         self.num_samples = int(meta["num_samples"])
         self.max_ts = int(meta["max_ts"])
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}

@@ -1,82 +1,159 @@
-"""What the learner publishes: dense weights and embedding rows, full or only those touched. Nothing is unpickled."""
-
-from collections.abc import Sequence
+"""What the learner publishes: dense weights and rows of the tables, all or those touched. Nothing is unpickled."""
 
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
-from learner.adaf2m2.loss import probabilities
+from learner.adaf2m2.batch import batch_of
+from learner.adaf2m2.deep import VALUES, below
 from learner.adaf2m2.model import AdaF2M2
-from learner.batch import Collator
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.fast.block import Predicted, block_of
+from learner.fast.inputs.levels import levels_of
+from learner.fast.inputs.occurrences import occurrences_of, plan_of
+from learner.fast.inputs.signals import signals_of
+from learner.fast.model import FastPart
 from learner.learner import Learner
-from learner.sample import Sample
-from learner.tables.embedding import EmbeddingTable
+from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of
+from learner.recipe import Recipe
+from learner.samples.columns import Samples
+from learner.tables.rows import PUBLISH
+from learner.tables.table import Table
+from learner.targets import probabilities
 
 
-class RowIds(msgspec.Struct, frozen=True, array_like=True):
-    """Ids of a blob's rows, in order, and of the rows evicted since the blob before."""
+class Scores(msgspec.Struct, frozen=True):
+    """Of B samples."""
 
-    rows: list[tuple[int, str]]
-    evicted: list[tuple[int, str]]
+    predictions_B: np.ndarray
+    """Probabilities."""
+    ranks_B: np.ndarray
+    """What a user's candidates are ordered by."""
 
 
-def encode_snapshot(learner: Learner, rows: np.ndarray | None, evicted: Sequence[tuple[int, str]] = ()) -> bytes:
-    """Encode dense weights with the given rows, or with every row in use if `rows` is None."""
-    table = learner.table
-    if rows is None:
-        rows = np.array(sorted(row for field in table.rows_of for row in field.values()), np.int64)
-    ids = msgspec.msgpack.encode(RowIds([table.owner[row] for row in rows.tolist()], list(evicted)))
-    tensors = {f"dense.{name}": value for name, value in learner.dense.state_dict().items()}
-    tensors["rows.values"] = table.values_RD[torch.from_numpy(rows)]
-    tensors["rows.ids"] = torch.frombuffer(bytearray(ids), dtype=torch.uint8)
-    blob: bytes = save(tensors)
+class Part(msgspec.Struct, frozen=True):
+    """One part of a logit."""
+
+    part: str
+    component: float
+    """What the part says, logit."""
+    weight: float
+    """What state makes it count; the logit is the sum of components times weights."""
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """Rows of both tables that have changed, and keys that were evicted, since the last publish."""
+
+    rows: tuple[np.ndarray, ...]
+    evicted: tuple[np.ndarray, ...]
+
+
+def take_changed(learner: Learner) -> Changed:
+    """What has changed since the last call."""
+    tables = _tables(learner)
+    return Changed(
+        tuple(table.take_touched(PUBLISH) for table in tables), tuple(table.take_evicted() for table in tables)
+    )
+
+
+def _tables(learner: Learner) -> list[Table]:
+    return _tables_of(learner.fast, learner.table)
+
+
+def _tables_of(fast: FastPart | None, table: Table) -> list[Table]:
+    return [table, *([fast.cross_table] if fast is not None else [])]
+
+
+def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
+    """Encode dense weights with the rows that have changed, or with every row in use if that is None."""
+    arrays: dict[str, np.ndarray] = {}
+    for n, table in enumerate(_tables(learner)):
+        if changed is None:
+            rows, evicted = np.flatnonzero(table.arrays.key_R[: table.end]), np.zeros(0, np.uint64)
+        else:
+            rows, evicted = changed.rows[n], changed.evicted[n]
+        arrays |= {
+            f"{n}.keys": table.arrays.key_R[rows],
+            f"{n}.fields": table.arrays.field_R[rows],
+            f"{n}.evicted": evicted,
+        }
+        arrays |= {f"{n}.values.{name}": table.values[name][rows] for name in table.values if name in _SERVED}
+    if learner.fast is not None:
+        arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
+    if learner.deep is not None:
+        arrays |= learner.deep.weights()
+    blob: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     return blob
+
+
+_SERVED = {VALUES, "w", "v"}
+"""Groups of a row that a prediction needs; the others are an optimiser's."""
 
 
 class ServingModel:
     """The model as a scorer holds it: no optimiser, no new rows; unknown ids are the zero vector.
 
     Args:
-        model: the model section the learner was started with.
-        learning: its learner section.
-        fields: declared fields.
-        num_actions: feedback actions that are counted.
+        recipe: of the learner that publishes.
     """
 
-    def __init__(
-        self, model: ModelSettings, learning: LearnerSettings, fields: Sequence[FieldSettings], num_actions: int
-    ) -> None:
-        self._learning = learning
-        self._dense = AdaF2M2(model, fields, 2 * (1 + num_actions)).eval()
-        self._table = EmbeddingTable([1] * len(fields), model.dim, 0.0, 1.0, torch.Generator())
-        self._collate = Collator(fields, self._table, learning=False).collate
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._plan = plan_of(recipe.layout)
+        # With the optimisers' columns, which stay 0: compiled code finds values by their place in a row.
+        self._fast = fast_part(recipe)
+        self._table = self._fast.table if self._fast is not None else deep_table(recipe)
+        self._deep = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts).eval() if recipe.has_deep else None
 
     def load(self, blob: bytes) -> None:
         """Take a full or incremental snapshot in; an incremental one goes on top of what is there."""
-        tensors = load(blob)
-        ids = msgspec.msgpack.decode(tensors.pop("rows.ids").numpy().tobytes(), type=RowIds)
-        values: Tensor = tensors.pop("rows.values")
-        self._dense.load_state_dict({name.removeprefix("dense."): value for name, value in tensors.items()})
-        self._table.drop(ids.evicted)
-        table = self._table
-        rows = [table.rows_of[field].get(key) or table.add(field, key) for field, key in ids.rows]
-        table.values_RD[rows] = values
+        arrays = load(blob)
+        for n, table in enumerate(_tables_of(self._fast, self._table)):
+            table.drop(arrays[f"{n}.evicted"])
+            values = {name: arrays[f"{n}.values.{name}"] for name in table.values if name in _SERVED}
+            table.put(arrays[f"{n}.keys"], arrays[f"{n}.fields"], values)
+        if self._fast is not None:
+            self._fast.dense.restore({name[5:]: value for name, value in arrays.items() if name.startswith("fast.")})
+        if self._deep is not None:
+            tensors = {name: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("dense.")}
+            self._deep.load_state_dict(below("dense.", tensors))
 
-    def predict_many(self, samples: Sequence[Sample]) -> np.ndarray:
+    def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""
-        batch = self._collate(samples)
-        with torch.inference_mode():
-            rows_UD = self._table.values_RD.index_select(0, batch.rows_U)
-            return probabilities(self._dense(rows_UD, batch).main_B, self._learning).numpy()
+        predicted = self._predict(samples)
+        delayed_feedback = self._recipe.learner.delayed_feedback
+        return Scores(probabilities(predicted.logit_B, delayed_feedback).astype(np.float32), predicted.rank_B)
 
-    def adapter_weights(self, samples: Sequence[Sample]) -> np.ndarray | None:
-        """The adapter's weight per field, shape (B, F); None without an adapter."""
-        batch = self._collate(samples)
-        with torch.inference_mode():
-            rows_UD = self._table.values_RD.index_select(0, batch.rows_U)
-            weight_BF = self._dense(rows_UD, batch).weight_BF
-        return None if weight_BF is None else weight_BF.numpy()
+    def explain(self, samples: Samples) -> list[Part]:
+        """The parts of the first sample's logit."""
+        predicted = self._predict(samples)
+        if self._fast is None:
+            return [Part("deep", float(predicted.logit_B[0]), 1.0)]
+        columns = predicted.components_BK[0].tolist(), predicted.gates_BK[0].tolist()
+        parts = [Part(*said) for said in zip(self._fast.components, *columns, strict=True)]
+        return [*parts, Part("state", float(predicted.added_B[0]), 1.0)]
+
+    def _predict(self, samples: Samples) -> Predicted:
+        occurrences = occurrences_of(samples, self._plan)
+        rows_N, deep_B = self._table.find(occurrences.keys_N), None
+        if self._deep is not None:
+            norms_B2 = np.stack([samples.rows_B["user_norm"], samples.rows_B["item_norm"]], axis=1)
+            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples))
+            with torch.inference_mode():
+                rows_UW = torch.from_numpy(self._table.values[VALUES][batch.rows_U.numpy()])
+                deep_B = self._deep(rows_UW, batch).main_B.numpy()
+        if self._fast is None:
+            assert deep_B is not None
+            return deep_alone(deep_B)
+        fast, nothing_B = self._recipe.fast, np.zeros(len(samples), np.float32)
+        block = block_of(
+            *self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False),
+            nothing_B,
+            signals_of(samples, fast.gate_signals, self._recipe.positive),
+            levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),
+            **({} if deep_B is None else {"deep_B": deep_B}),
+        )
+        return self._fast.predict(block)
+
+
+__all__ = ["Changed", "Part", "Scores", "ServingModel", "encode_snapshot", "take_changed"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from state_store.config import ActionSettings, JoinSettings
-from state_store.tasks import Task, TaskSettings, horizon_ms, main_task, resolve_tasks
+from state_store.tasks import Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -30,9 +30,9 @@ class Expected(msgspec.Struct):
     """Totals that the pipeline must reach."""
 
     counts: Counter[str]
-    """impressions, feedback, positive, negative, correction, task_correction, dropped, orphan, late, duplicate_*,
-    malformed, heartbeat; and by task, as in `positive:like`: positive, negative, unknown, late_positive, late_negative,
-    correction."""
+    """impressions, feedback, shown, settled, positive, negative, correction, task_correction, dropped, orphan,
+    late, duplicate_*, malformed, heartbeat; and by task, as in `positive:like`: positive, negative, unknown,
+    late_positive, late_negative, correction."""
     users: dict[str, Counter[str]]
     items: dict[str, Counter[str]]
     labels: dict[str, dict[str, int]]
@@ -132,6 +132,8 @@ def _attribute(
             came[imp_id][action] = ts - shown[imp_id][0]
             out.users.setdefault(user, Counter())[action] += 1
             out.items.setdefault(item, Counter())[action] += 1
+    if join.as_served and join.mode == "window":
+        out.counts["shown"] = len(shown)
     for imp_id in shown:
         _label(out, imp_id, came[imp_id], join, tasks)
 
@@ -160,12 +162,15 @@ def _label(out: Expected, imp_id: str, came: dict[str, int], join: JoinSettings,
     in_window = join.mode == "window" and delay is not None and delay <= window
     is_positive = in_window or not is_sampled
     # Of the labels of other tasks, the base sample knows what was decided while it waited.
+    settle_ms = settled_after_ms(tasks, join)
     waited_ms = -math.inf if in_window and join.early_positives else window
     for task, of_task in zip(tasks, delays, strict=True):
         out.labels[task.name][imp_id] = int(of_task is not None)
         if task.is_main:
             told = ["positive"] if is_positive else ["negative"] + ["correction"] * (of_task is not None)
             out.counts.update(told)
+            if settle_ms and not is_positive:
+                out.counts["settled"] += of_task is None or of_task > settle_ms
         else:
             told = _told(task, of_task, join, waited_ms)
             out.counts["task_correction"] += len(told) - 1

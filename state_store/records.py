@@ -1,5 +1,6 @@
 """What the state store hands out: outcomes of a batch, states of users and items, outbox entries."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -72,6 +73,29 @@ class Reading(msgspec.Struct, frozen=True):
     idle_after_ms: int = 0
 
 
+class Call(msgspec.Struct, frozen=True):
+    """One call of `lua/apply`: what lies in a range of offsets of one topic partition."""
+
+    partition: int
+    """Of Kafka, the same for both topics."""
+    topic: str
+    span: Span
+    """The offsets, which begin right behind the fence. Those that are no records are passed over."""
+    epoch: int
+    """From `StateStore.open_epoch`."""
+    records: Sequence[object]
+    """Those of the range, in the form that `lua/apply` documents; there may be none."""
+    cores: bytes = b""
+    """What the impressions say (`Layout.pack_core`), one behind the other; it becomes part of the samples."""
+    known_offset: int = -1
+    """Last offset of this topic that the caller saw applied; a fence before it means that Redis was restored from an
+    older snapshot."""
+    num_misplaced: int = 0
+    """How many of the records belong in another partition by their user; to be counted."""
+    reading: Reading = Reading()
+    """The wall clock, and how far the topics are read."""
+
+
 class EntityState(msgspec.Struct, frozen=True):
     """Counters and embedding norm of one user or item, as of the read."""
 
@@ -80,6 +104,8 @@ class EntityState(msgspec.Struct, frozen=True):
     norm: float = 0.0
     norm_version: int = 0
     first_ts: int = 0
+    last_ts: int = 0
+    """Event times of a user's first and last impression."""
 
 
 class OutboxEntry(msgspec.Struct, frozen=True):

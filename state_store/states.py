@@ -12,13 +12,17 @@ from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.entities.roll_up import RollUp, other_fields
 from state_store.errors import lost_ownership
 from state_store.keys import Keys
-from state_store.records import Applied, EntityState, Outcome, Reading, Span
+from state_store.records import Applied, Call, EntityState, Outcome, Reading, Span
 from state_store.tasks import TaskSettings, join_options, resolve_tasks
 
 _pack = msgspec.msgpack.encode
-_UNKNOWN = Reading()
 _EVENT_TIME = ("max_ts", "claims", "moved", "seen")
 """What a fence knows of a topic's event time."""
+
+
+def _applied(answer: Any) -> Applied:
+    outcome, offset, sequence, learned, more, stored_epoch = answer
+    return Applied(Outcome(outcome.decode()), offset, sequence, learned, bool(more), stored_epoch)
 
 
 def fence_counts(fences: Iterable[Mapping[bytes, bytes]]) -> dict[str, int]:
@@ -94,52 +98,48 @@ class StateStore:
         num_misplaced: int = 0,
         reading: Reading | None = None,
     ) -> Applied:
-        """Apply what lies in a range of offsets of one topic partition.
+        """Apply what lies in a range of offsets of one topic partition; see `Call`."""
+        call = Call(partition, topic, span, epoch, records, cores, known_offset, num_misplaced, reading or Reading())
+        return _applied(self._run(call))
 
-        Args:
-            partition: Kafka partition, the same for both topics.
-            topic: one of `topics`.
-            span: the offsets, which begin right behind the fence. Those that are no records are passed over.
-            epoch: from `open_epoch`.
-            records: those of the range, in the form that `lua/apply` documents; there may be none.
-            cores: the impressions' msgpack arrays, one behind the other; they become part of the samples.
-            known_offset: last offset of this topic that the caller saw applied; a fence before it means that Redis was
-                restored from an older snapshot.
-            num_misplaced: how many of the records belong in another partition by their user; to be counted.
-            reading: the wall clock, and how far the topics are read.
-        """
-        keys = self.keys
-        reading = reading or _UNKNOWN
-        answer: Any = self._apply(
+    def apply_all(self, calls: Sequence[Call]) -> list[Applied]:
+        """The same of several calls, one after the other, without waiting for each answer."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for call in calls:
+                self._run(call, pipe)
+            return [_applied(answer) for answer in pipe.execute()]
+
+    def _run(self, call: Call, client: Any = None) -> Any:
+        keys, p, reading = self.keys, call.partition, call.reading
+        return self._apply(
             keys=[
-                keys.fence(partition),
-                keys.pending(partition),
-                keys.waiting(partition),
-                keys.due(partition),
-                keys.outbox(partition),
-                keys.dirty(partition),
-                keys.dead(partition),
-                keys.learned(partition),
+                keys.fence(p),
+                keys.pending(p),
+                keys.waiting(p),
+                keys.due(p),
+                keys.outbox(p),
+                keys.dirty(p),
+                keys.dead(p),
+                keys.learned(p),
             ],
             args=[
-                keys.user(partition, ""),
-                keys.item(partition, ""),
-                epoch,
-                topic,
-                span.first,
-                span.last,
-                _pack(records),
+                keys.user(p, ""),
+                keys.item(p, ""),
+                call.epoch,
+                call.topic,
+                call.span.first,
+                call.span.last,
+                _pack(call.records),
                 self._options,
                 _pack(reading),
                 reading.now_ms,
-                cores,
-                known_offset,
-                span.num_lost,
-                num_misplaced,
+                call.cores,
+                call.known_offset,
+                call.span.num_lost,
+                call.num_misplaced,
             ],
+            client=client,
         )
-        outcome, offset, sequence, learned, more, stored_epoch = answer
-        return Applied(Outcome(outcome.decode()), offset, sequence, learned, bool(more), stored_epoch)
 
     def tick(self, partition: int, epoch: int, reading: Reading | None = None) -> Applied:
         """Handle deadlines without a batch."""
@@ -196,7 +196,7 @@ class StateStore:
 
     def read_user(self, partition: int, user_id: str) -> EntityState:
         """Counters and norm of a user; zeros for one never seen."""
-        names = (*self._count_fields, "norm", "norm_version", "first_ts")
+        names = (*self._count_fields, "norm", "norm_version", "first_ts", "last_ts")
         values = self.client.hmget(self.keys.user(partition, user_id), names)
         width = len(self._count_fields)
         return EntityState(
@@ -204,6 +204,7 @@ class StateStore:
             float(values[width] or 0.0),
             int(values[width + 1] or 0),
             int(values[width + 2] or 0),
+            int(values[width + 3] or 0),
         )
 
     def read_items(self, partition: int, item_ids: Sequence[str]) -> list[EntityState]:

@@ -73,12 +73,27 @@ def horizon_ms(tasks: Sequence[Task], join: JoinSettings) -> int:
     return max(join.attribution_ms, *(task.attribution_ms for task in tasks))
 
 
+def settled_after_ms(tasks: Sequence[Task], join: JoinSettings) -> int:
+    """How long after its impression a negative of the main task is settled; 0: it is believed at once.
+
+    >>> like = Task("like", ("like",), 100, 1000, is_main=True)
+    >>> short = {"window_ms": 100, "attribution_ms": 1000, "lateness_ms": 50}
+    >>> [settled_after_ms([like], JoinSettings(settle_ms=ms, **short)) for ms in (0, 300, 5000)]
+    [0, 300, 1000]
+    """
+    if join.mode == "immediate" or join.settle_ms <= tasks[main_task(tasks)].window_ms:
+        return 0
+    return min(join.settle_ms, horizon_ms(tasks, join))
+
+
 def join_options(tasks: Sequence[Task], actions: ActionSettings, join: JoinSettings) -> dict[str, Any]:
     """What the join's script (`lua/apply`) has to know of labels."""
     main = tasks[main_task(tasks)]
     masks = [sum(1 << actions.names.index(name) for name in task.positive) for task in tasks]
     horizon = horizon_ms(tasks, join)
     windows = {task.window_ms for task in tasks if join.early_positives or task.window_ms >= main.window_ms}
+    settle_ms = settled_after_ms(tasks, join)
+    settling = {settle_ms} if settle_ms else set()
     return {
         **msgspec.to_builtins(join),
         "actions": actions.names,
@@ -92,9 +107,10 @@ def join_options(tasks: Sequence[Task], actions: ActionSettings, join: JoinSetti
             for task, mask in zip(tasks, masks, strict=True)
         ],
         "main": main_task(tasks) + 1,
+        "settle_ms": settle_ms,
         "attribution_ms": horizon,
         # Delays after an impression at which something is decided.
-        "deadlines": [horizon] if join.mode == "immediate" else sorted({*windows, horizon}),
+        "deadlines": [horizon] if join.mode == "immediate" else sorted({*windows, *settling, horizon}),
         # Actions that share a task with another one.
         "rival_mask": reduce(or_, (mask for mask in masks if mask.bit_count() > 1), 0),
     }

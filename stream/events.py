@@ -31,7 +31,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
     probability: Annotated[float, Meta(ge=0, le=1)]
     """As the scorer gave it."""
-    version: Annotated[int, Meta(ge=0)] = 0
+    version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """Of the weights."""
 
 

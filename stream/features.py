@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from learner.config import FieldSettings
-from learner.sample import FeatureValue
+from learner.samples.layout import FeatureValue
 from stream.events import PLACES, Impression, MalformedEventError, Unreadable
 
 _OWN_IDS = ("user_id", "item_id")
@@ -82,7 +82,7 @@ _CONVERT: dict[str, Callable[[str, Any], FeatureValue]] = {
 
 
 def shown_of(event: Impression) -> list[object] | None:
-    """How an impression was shown, in the form of `learner.sample.Shown`; None if its event does not say.
+    """How an impression was shown, in the form of `Layout.pack_core`; None if its event does not say.
 
     >>> shown_of(Impression(imp_id="a", user_id="u", item_id="i", ts=1, position=3))
     [None, None, 3, None, None, None]

@@ -6,47 +6,63 @@ removed: so the log holds each trained sample exactly once, whatever was killed 
 
 from collections.abc import Sequence
 from io import BytesIO
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from learner.files import forget_parts, remove, write_whole
-from learner.sample import Sample, SampleKind
+from learner.samples.columns import Samples
+from learner.samples.kind import SampleKind
 
 _PRIOR_WEIGHT = 5.0
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """What is logged of a micro-batch of B samples: the columns of a file, with their types there, B values each.
+    """What is logged of a block of B samples: the columns of a file, with their types there, B values each.
 
     By column, not by sample: the columns are what a file is written from, and what the meter sums up.
     """
 
-    partition: Annotated[list[int], pl.Int32]
-    sequence: Annotated[list[int], pl.Int64]
+    partition: Annotated[np.ndarray, pl.Int32]
+    sequence: Annotated[np.ndarray, pl.Int64]
     imp_id: Annotated[list[str], pl.String]
     user_id: Annotated[list[str], pl.String]
     item_id: Annotated[list[str], pl.String]
-    ts: Annotated[list[int], pl.Int64]
-    kind: Annotated[list[int], pl.Int8]
-    label: Annotated[list[int], pl.Int8]
+    ts: Annotated[np.ndarray, pl.Int64]
+    kind: Annotated[np.ndarray, pl.Int8]
+    label: Annotated[np.ndarray, pl.Int8]
     prediction: Annotated[np.ndarray, pl.Float32]
+    """Probability of the main task's label; NaN where a sample is about another task."""
+    rank_score: Annotated[np.ndarray, pl.Float32]
+    """The logit without what is said by the user alone: what a user's candidates are ordered by."""
     baseline: Annotated[np.ndarray, pl.Float32]
-    user_impressions: Annotated[list[int], pl.Int32]
-    item_impressions: Annotated[list[int], pl.Int32]
-    version: Annotated[list[int], pl.Int32]
-    negative_rate: Annotated[list[float], pl.Float32]
-    user_first_ts: Annotated[list[int], pl.Int64]
-    labels: Annotated[list[int], pl.UInt8]
+    user_impressions: Annotated[np.ndarray, pl.Int32]
+    item_impressions: Annotated[np.ndarray, pl.Int32]
+    version: Annotated[np.ndarray, pl.Int32]
+    negative_rate: Annotated[np.ndarray, pl.Float32]
+    user_first_ts: Annotated[np.ndarray, pl.Int64]
+    labels: Annotated[np.ndarray, pl.UInt8]
     """Bit t: the label of task t, if it is known."""
-    known: Annotated[list[int], pl.UInt8]
+    known: Annotated[np.ndarray, pl.UInt8]
     """Bit t: whether it is; 0 where there is one task only."""
-    task: Annotated[list[int], pl.Int8]
+    task: Annotated[np.ndarray, pl.Int8]
     """The task that a sample is about."""
+
+    def __len__(self) -> int:
+        return len(self.imp_id)
+
+    def take(self, chosen_B: np.ndarray) -> "Logged":
+        """Those where `chosen_B` (booleans) is true."""
+        wanted = chosen_B.tolist()
+        columns: list[Any] = [
+            column[chosen_B] if isinstance(column, np.ndarray) else list(compress(column, wanted))
+            for column in msgspec.structs.astuple(self)
+        ]
+        return Logged(*columns)
 
 
 _SCHEMA: dict[str, type[pl.DataType]] = {
@@ -54,13 +70,17 @@ _SCHEMA: dict[str, type[pl.DataType]] = {
 }
 
 SampleKey = tuple[str, int, int, int]
+_BY_TASK = int(SampleKind.TASK_CORRECTION)
 
 
-def sample_key(sample: Sample) -> SampleKey:
-    """What tells samples apart, in whatever order they come: the impression, and which of its labels it says."""
-    if sample.kind is SampleKind.TASK_CORRECTION:
-        return sample.core.imp_id, int(sample.kind), sample.task, sample.label
-    return sample.core.imp_id, int(sample.kind is SampleKind.CORRECTION), 0, 0
+def sample_keys(samples: Samples) -> list[SampleKey]:
+    """What tells samples apart, in whatever order they come: the impression, and which of its labels each says."""
+    rows = samples.rows_B
+    kinds, of_task = rows["kind"], rows["kind"] == _BY_TASK
+    # An impression has one base sample, whatever it says.
+    whats = np.where(kinds == SampleKind.POSITIVE, 0, np.where(kinds == SampleKind.CORRECTION, 1, kinds))
+    tasks, labels = np.where(of_task, rows["task"], 0), np.where(of_task, rows["label"], 0)
+    return list(zip(samples.imp_ids, whats.tolist(), tasks.tolist(), labels.tolist(), strict=True))
 
 
 def item_mean_baseline(item_counts_BC: np.ndarray, positive: Sequence[int] = (0,), prior: float = 0.5) -> np.ndarray:
@@ -71,37 +91,53 @@ def item_mean_baseline(item_counts_BC: np.ndarray, positive: Sequence[int] = (0,
         positive: the actions that make the label 1.
         prior: what an item without impressions gets.
     """
-    positives = sum(item_counts_BC[:, 1 + action] for action in positive)
-    means: np.ndarray = (positives + _PRIOR_WEIGHT * prior) / (item_counts_BC[:, 0] + _PRIOR_WEIGHT)
+    counts_BC = item_counts_BC.astype(np.float32)
+    positives = sum(counts_BC[:, 1 + action] for action in positive)
+    means: np.ndarray = (positives + _PRIOR_WEIGHT * prior) / (counts_BC[:, 0] + _PRIOR_WEIGHT)
     clipped: np.ndarray = np.minimum(means, 1.0)
     return clipped
 
 
 def log_columns(
-    taken: Sequence[tuple[int, int, Sample]], predictions_B: np.ndarray, baselines_B: np.ndarray, version: int
+    samples: Samples,
+    places_2B: tuple[np.ndarray, np.ndarray],
+    predictions_B: np.ndarray,
+    ranks_B: np.ndarray,
+    baselines_B: np.ndarray,
+    version: int,
 ) -> Logged:
-    """What is logged of a micro-batch: (partition, sequence, sample) each, its prediction and the baseline's."""
-    cores = [sample.core for _, _, sample in taken]
-    states = [sample.state for _, _, sample in taken]
+    """What is logged of a block.
+
+    Args:
+        samples: B of them.
+        places_2B: partition and sequence number of each.
+        predictions_B: probabilities.
+        ranks_B: rank scores.
+        baselines_B: the baseline's probabilities.
+        version: weights last published.
+    """
+    rows = samples.rows_B
+    of_task = rows["kind"] == _BY_TASK
     return Logged(
-        partition=[partition for partition, _, _ in taken],
-        sequence=[sequence for _, sequence, _ in taken],
-        imp_id=[core.imp_id for core in cores],
-        user_id=[core.user_id for core in cores],
-        item_id=[core.item_id for core in cores],
-        ts=[core.ts for core in cores],
-        kind=[int(sample.kind) for _, _, sample in taken],
-        label=[sample.label for _, _, sample in taken],
-        prediction=predictions_B,
-        baseline=baselines_B,
-        user_impressions=[state.user_counts[0] for state in states],
-        item_impressions=[state.item_counts[0] for state in states],
-        version=[version] * len(taken),
-        negative_rate=[state.negative_rate for state in states],
-        user_first_ts=[state.user_first_ts for state in states],
-        labels=[sample.labels for _, _, sample in taken],
-        known=[sample.known for _, _, sample in taken],
-        task=[sample.task for _, _, sample in taken],
+        partition=places_2B[0],
+        sequence=places_2B[1],
+        imp_id=samples.imp_ids,
+        user_id=samples.user_ids,
+        item_id=samples.item_ids,
+        ts=rows["ts"],
+        kind=rows["kind"],
+        label=rows["label"],
+        prediction=np.where(of_task, np.nan, predictions_B),
+        rank_score=np.where(of_task, np.nan, ranks_B),
+        baseline=np.where(of_task, np.nan, baselines_B),
+        user_impressions=rows["user_counts"][:, 0],
+        item_impressions=rows["item_counts"][:, 0],
+        version=np.full(len(samples), version, np.int32),
+        negative_rate=rows["negative_rate"],
+        user_first_ts=rows["user_first_ts"],
+        labels=rows["labels"],
+        known=rows["known"],
+        task=rows["task"],
     )
 
 
@@ -120,7 +156,7 @@ class PredictionLog:
         """What is in no file of a durable checkpoint."""
 
     def append(self, logged: Logged) -> None:
-        """Take the predictions of one micro-batch in."""
+        """Take the predictions of a block in."""
         self._waiting.append(logged)
 
     def _frame(self) -> pl.DataFrame:
@@ -129,16 +165,16 @@ class PredictionLog:
         for name, kind in _SCHEMA.items():
             parts = [getattr(logged, name) for logged in self._waiting]
             whole = np.concatenate(parts) if parts and isinstance(parts[0], np.ndarray) else list(chain(*parts))
-            columns.append(pl.Series(name, whole, dtype=kind))
+            columns.append(pl.Series(name, whole).cast(kind) if len(whole) else pl.Series(name, [], dtype=kind))
         return pl.DataFrame(columns)
 
     def learned_behind(self, partition: int, sequence: int) -> set[SampleKey]:
         """Keys of the samples of a partition that were learned behind a sequence number."""
         behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
-        of_task = pl.col("kind") == int(SampleKind.TASK_CORRECTION)
-        kind = pl.when(of_task).then("kind").otherwise((pl.col("kind") == int(SampleKind.CORRECTION)).cast(pl.Int8))
+        kind, of_task = pl.col("kind"), pl.col("kind") == _BY_TASK
+        what = kind.replace({int(SampleKind.POSITIVE): 0, int(SampleKind.CORRECTION): 1})
         rows = pl.concat([read_predictions(self._folder), self._frame()]).filter(behind)
-        keys = rows.select("imp_id", kind, *(pl.when(of_task).then(name).otherwise(0) for name in ("task", "label")))
+        keys = rows.select("imp_id", what, *(pl.when(of_task).then(name).otherwise(0) for name in ("task", "label")))
         return set(keys.iter_rows())
 
     def flush(self, number: int) -> None:
@@ -205,10 +241,21 @@ def matured(predictions: pl.DataFrame, task: int | None = None) -> pl.DataFrame:
         later = predictions.filter(kind == int(SampleKind.CORRECTION)).select("imp_id", later=pl.lit(1, pl.Int8))
         known = pl.col("label")
     else:
-        of_task = (kind == int(SampleKind.TASK_CORRECTION)) & (pl.col("task") == task)
+        of_task = (kind == _BY_TASK) & (pl.col("task") == task)
         # At most two: not in time, and then all the same.
         later = predictions.filter(of_task).group_by("imp_id").agg(later=pl.col("label").max())
         bit = 1 << task
         known = pl.when(pl.col("known") & bit > 0).then((pl.col("labels") & bit > 0).cast(pl.Int8))
     joined = base.join(later, on="imp_id", how="left", maintain_order="left")
     return joined.with_columns(label=pl.coalesce("later", known)).drop("later").drop_nulls("label")
+
+
+def with_served(rows: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `matured`, each with what was predicted when its impression passed, with what had been learned by then.
+
+    Columns `served_prediction` and `served_rank_score`; null where that was not logged.
+    """
+    shown = predictions.filter(pl.col("kind") == int(SampleKind.SHOWN)).select(
+        "imp_id", served_prediction="prediction", served_rank_score="rank_score"
+    )
+    return rows.join(shown, on="imp_id", how="left", maintain_order="left")

@@ -84,8 +84,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `take_events`, which is some 25 times slower."""
     batch: Annotated[int, Meta(gt=0, le=4096)] = 256
     """Most records in one call to Redis."""
-    outbox_high_water: PositiveInt = 20_000
-    """Samples in one partition's outbox at which the worker waits for the learner."""
+    outbox_high_water: PositiveInt = 60_000
+    """Samples in one partition's outbox at which the worker waits for the learner; an impression makes two or three."""
     idle_after_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 10_000
     """A topic read to its end for this long no longer holds the watermark back, if its events are live; 0: never."""
     stalled_after_s: Seconds = 120.0
@@ -104,7 +104,7 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     interval_s: Seconds = 2.0
     """Weights are published this often, whether or not samples came."""
-    interval_samples: PositiveInt = 20_000
+    interval_samples: PositiveInt = 50_000
     """And at the latest after so many samples learned, however fast they come."""
     norms_samples: PositiveInt = 500
     """Embedding norms go back into the state at the latest after so many samples learned, between publishes, too."""

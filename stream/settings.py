@@ -14,10 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.fast.config import CrossSettings, FastSettings
+from learner.recipe import Recipe
 from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
-from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks
+from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
 from stream.environment import NearlyASettingError, settings_in
 from stream.secrets import SECRETS
 from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
@@ -39,7 +41,9 @@ _MOVIELENS_FIELDS = (
     FieldSettings("title", "item", "multi"),
     FieldSettings("year", "item", "categorical"),
     FieldSettings("genres", "item", "multi"),
+    FieldSettings("decade", "item", "categorical"),
 )
+_MOVIELENS_CROSSES = (CrossSettings(("user_id", "genres")), CrossSettings(("user_id", "decade")))
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,6 +60,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     join: JoinSettings = JoinSettings()
     worker: WorkerSettings = WorkerSettings()
     model: ModelSettings = ModelSettings()
+    fast: FastSettings = FastSettings()
+    crosses: Annotated[tuple[CrossSettings, ...], Meta(max_length=64)] | None = None
+    """Pairs of fields whose values are learned together, too, in the fast part; default: `user_id` with `genres` and
+    with `decade`, where there are such fields."""
     learner: LearnerSettings = LearnerSettings()
     publish: PublishSettings = PublishSettings()
     monitor: MonitorSettings = MonitorSettings()
@@ -67,15 +75,39 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"fields: {required!r} is missing; it must be declared with kind 'id'")
         if len(set(names)) != len(names):
             raise ValueError(f"fields: a name is declared twice: {names}")
-        if self.join.negative_rate < 1 and self.learner.delayed_feedback != "none":
+        if self.join.negative_rate < 1 and self.learner.delayed_feedback in {"fnw", "fnc"}:
             raise ValueError(
                 f"join.negative_rate is {self.join.negative_rate}, learner.delayed_feedback is "
                 f"{self.learner.delayed_feedback!r}: that loss takes every impression for a negative first; set one of "
-                "them to its default (1.0, 'none')"
+                "them to its default (1.0, 'undo')"
             )
+        unknown = sorted({name for cross in self.crosses or () for name in cross.fields} - set(names))
+        if unknown:
+            raise ValueError(f"crosses: {unknown} are not among the declared fields {names}")
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
         resolve_tasks(self.tasks, self.actions, self.join)
+
+    @property
+    def _effective_crosses(self) -> tuple[CrossSettings, ...]:
+        if self.crosses is not None:
+            return self.crosses
+        names = {field.name for field in self.fields}
+        return tuple(cross for cross in _MOVIELENS_CROSSES if names.issuperset(cross.fields))
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the model is made of."""
+        return Recipe(
+            self.fields,
+            self.actions.names,
+            self.main_actions,
+            self.model,
+            self.fast,
+            self._effective_crosses,
+            self.learner,
+            settled_after_ms(self.labels, self.join) > 0,
+        )
 
     @property
     def topics(self) -> tuple[str, str]:

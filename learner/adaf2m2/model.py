@@ -11,7 +11,7 @@ Shape letters: B samples, F fields, D embedding length, K masked copies, U disti
     p, beta, gamma FeatureMask.forward
     w_i, h         StateAdapter
     g              AdaF2M2.interaction
-    alpha          learner.loss.total_loss
+    alpha          learner.adaf2m2.loss.total_loss
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from learner.adaf2m2.adapter import StateAdapter
+from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.mask import FeatureMask
-from learner.batch import Batch
 from learner.config import FieldSettings, ModelSettings
 from learner.models.dcnv2 import DCNv2
 from learner.models.fm import FM
@@ -40,13 +40,13 @@ class Output(msgspec.Struct, frozen=True):
 
 def build_interaction(settings: ModelSettings, num_fields: int) -> nn.Module:
     """The interaction model that the settings name."""
-    if settings.interaction == "fm":
+    if settings.deep == "fm":
         return FM()
     return DCNv2(num_fields, settings.dim, num_cross_layers=settings.num_cross_layers, hidden=settings.hidden)
 
 
 class AdaF2M2(nn.Module):
-    """The dense part: adapter, mask vectors and g. Embedding rows live in `EmbeddingTable` and are given per batch.
+    """The dense part: adapter, mask vectors and g. Embedding rows live in a `Table` and are given per batch.
 
     Args:
         settings: the model section.
@@ -72,8 +72,6 @@ class AdaF2M2(nn.Module):
             if settings.adapter
             else None
         )
-        initial = [settings.rate_weight if field.state else 0.0 for field in fields]
-        self.rate_weight_F = nn.Parameter(torch.tensor(initial)) if settings.rates else None
         self.mask = (
             FeatureMask(
                 num_fields, settings.dim, num_masks=settings.num_masks, low=settings.mask_low, high=settings.mask_high
@@ -86,14 +84,9 @@ class AdaF2M2(nn.Module):
         """Pool each field's rows: emb_BFD, and the first-order terms first_BF."""
         pooled = nnf.embedding_bag(
             batch.occurrence_N, rows_UD, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
-        ).view(len(batch), -1, self.settings.dim + 2)
-        dim = self.settings.dim
-        emb_BFD, wide_BF, rate_BF = pooled[..., :dim], pooled[..., dim], pooled[..., dim + 1]
-        first_BF = wide_BF if self.settings.wide else torch.zeros_like(wide_BF)
-        if self.rate_weight_F is not None:
-            # A rate is counted, not learned: no gradient flows into it.
-            first_BF = torch.addcmul(first_BF, rate_BF.detach(), self.rate_weight_F)
-        return emb_BFD, first_BF
+        ).view(len(batch), -1, self.settings.dim + 1)
+        emb_BFD, wide_BF = pooled[..., :-1], pooled[..., -1]
+        return emb_BFD, wide_BF if self.settings.wide else torch.zeros_like(wide_BF)
 
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
         """Main logits, and masked ones if a generator is given.

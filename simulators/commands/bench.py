@@ -48,5 +48,29 @@ def bench_drift(context: typer.Context) -> None:
 
 @bench.command("pipeline", context_settings=_PASS_ON)
 def bench_pipeline(context: typer.Context) -> None:
-    """End to end, beside ingest only and learner only (--events, --kafka, --log, --json)."""
+    """End to end beside its parts, plain Faust, another checkout (--events, --kafka, --control, --pairs, --json)."""
     _run_benchmark("pipeline", context.args)
+
+
+@bench.command("fast", context_settings=_PASS_ON)
+def bench_fast(context: typer.Context) -> None:
+    """The compiled step beside the same in NumPy, look-ups beside a dict (--samples, --repeats, --ids, --json)."""
+    _run_benchmark("fast", context.args)
+
+
+@bench.command("stages", context_settings=_PASS_ON)
+def bench_stages(context: typer.Context) -> None:
+    """Microseconds of each stage of worker and learner, and what bounds them (--events, --set, --log, --json)."""
+    _run_benchmark("stages", context.args)
+
+
+@bench.command("freshness", context_settings=_PASS_ON)
+def bench_freshness(context: typer.Context) -> None:
+    """How soon weights learn of what is written (--rate, --seconds, --interval, --set, --kafka, --log, --json)."""
+    _run_benchmark("freshness", context.args)
+
+
+@bench.command("ablation", context_settings=_PASS_ON)
+def bench_ablation(context: typer.Context) -> None:
+    """Variants of the model, and rivals, on the same samples (--events, --only, --seeds, --recorded, --log, --json)."""
+    _run_benchmark("ablation", context.args)

@@ -1,11 +1,12 @@
 """The pipeline without a broker: the same stages over an in-memory log, deterministic for a seed.
 
 Ingest, state store (a real Redis), outbox, trainer and publisher are those of the run behind Kafka; only the log, the
-clock and the order of the two topics' batches are replaced. One round: append events to the log, ingest what each topic
-partition has, exchange item counts, train on all that came out; publish every so many samples.
+clock and the batches are replaced. One round: ingest events in their order, as if each were read when it happened,
+exchange item counts, train on all that came out; publish every so many samples.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import torch
 from msgspec import Meta
 
 from learner.learner import Learner
+from learner.parts import weight_names
 from simulators.encoding import LogEntry
 from simulators.oracle import Record
 from state_store.client import connect
@@ -38,7 +40,7 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What timers do in a live run is counted in events and samples here, so that a run can be repeated."""
 
     round_events: Annotated[int, Meta(gt=0)] = 1000
-    """Events per round; batches and item counts are exchanged at its end."""
+    """Events per round; item counts are exchanged at its end."""
     publish_samples: Annotated[int, Meta(gt=0)] = 20_000
     """Samples between two published versions, whose norms flow back into the features."""
 
@@ -67,14 +69,15 @@ class Backtest:
             self._ingest.assign(partition)
         self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
         self._log.rewind(0)
-        learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        learner = Learner(settings.recipe)
         outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
         self._outbox = outbox
         self._name = run_name(folder, now_ms)
         self._number = 0
         self._feed, self._twin = self._open_twin(client, folder)
         monitor = settings.monitor
-        meter = Meter(monitor, len(settings.fields), feed=self._feed) if monitor.enabled else None
+        num_weights = len(weight_names(settings.recipe))
+        meter = Meter(monitor, len(settings.fields), num_weights, feed=self._feed) if monitor.enabled else None
         prefix = settings.redis.prefix
         self._norms = NormWriter(self.store, settings.kafka.partitions)
         self.trainer = Trainer(
@@ -97,7 +100,7 @@ class Backtest:
         """Ingest and learn from a whole log, then publish once more."""
         for chunk in _chunks(entries, self._rounds.round_events):
             self.ingest(chunk)
-            while self._step(partial=False):
+            while self._step(partial=not self._settings.recipe.has_deep):
                 self._maybe_publish()
             self._outbox.trim(self.trainer.cursor)
         while self._step(partial=True):
@@ -112,19 +115,23 @@ class Backtest:
         return self.trainer.step(partial=partial, now_ms=self.trainer.num_trained)
 
     def ingest(self, entries: Iterable[LogEntry]) -> None:
-        """Append entries to the log and apply them: one batch after the other of each topic partition."""
-        queues: dict[tuple[int, int], list[LogRecord]] = {}
-        for entry in entries:
-            tp = entry.topic, entry.partition
-            offset = self._next_offset.get(tp, 0)
-            self._next_offset[tp] = offset + 1
-            queues.setdefault(tp, []).append(LogRecord(offset, entry.value, 0))
-            self.records.append(Record(entry.topic, entry.partition, offset, entry.value))
-        size = self._settings.worker.batch
-        for (topic, partition), queue in sorted(queues.items()):
-            for start in range(0, len(queue), size):
-                self._ingest.process(self._settings.topics[topic], partition, queue[start : start + size], self._now_ms)
+        """Append entries to the log and apply them in order: as many at once as lie in one topic partition.
+
+        Larger batches would let labels leave later than they do in life, by event time, and so would what is predicted
+        when an impression passes look worse than it is.
+        """
+        self._ingest.process_all(self._batches(entries), self._now_ms)
         self.store.roll_up_items(self._partitions, len(self._partitions))
+
+    def _batches(self, entries: Iterable[LogEntry]) -> Iterator[tuple[str, int, list[LogRecord]]]:
+        for (topic, partition), together in groupby(entries, key=lambda entry: (entry.topic, entry.partition)):
+            records = []
+            for entry in together:
+                offset = self._next_offset.get((topic, partition), 0)
+                self._next_offset[topic, partition] = offset + 1
+                records.append(LogRecord(offset, entry.value, 0))
+                self.records.append(Record(topic, partition, offset, entry.value))
+            yield self._settings.topics[topic], partition, records
 
     def _maybe_publish(self) -> None:
         if self._norms.num_waiting >= self._settings.publish.norms_samples:

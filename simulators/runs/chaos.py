@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from learner.sample import SampleKind
+from learner.samples.kind import SampleKind
 from simulators.logs.log import Log
 from simulators.oracle import Expected, expect
 from simulators.replay import Replay, ReplaySettings

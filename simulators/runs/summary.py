@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from learner.samples.kind import SampleKind
 from simulators.oracle import Expected
 from state_store.states import StateStore
 from stream.command.doctor import versions
@@ -23,6 +24,8 @@ COMPARED = (
     "negative",
     "correction",
     "task_correction",
+    "shown",
+    "settled",
     "dropped",
     "orphan",
     "late",
@@ -113,16 +116,15 @@ def build_summary(
     counts = store.fence_counts(range(partitions))
     wrong = differences(store, partitions, expected)
     predictions = read_predictions(folder / "predictions")
-    trained = len(predictions)
+    logged = len(predictions)
     return {
         **run,
         "impressions": counts.get("impressions", 0),
         "feedback": counts.get("feedback", 0),
         "samples": sample_counts(counts),
         "duplicates": counts.get("duplicate_impression", 0) + counts.get("duplicate_feedback", 0),
-        "samples_trained": trained,
-        "counts_match": not wrong
-        and trained == sum(expected.counts[k] for k in ("positive", "negative", "correction", "task_correction")),
+        "samples_trained": int((predictions["kind"] <= int(SampleKind.CORRECTION)).sum()),
+        "counts_match": not wrong and logged == sum(expected.counts[kind.name.lower()] for kind in SampleKind),
         "count_differences": dict(list(wrong.items())[:20]),
         "samples_with_norm": with_norms(folder),
         **quality(predictions, settings),
@@ -133,7 +135,7 @@ def build_summary(
 
 def cohort_rows(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The overall figures and those of each cohort, for a table."""
-    overall = {k: summary.get(k) for k in ("auc", "uauc", "log_loss", "ne", "calibration")}
+    overall = {k: summary.get(k) for k in ("auc", "rank_uauc", "served_auc", "log_loss", "ne", "calibration")}
     overall["samples"] = summary.get("impressions_evaluated", 0)
     overall["baseline_auc"] = summary.get("baseline", {}).get("auc")
     return [("all", overall), *summary["cohorts"].items()]

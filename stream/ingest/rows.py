@@ -6,13 +6,12 @@ import msgspec
 from msgspec import UNSET
 
 from learner.config import FieldSettings
+from learner.samples.layout import Layout
 from state_store.config import ActionSettings
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
 from stream.features import FeatureExtractor, shown_of
 from stream.partitioning import partition_of
 from stream.sections import EventSettings
-
-_pack = msgspec.msgpack.encode
 
 Row = tuple[int | str | float, ...]
 """A record in the form that `lua/apply` documents."""
@@ -75,6 +74,7 @@ class RowDecoder:
     ) -> None:
         self._impressions_topic = impressions_topic
         self._extract = FeatureExtractor(fields).extract_from
+        self._pack = Layout(fields, actions.names).pack_core
         self._actions = {name: i + 1 for i, name in enumerate(actions.names)}
         self._limits = limits
         self._num_partitions = num_partitions
@@ -133,11 +133,6 @@ class RowDecoder:
             return (_REROUTED, record.offset, 0), b""
         return row, core
 
-    def _core(self, event: Impression, produced_ms: int) -> tuple[object, ...]:
-        """What the sample carries of the impression itself, in the form of `learner.sample.Core`."""
-        core = (event.imp_id, event.user_id, event.item_id, event.ts, produced_ms, self._extract(event))
-        return core if (shown := shown_of(event)) is None else (*core, shown)
-
     def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[Row, bytes]:
         event = decode_event(record.value)
         limits = self._limits
@@ -152,7 +147,8 @@ class RowDecoder:
             produced = record.produced_ms
             # Some producers give no timestamp, or one in seconds: an age by it would make no sense.
             known = limits.min_ts_ms <= produced <= now_ms + limits.max_ahead_ms
-            core = _pack(self._core(event, produced if known else 0))
+            times = event.ts, produced if known else 0
+            core = self._pack(event.imp_id, event.user_id, event.item_id, times, self._extract(event), shown_of(event))
             return (_IMPRESSION, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, len(core)), core
         if isinstance(event, Feedback):
             if at_impressions:

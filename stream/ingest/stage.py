@@ -4,13 +4,13 @@ No Faust, no event loop, no clock: time is an argument. The same stage runs behi
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from learner.config import FieldSettings
 from state_store.config import ActionSettings
-from state_store.records import Applied, Outcome, Reading, Span
+from state_store.records import Applied, Call, Outcome, Reading, Span
 from state_store.states import StateStore
 from stream.ingest.rows import DeadLetter, LogRecord, RowDecoder
 from stream.sections import EventSettings
@@ -124,6 +124,30 @@ class Ingest:
         while applied.more:
             applied = msgspec.structs.replace(self.tick(partition), outcome=applied.outcome, offset=applied.offset)
         return applied
+
+    def process_all(self, batches: Iterable[tuple[str, int, Sequence[LogRecord]]], now_ms: int) -> None:
+        """Apply many small batches in order, without waiting for each: for whoever alone has the partitions.
+
+        Args:
+            batches: topic, partition and records of each; no record may have been applied before.
+            now_ms: wall clock.
+        """
+        calls = []
+        for topic, partition, records in batches:
+            decoded = self._decode(topic, partition, records, now_ms)
+            if decoded.dead:
+                self._bury(decoded.dead)
+            span, epoch = Span(records[0].offset, records[-1].offset), self._epoch(partition)
+            known = self.applied[topic, partition]
+            self.applied[topic, partition] = span.last
+            cores = b"".join(decoded.cores)
+            calls.append(Call(partition, topic, span, epoch, decoded.rows, cores, known, reading=Reading(now_ms)))
+        for call, applied in zip(calls, self._store.apply_all(calls), strict=True):
+            if applied.outcome is not Outcome.OK:
+                raise HoleError(f"{call.topic}/{call.partition}: {call.span} was not applied: {applied.outcome}")
+            more = applied.more
+            while more:
+                more = self.tick(call.partition).more
 
     def tick(self, partition: int, reading: Reading | None = None) -> Applied:
         """Handle deadlines at a moment without records.

@@ -12,7 +12,8 @@ from stream.monitor.figures.intervals import Estimate
 
 _FIGURES = {
     "auc": "area under the ROC curve",
-    "uauc": "AUC within users",
+    "uauc": "AUC within users, of the probability",
+    "rank_uauc": "AUC within users, of the rank score",
     "ne": "normalised entropy",
     "calibration": "sum of predictions over sum of labels",
     "log_loss": "mean log-loss, nats",
@@ -69,11 +70,11 @@ class _Figures(Collector):
             yield _gauge(f"cohort_auc_{name}", "end of the 95 % interval; recent window", _COHORT, rows)
         yield from _of_cohorts("cohort_faded", _FIGURES, view["faded"], "fading")
         weights = (
-            ([row["dimension"], row["cohort"], field], weight)
+            ([row["dimension"], row["cohort"], part], weight)
             for row in view["now"]
-            for field, weight in zip(view["fields"], row.get("adapter", []), strict=False)
+            for part, weight in zip(view["weights"], row.get("weights", []), strict=False)
         )
-        yield _gauge("cohort_adapter_weight", "mean weight of the adapter", [*_COHORT, "field"], weights)
+        yield _gauge("cohort_part_weight", "mean weight of a part of the model by state", [*_COHORT, "part"], weights)
         num_alarms = len(view["series"]["alarms"]) if view["series"] else 0
         yield CounterMetricFamily("coldstream_drift_alarms", "drift alarms of the run", value=num_alarms)
         unscored = view.get("unscored", 0)

@@ -1,14 +1,15 @@
 """Scoring: the newest verified weights, and state read from Redis as of now."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
 import redis
 
-from learner.sample import Core, Sample, SampleKind, State
-from learner.snapshot import ServingModel
+from learner.samples.columns import Samples, of_cores
+from learner.snapshot import Part, Scores, ServingModel
 from state_store.errors import OperatorError
 from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
@@ -34,7 +35,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Scorer:
-    """Scores items for a user with y_adapt (AdaF2M2, eq. 4).
+    """Scores items for a user (y_adapt, AdaF2M2, eq. 4).
 
     Args:
         settings: those of the learner that publishes.
@@ -71,7 +72,7 @@ class Scorer:
         with self._lock:
             model = self._model
             if model is None or not follows:
-                model = ServingModel(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+                model = ServingModel(settings.recipe)
             for blob in blobs:
                 model.load(blob)
             self._model, self.manifest = model, newest
@@ -96,26 +97,35 @@ class Scorer:
             NoWeightsError: `refresh` has found no weights so far.
             UnknownTaskError: the model does not learn the task.
         """
+        return self.scores(user_id, user_features, candidates, task).predictions_B
+
+    def scores(
+        self,
+        user_id: str,
+        user_features: Mapping[str, RawFeature],
+        candidates: Sequence[Candidate],
+        task: str = "",
+    ) -> Scores:
+        """The same, with the score to order candidates by."""
         if task and task not in self.tasks:
             raise UnknownTaskError(f"task {task!r} has no score; the model learns {list(self.tasks)}")
         self._need_weights()
         samples = self._samples(user_id, user_features, candidates)
         with self._lock:
             assert self._model is not None
-            return self._model.predict_many(samples)
+            return self._model.predict(samples)
 
-    def adapter_weights(self, user_id: str, item_id: str) -> np.ndarray | None:
-        """The adapter's weight per field for a user and an item as they stand now; None without an adapter.
+    def explain(self, user_id: str, item_id: str, features: Mapping[str, RawFeature] | None = None) -> list[Part]:
+        """The parts of the logit for a user and an item as they stand now, with the weight that state gives each.
 
         Raises:
             NoWeightsError: nothing has been published yet.
         """
         self._need_weights()
-        samples = self._samples(user_id, {}, [Candidate(item_id)])
+        samples = self._samples(user_id, features or {}, [Candidate(item_id)])
         with self._lock:
             assert self._model is not None
-            weight_BF = self._model.adapter_weights(samples)
-        return None if weight_BF is None else weight_BF[0]
+            return self._model.explain(samples)
 
     def _need_weights(self) -> None:
         if self._model is None and not self.refresh():
@@ -123,26 +133,25 @@ class Scorer:
 
     def _samples(
         self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
-    ) -> list[Sample]:
+    ) -> Samples:
         """One sample per candidate, with the state of user and item as of now."""
         partition = partition_of(user_id, self._settings.kafka.partitions)
         user = self._store.read_user(partition, user_id)
         items = self._store.read_items(partition, [c.item_id for c in candidates])
-        return [
-            Sample(
-                SampleKind.NEGATIVE,
-                0,
-                -1,
-                Core("", user_id, c.item_id, 0, 0, self._extract({**user_features, **c.features})),
-                State(
-                    list(user.counts),
-                    user.norm,
-                    user.norm_version,
-                    user.first_ts,
-                    list(item.counts),
-                    item.norm,
-                    item.norm_version,
-                ),
-            )
-            for c, item in zip(candidates, items, strict=True)
-        ]
+        now_ms = time.time_ns() // 1_000_000
+        layout = self._settings.recipe.layout
+        samples = of_cores(
+            [
+                layout.pack_core("", user_id, c.item_id, (now_ms, 0), self._extract({**user_features, **c.features}))
+                for c in candidates
+            ],
+            layout,
+        )
+        rows = samples.rows_B
+        rows["user_counts"], rows["user_norm"], rows["user_norm_version"] = user.counts, user.norm, user.norm_version
+        rows["user_first_ts"], rows["user_last_ts"] = user.first_ts, user.last_ts
+        rows["item_counts"] = [item.counts for item in items]
+        rows["item_norm"] = [item.norm for item in items]
+        rows["item_norm_version"] = [item.norm_version for item in items]
+        rows["negative_rate"] = 1.0
+        return samples

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import redis
 
+from learner.parts import weight_names
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import open_history
 from stream.monitor.history.recorder import Recorder, read_buckets, run_name
@@ -35,7 +36,8 @@ class Figures:
         share = settings.monitor.twin_share
         kept = folder / "monitor" / "feed"
         self._feed = TwinFeed(client, settings.redis.prefix, name, share, number, kept) if share else None
-        self.meter = Meter(settings.monitor, len(settings.fields), feed=self._feed)
+        num_weights = len(weight_names(settings.recipe))
+        self.meter = Meter(settings.monitor, len(settings.fields), num_weights, feed=self._feed)
         self._recorder = Recorder(
             self.meter,
             folder,

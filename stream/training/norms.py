@@ -5,13 +5,45 @@ of the wall clock are a user's whole history.
 """
 
 import math
-from collections.abc import Iterable
+
+import numpy as np
 
 from learner.learner import Learner
-from learner.sample import Sample
+from learner.samples.columns import Samples
 from state_store.states import StateStore
 
-_USER, _ITEM = "user_id", "item_id"
+
+class _Seen:
+    """Ids learned from, with their keys and partitions, until their norms are written."""
+
+    def __init__(self) -> None:
+        self._ids: list[str] = []
+        self._keys: list[np.ndarray] = []
+        self._partitions: list[np.ndarray] = []
+
+    def note(self, ids: list[str], keys_B: np.ndarray, partitions_B: np.ndarray) -> None:
+        self._ids += ids
+        self._keys.append(keys_B)
+        self._partitions.append(partitions_B)
+
+    def known(self, learner: Learner) -> dict[str, tuple[int, float]]:
+        """Id -> partition and norm, of those that have a row of their own; one whose norm is no number is left out.
+
+        Whoever has no row has no norm, and is forgotten: so while Redis refuses norms, no more wait than have rows.
+        """
+        if not self._ids:
+            return {}
+        keys_N, first_N = np.unique(np.concatenate(self._keys), return_index=True)
+        partitions_N = np.concatenate(self._partitions)[first_N]
+        norms_N = learner.norms_of(keys_N)
+        kept = np.flatnonzero(norms_N > 0)
+        ids = [self._ids[first] for first in first_N[kept].tolist()]
+        self._ids, self._keys, self._partitions = list(ids), [keys_N[kept]], [partitions_N[kept]]
+        return {
+            key: (partition, norm)
+            for key, partition, norm in zip(ids, partitions_N[kept].tolist(), norms_N[kept].tolist(), strict=True)
+            if math.isfinite(norm)
+        }
 
 
 class NormWriter:
@@ -27,17 +59,15 @@ class NormWriter:
         self._store = store
         self._owner = owner
         self._num_partitions = num_partitions
-        self._users: dict[str, int] = {}
-        self._items: set[str] = set()
+        self._users, self._items = _Seen(), _Seen()
         self.num_waiting = 0
         """Samples learned since the norms were written last."""
 
-    def note(self, taken: Iterable[tuple[int, int, Sample]]) -> None:
-        """Samples were learned from: (partition, sequence, sample) each."""
-        for partition, _, sample in taken:
-            self._users[sample.core.user_id] = partition
-            self._items.add(sample.core.item_id)
-            self.num_waiting += 1
+    def note(self, samples: Samples, partitions_B: np.ndarray) -> None:
+        """Samples of these partitions were learned from."""
+        self._users.note(samples.user_ids, samples.user_keys, partitions_B)
+        self._items.note(samples.item_ids, samples.item_keys, partitions_B)
+        self.num_waiting += len(samples)
 
     def write(self, learner: Learner, version: int) -> None:
         """Write the norms of everyone learned from since the last call.
@@ -50,19 +80,9 @@ class NormWriter:
             LostOwnershipError: another learner has taken over.
         """
         users: dict[int, dict[str, float]] = {}
-        of_users = self._norms(learner, _USER, self._users)
-        for user, norm in of_users.items():
-            users.setdefault(self._users[user], {})[user] = norm
-        items = self._norms(learner, _ITEM, self._items)
-        # Whoever has no row has no norm. So while Redis refuses them, no more wait than the table has rows.
-        self._users = {user: self._users[user] for user in of_users}
-        self._items = set(items)
+        for user, (partition, norm) in self._users.known(learner).items():
+            users.setdefault(partition, {})[user] = norm
+        items = {item: norm for item, (_, norm) in self._items.known(learner).items()}
         self._store.write_norms(version, users, items, self._num_partitions, self._owner)
         # Behind the call: if Redis was away, they are written by the next one.
-        self._users, self._items, self.num_waiting = {}, set(), 0
-
-    def _norms(self, learner: Learner, field: str, ids: Iterable[str]) -> dict[str, float]:
-        """Norm by id, of those that have a row of their own; one that is no number is left out."""
-        number = [declared.name for declared in learner.fields].index(field)
-        found = learner.table.norms_of(number, ids)
-        return {key: norm for key, norm in found.items() if math.isfinite(norm)}
+        self._users, self._items, self.num_waiting = _Seen(), _Seen(), 0

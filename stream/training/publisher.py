@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 
 from learner.learner import Learner
-from learner.snapshot import encode_snapshot
+from learner.snapshot import encode_snapshot, take_changed
 from state_store.errors import lost_ownership
 from state_store.weights import BlobRef, Manifest, WeightStore
 from stream.sections import PublishSettings
@@ -70,9 +70,7 @@ class Publisher:
         version = self.version + 1
         # With its owner: one that was taken over must not write over what its successor has published.
         name = f"{self._epoch}-{version}"
-        table = learner.table
-        rows = table.take_touched()
-        evicted = table.take_evicted()
+        changed = take_changed(learner)
         last = self._last
         if last is None or version - last.base_version >= self._settings.full_every:
             base = self._weights.put(f"{name}-full", encode_snapshot(learner, None))
@@ -80,7 +78,7 @@ class Publisher:
             deltas: tuple[BlobRef, ...] = ()
         else:
             base, base_version = last.base, last.base_version
-            deltas = (*last.deltas, self._weights.put(f"{name}-delta", encode_snapshot(learner, rows, evicted)))
+            deltas = (*last.deltas, self._weights.put(f"{name}-delta", encode_snapshot(learner, changed)))
         manifest = Manifest(
             version=version,
             epoch=self._epoch,

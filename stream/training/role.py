@@ -8,8 +8,7 @@ import msgspec
 import redis
 import torch
 
-from learner.checkpoint import read_latest, write_checkpoint
-from learner.learner import Learner
+from learner.checkpoint import write_checkpoint
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
@@ -27,8 +26,9 @@ from stream.training.figures import Figures
 from stream.training.norms import NormWriter
 from stream.training.ownership import Ownership
 from stream.training.publisher import Publisher
+from stream.training.resume import resume
 from stream.training.steps import Steps
-from stream.training.trainer import Trainer, TrainerState
+from stream.training.trainer import OtherFieldsError, Trainer
 
 log = logging.getLogger("coldstream.learner")
 
@@ -102,15 +102,9 @@ class LearnerRole:
 
     def _resume(self) -> Trainer:
         settings = self._settings
-        learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
-        found = read_latest(self._checkpoints)
-        state = None
-        if found is not None:
-            learner.restore(found.tensors, found.meta["learner"])
-            state = msgspec.convert(found.meta["trainer"], TrainerState, strict=False)
-            self._number = int(found.meta["number"])
-            log.info("resumed from %s: %d samples", found.path, learner.num_samples)
+        learner, state, self._number = resume(settings.recipe, self._checkpoints)
         self._log.rewind(self._number)
+        log.info("compiled code is ready after %.1f s", learner.warm_up())
         monitored = settings.monitor.enabled
         self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
         meter = self._figures.meter if self._figures is not None else None
@@ -121,9 +115,15 @@ class LearnerRole:
     # Steps ------------------------------------------------------------------------------------------------------
 
     def _train(self) -> None:
-        """Learn from one micro-batch, if there is one."""
+        """Learn from one block, if there is one."""
         trainer, now = self.trainer, time.monotonic()
-        if not trainer.step(partial=now - self._last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000):
+        try:
+            size = trainer.step(partial=now - self._last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000)
+        except OtherFieldsError:
+            # Of what was not learned nothing is to be published.
+            (self._end if trainer.num_trained > trainer.num_at_start else self._ownership.release)()
+            raise
+        if not size:
             time.sleep(_IDLE_S)
             return
         self._last_step = now
@@ -150,7 +150,7 @@ class LearnerRole:
         # A Redis that knows less than a checkpoint is known by that to be an older one.
         self._outbox.report_learned(trainer.cursor)
         trainer.learner.evict_stale()
-        tensors, meta = trainer.learner.state()
+        arrays, meta = trainer.learner.state()
         # If the disk refuses one of these, all of it comes again under the same number.
         if figures is not None:
             figures.cut(number)
@@ -160,7 +160,7 @@ class LearnerRole:
         write_checkpoint(
             self._checkpoints,
             number,
-            tensors,
+            arrays,
             {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
             at=failpoint,
         )
@@ -213,7 +213,7 @@ class LearnerRole:
             **recent,
             freshness_p50_s=trainer.freshness.quantile(0.5),
             freshness_p99_s=trainer.freshness.quantile(0.99),
-            rows=len(trainer.learner.table),
+            rows=trainer.learner.table.num_rows,
             num_missed=trainer.num_missed,
             num_ageless=trainer.num_ageless,
             resident_bytes=resident_bytes(),
@@ -250,6 +250,7 @@ class LearnerRole:
         Raises:
             LostOwnershipError: another learner has taken over.
             LearnerRunsError: another learner is at work, and `publish.second` says not to wait.
+            OtherFieldsError: samples wait that were made with other fields; what lies before them is learned.
         """
         if not self._begin():
             return

@@ -1,6 +1,5 @@
-"""The training stage: outbox -> micro-batches -> predict, then learn. No clock, no process; time is an argument."""
+"""The training stage: outbox -> blocks of samples -> predict, then learn. No clock, no process; time is an argument."""
 
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -8,26 +7,23 @@ import numpy as np
 
 from learner.learner import Learner
 from learner.metrics import RecentAuc, sampling_weights
-from learner.sample import Sample, SampleKind, decode_samples
+from learner.samples.columns import LayoutError
+from learner.samples.former import read_entry
+from learner.samples.kind import SampleKind
+from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
-from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_key
+from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_keys
 from stream.training.norms import NormWriter
+from stream.training.queue import Piece, SampleQueue
 
 _ENTRIES_PER_READ = 16
-_LOADED_AT = 100
-"""Micro-batches waiting, from which on they grow."""
 _FRESHNESS_BINS = 400
 
 
-Place = tuple[int, int, Sample | None]
-"""Partition, sequence number, and the sample there, unless it was learned before."""
-
-
-def _is_learned(sample: Sample | None) -> bool:
-    """Whether the model trains on it."""
-    return sample is not None and sample.kind is not SampleKind.TASK_CORRECTION
+class OtherFieldsError(OperatorError):
+    """Samples wait that this learner cannot read."""
 
 
 class Freshness:
@@ -74,7 +70,7 @@ class Trainer:
     """Reads joined samples behind a cursor and trains on each once.
 
     The model learns the main task. What becomes known of other tasks' labels after their base sample has left is
-    logged, and not learned from.
+    logged, and not learned from; impressions that have just passed are predicted and logged.
 
     Args:
         learner: what learns.
@@ -106,6 +102,8 @@ class Trainer:
         if state:
             # A checkpoint of a version that knew fewer kinds has fewer.
             self.num_by_kind[: len(state.num_by_kind)] = state.num_by_kind
+        self.num_at_start = self.num_trained
+        """Samples that were taken before this process."""
         self.freshness = Freshness(state.freshness if state else None)
         self.recent = RecentAuc()
         self.meter = meter
@@ -118,16 +116,15 @@ class Trainer:
         self.rolled_back = False
         """Set when Redis was found to be older than the training; whoever publishes clears it."""
         self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
-        self._buffer: deque[Place] = deque()
-        self._at_hand = 0
+        self._queue = SampleQueue()
         self._read: dict[int, int] = dict(self.cursor)
         self._norms = norms
-        self._unpublished_ms: list[int] = []
+        self._unpublished_ms: list[np.ndarray] = []
         outbox.expect(self.cursor)
 
     @property
     def num_trained(self) -> int:
-        """Samples trained on, or logged if the model does not learn their task."""
+        """Samples that were taken from the outbox: trained on, or logged if the model does not learn from them."""
         return sum(self.num_by_kind)
 
     def state(self) -> TrainerState:
@@ -143,55 +140,50 @@ class Trainer:
         )
 
     def fill(self) -> int:
-        """Read ahead if less than a micro-batch is at hand; returns the samples at hand."""
-        if self._at_hand < self.learner.settings.max_micro_batch:
+        """Read ahead if less than a block is at hand; returns the samples at hand.
+
+        Raises:
+            OtherFieldsError: all that waits was made with other fields, or lies behind such samples; nothing is lost.
+        """
+        if len(self._queue) < self.learner.settings.block:
             found = self._outbox.read(self._read, max_entries=_ENTRIES_PER_READ)
             for partition, known in found.rolled_back.items():
                 self._rewind(partition, known)
-            for entry in found.entries:
+            self._take_all(found.entries)
+            self.cursor |= self._queue.pass_empty()
+        return len(self._queue)
+
+    def _take_all(self, entries: Sequence[OutboxEntry]) -> None:
+        """Take what can be read of entries; what lies before samples of another layout is learned first."""
+        blocked: dict[int, LayoutError] = {}
+        for entry in entries:
+            if entry.partition in blocked:
+                continue
+            try:
                 self._take(entry)
-            passed = self._pop_unlearned()
-            self._advance(passed)
-            self._log_unlearned(passed)
-        return self._at_hand
+            except LayoutError as exc:
+                blocked[entry.partition] = exc
+        if blocked and not len(self._queue):
+            raise OtherFieldsError(str(next(iter(blocked.values()))))
 
     def _take(self, entry: OutboxEntry) -> None:
         """Put an entry's samples behind the others; of those that were learned before, only the place."""
-        samples = decode_samples(entry.payload)
+        samples = read_entry(entry.payload, self.learner.layout)
         first = entry.sequence - len(samples) + 1
         seen = self._read.get(entry.partition, 0)
         if first > seen + 1:
             self.num_missed += first - seen - 1
-        skip = self._skip.get(entry.partition, set())
-        for i, sample in enumerate(samples):
-            if first + i <= seen:
-                continue
-            known = bool(skip) and sample_key(sample) in skip
-            if known:
-                skip.remove(sample_key(sample))
-            self._buffer.append((entry.partition, first + i, None if known else sample))
-            self._at_hand += not known and _is_learned(sample)
+        if first <= seen:
+            samples, first = samples.slice(seen + 1 - first, len(samples)), seen + 1
+        sequences = np.arange(first, entry.sequence + 1)
+        skip = self._skip.get(entry.partition)
+        if skip:
+            keys = sample_keys(samples)
+            new = np.array([key not in skip for key in keys], np.bool_)
+            skip.difference_update(keys)
+            samples, sequences = samples.take(new), sequences[new]
+        self._queue.put(Piece(entry.partition, sequences, samples, entry.sequence))
         self._read[entry.partition] = entry.sequence
-
-    def _pop_unlearned(self) -> list[Place]:
-        """Take what stands at the front and is not to be trained on."""
-        taken = []
-        while self._buffer and not _is_learned(self._buffer[0][2]):
-            taken.append(self._buffer.popleft())
-        return taken
-
-    def _advance(self, places: Sequence[Place]) -> None:
-        """Move the cursor over places, in whatever order they are given."""
-        for partition, sequence, _ in places:
-            self.cursor[partition] = max(self.cursor.get(partition, 0), sequence)
-
-    def _log_unlearned(self, places: Sequence[Place]) -> None:
-        """Log what places that are not trained on say of other tasks."""
-        said = [(partition, sequence, sample) for partition, sequence, sample in places if sample is not None]
-        if said:
-            nothing = np.full(len(said), np.nan, np.float32)
-            self._log.append(log_columns(said, nothing, nothing, self.version))
-            self.num_by_kind[SampleKind.TASK_CORRECTION] += len(said)
 
     def _rewind(self, partition: int, known: int) -> None:
         """Redis is older than the training: the samples behind `known` will come anew, perhaps in another order.
@@ -199,60 +191,50 @@ class Trainer:
         What was learned from there on is skipped by id when it comes again.
         """
         self._skip[partition] = self._skip.get(partition, set()) | self._log.learned_behind(partition, known)
-        self._buffer = deque(item for item in self._buffer if item[0] != partition)
-        self._at_hand = sum(_is_learned(item[2]) for item in self._buffer)
+        self._queue.forget(partition)
         self._read[partition] = self.cursor[partition] = known
         self._outbox.expect({partition: known})
         self.rolled_back = True
 
     def step(self, *, partial: bool, now_ms: int = 0) -> int:
-        """Train on one micro-batch; returns its size, 0 if none is at hand.
+        """Take one block; returns its size, 0 if none is at hand.
 
         Args:
-            partial: take a micro-batch that is not full, too.
+            partial: take a block that is less than a micro-batch, too.
             now_ms: wall clock, for the meter.
         """
         settings = self.learner.settings
         at_hand = self.fill()
-        size = min(settings.max_micro_batch, max(settings.micro_batch, at_hand // _LOADED_AT))
-        if at_hand < size:
-            if not partial or not at_hand:
-                return 0
-            size = at_hand
-        taken, passed = self._pop(size)
-        samples = [sample for _, _, sample in taken]
+        if not at_hand or (not partial and at_hand < self.learner.micro_batch):
+            return 0
+        taken = self._queue.pop(min(at_hand, settings.block))
+        samples, rows = taken.samples, taken.samples.rows_B
         learned = self.learner.learn(samples)
-        predictions, half = learned.predictions_B, learned.counts_BC.shape[1] // 2
-        popularity_B = item_mean_baseline(learned.counts_BC[:, half:], self._positive)
-        logged = log_columns(taken, predictions, popularity_B, self.version)
+        popularity_B = item_mean_baseline(rows["item_counts"], self._positive)
+        places = taken.partitions_B, taken.sequences_B
+        logged = log_columns(samples, places, learned.predictions_B, learned.ranks_B, popularity_B, self.version)
         self._log.append(logged)
-        if self.meter is not None:
-            self.meter.observe(logged, samples, learned, self.version, now_ms)
-        self.recent.update(learned.labels_B, predictions, sampling_weights(learned.labels_B, learned.rates_B))
-        self._advance([*taken, *passed])
-        if self._norms is not None:
-            self._norms.note(taken)
-        for _, _, sample in taken:
-            self.num_by_kind[sample.kind] += 1
-            if sample.core.produced_ms:
-                self._unpublished_ms.append(sample.core.produced_ms)
-            else:
-                self.num_ageless += 1
-        self._log_unlearned(passed)
-        return size
+        is_labelled_B = samples.is_labelled
+        if not is_labelled_B.all():
+            samples, learned = samples.take(is_labelled_B), learned.take(is_labelled_B)
+            logged = logged.take(is_labelled_B)
+        if len(samples):
+            if self.meter is not None:
+                self.meter.observe(logged, samples, learned, self.version, now_ms)
+            weights_B = sampling_weights(learned.labels_B, learned.rates_B)
+            self.recent.update(learned.labels_B, learned.predictions_B, weights_B)
+            if self._norms is not None:
+                self._norms.note(samples, taken.partitions_B[is_labelled_B])
+            self._note_ages(samples.rows_B["produced_ms"])
+        self.cursor |= taken.ends
+        for kind, number in enumerate(np.bincount(rows["kind"], minlength=len(SampleKind)).tolist()):
+            self.num_by_kind[kind] += number
+        return len(rows)
 
-    def _pop(self, size: int) -> tuple[list[tuple[int, int, Sample]], list[Place]]:
-        """The next `size` samples to train on, and the places between and right behind them that are passed over."""
-        taken: list[tuple[int, int, Sample]] = []
-        passed: list[Place] = []
-        while len(taken) < size:
-            partition, sequence, sample = self._buffer.popleft()
-            if sample is not None and _is_learned(sample):
-                taken.append((partition, sequence, sample))
-            else:
-                passed.append((partition, sequence, sample))
-        self._at_hand -= size
-        return taken, [*passed, *self._pop_unlearned()]
+    def _note_ages(self, produced_B: np.ndarray) -> None:
+        known_N = produced_B[produced_B > 0]
+        self.num_ageless += len(produced_B) - len(known_N)
+        self._unpublished_ms.append(known_N)
 
     def published(self, version: int, now_ms: int) -> None:
         """Weights that learned from everything so far are out."""
@@ -260,5 +242,5 @@ class Trainer:
         if self.meter is not None:
             self.meter.published(version, now_ms)
         if self._unpublished_ms:
-            self.freshness.update(now_ms - np.array(self._unpublished_ms, np.float64))
+            self.freshness.update(now_ms - np.concatenate(self._unpublished_ms).astype(np.float64))
             self._unpublished_ms = []

@@ -4,9 +4,7 @@ Both decode every event. Runs alternate, so that a machine that slows down slows
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from beside.running import consume
 from rich.console import Console
 from rich.table import Table
 
@@ -27,22 +26,6 @@ from stream.command.doctor import versions
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics
 from stream.sections import KafkaSettings
-
-_TIMEOUT_S = 300
-
-
-def _run(kind: str, broker: str, topic: str, num_events: int) -> dict[str, float]:
-    """One consumer process."""
-    script = Path(__file__).with_name("consumers.py")
-    done = subprocess.run(
-        [sys.executable, str(script), kind, broker, topic, str(num_events)],
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -71,7 +54,7 @@ def main(arguments: list[str]) -> None:
         for i in range(options.repeats):
             for kind, results in runs.items():
                 with console.status(f"run {i + 1} of {options.repeats}: {kind}"):
-                    results.append(_run(kind, url, kafka.impressions, options.events))
+                    results.append(consume(kind, url, [kafka.impressions], options.events))
     report = _report(runs, options.events)
     table = Table(title="events/s through an agent that decodes and does nothing else")
     for column in ("consumer", "median", "least", "greatest", "CPU us/event"):

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from beside.turns import WrittenLog, alternate, waiting_pipeline, with_interval, written_log
+from beside.viewer import Viewer
 from chosen_log import add_log_options, chosen_log
 from rich.console import Console
 from rich.table import Table
-from turns import WrittenLog, alternate, waiting_pipeline, with_interval, written_log
-from viewer import Viewer
 
 from simulators.logs.log import Log
 from simulators.pace import PaceSettings

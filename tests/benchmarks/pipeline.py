@@ -1,8 +1,12 @@
-"""`coldstream bench pipeline`: end-to-end events/s beside the ingest-only and the learner-only rate, in one run.
+"""`coldstream bench pipeline`: end-to-end events/s beside ingest only, learner only, and plain Faust, in one run.
 
 Ingest only: a worker reads a log that is complete, and nobody learns. Learner only: a learner then trains on the outbox
-that this left. End to end: the demo, with fresh servers. All three see the same replay; the slower of the first two is
-the bottleneck of the third, as far as they do not share cores.
+that this left. Plain Faust: stock `take` then reads the same log from the same broker, decodes it, and does nothing
+else. End to end: the demo, with a new Redis and new topics. All see the same replay; the slower of the first two is the
+bottleneck of the last, as far as they do not share cores.
+
+With `--control DIR`, the same benchmark of another checkout, with its own code, in turns with this one's: `--pairs` of
+both, each in a process of its own, the order swapped each time.
 """
 
 import argparse
@@ -12,13 +16,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import msgspec
-from chosen_log import add_log_options, chosen_log
+from beside.running import ROOT, ControlError, consume, ratios, run_benchmark
+from beside.turns import write_whole_log
+from chosen_log import add_log_options, chosen_log, own_topics
 from rich.console import Console
 from rich.table import Table
-from turns import write_whole_log
 
 from simulators.logs.log import Log
 from simulators.pace import PaceSettings
@@ -34,6 +40,13 @@ from stream.settings import Settings, load_settings
 
 _POLL_S = 0.02
 _TIMEOUT_S = 900.0
+_RATES = (
+    "ingest_events_per_s",
+    "learner_events_per_s",
+    "learner_samples_per_s",
+    "end_to_end_events_per_s",
+    "plain_faust_events_per_s",
+)
 
 
 def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
@@ -54,7 +67,7 @@ def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
 
 
 def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> dict[str, float]:
-    """Ingest-only and learner-only rates."""
+    """Rates of ingest only, learner only and plain Faust."""
     unbounded = msgspec.structs.replace(settings.worker, outbox_high_water=10**9)
     with servers(msgspec.structs.replace(settings, worker=unbounded)) as live:
         partitions = live.kafka.partitions
@@ -75,11 +88,92 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
         num_samples = sum(outbox.sequences().values())
         with Role("learner", live, folder) as learner:
             learn_s = _time_until(trained, num_samples, learner)
+        plain = consume("plain", live.kafka.url, live.topics, num_events)
     return {
         "ingest_events_per_s": round(num_events / ingest_s, 1),
         "learner_samples_per_s": round(num_samples / learn_s, 1),
         "learner_events_per_s": round(num_events / learn_s, 1),
+        "plain_faust_events_per_s": round(plain["events_per_s"], 1),
     }
+
+
+def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """One run of everything, in this process and its roles."""
+    log = chosen_log(options, options.events)
+    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"], defaults=log.settings)
+    how = ReplaySettings(num_rows=options.events)
+    with tempfile.TemporaryDirectory() as scratch:
+        with console.status("ingest only, learner only, plain Faust"):
+            report: dict[str, Any] = apart(own_topics(settings, "apart"), log, how, Path(scratch) / "apart")
+        console.print("end to end")
+        settings, folder = own_topics(settings, "whole"), Path(scratch) / "whole"
+        summary = run_demo(settings, log, how, PaceSettings(in_flight=10_000), folder, console)
+    whole = summary["events_per_second"]
+    report["end_to_end_events_per_s"] = whole
+    slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
+    report["ratio"] = round(whole / slower, 3)
+    report["ratio_to_plain_faust"] = round(whole / report["plain_faust_events_per_s"], 3)
+    report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
+    report |= {"events": summary["events_produced"], "counts_match": summary["counts_match"]}
+    return report | {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
+
+
+def compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Pairs of runs of this checkout and of another one.
+
+    Raises:
+        ControlError: the other one cannot be run.
+    """
+    if options.kafka:
+        # An older release's parts would read each other's records there.
+        raise ControlError(f"--kafka {options.kafka} and --control exclude each other; each brings a broker of its own")
+    arguments = ["--events", str(options.events)]
+    source = chosen_log(options, options.events).source
+    if Path(source).is_dir():
+        # As seen from the other checkout.
+        arguments += ["--data", str(Path(source).resolve())]
+    arguments += ["--log", options.log or ("ml-1m" if Path(source).is_dir() else "synthetic")]
+    runs: dict[Path, list[dict[str, Any]]] = {ROOT: [], options.control: []}
+    for pair in range(options.pairs):
+        for checkout, found in list(runs.items())[:: -1 if pair % 2 else 1]:
+            with console.status(f"pair {pair + 1} of {options.pairs}: {checkout}"):
+                found.append(run_benchmark(checkout, "pipeline", arguments))
+            console.print(f"{checkout}: {found[-1]['end_to_end_events_per_s']:,.0f} events/s end to end")
+    ours, theirs = runs.values()
+    report = dict(ours[-1])
+    for name in (*_RATES, "ratio_to_plain_faust"):
+        report[name] = median([run[name] for run in ours])
+    slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
+    report["ratio"] = round(report["end_to_end_events_per_s"] / slower, 3)
+    shared = [name for name in _RATES if name in theirs[0]]
+    report |= {f"control_{name}": median([run[name] for run in theirs]) for name in shared}
+    report["ratio_to_control"] = {name: ratios(ours, theirs, name) for name in shared}
+    report |= {"control": str(options.control), "pairs": options.pairs}
+    return report | {"runs": ours, "control_runs": theirs}
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """The rates, for people."""
+    table = Table(title="events/s (both topics)")
+    table.add_column("part")
+    table.add_column("events/s", justify="right")
+    against = report.get("ratio_to_control", {})
+    if against:
+        for column in ("control", "ratio", "range"):
+            table.add_column(column, justify="right")
+    for part in ("ingest", "learner", "end_to_end", "plain_faust"):
+        name = f"{part}_events_per_s"
+        cells = [part.replace("_", " "), f"{report[name]:,.0f}"]
+        if name in against:
+            ratio = against[name]
+            cells += [f"{report[f'control_{name}']:,.0f}", f"{ratio['median']:.2f}"]
+            cells += [f"{ratio['least']:.2f} to {ratio['greatest']:.2f}"]
+        table.add_row(*cells)
+    console.print(table)
+    console.print(
+        f"bottleneck: {report['bottleneck']}; end to end runs at {report['ratio']:.0%} of it alone, and at "
+        f"{report['ratio_to_plain_faust']:.2f} times the rate of a plain Faust agent that does nothing"
+    )
 
 
 def main(arguments: list[str]) -> None:
@@ -87,31 +181,14 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="coldstream bench pipeline", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="rows replayed")
     parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
+    parser.add_argument("--control", type=Path, help="root of another checkout, to be compared with")
+    parser.add_argument("--pairs", type=int, default=3, help="runs of each, with --control")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     add_log_options(parser)
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
-    log = chosen_log(options, options.events)
-    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"], defaults=log.settings)
-    how = ReplaySettings(num_rows=options.events)
-    with tempfile.TemporaryDirectory() as scratch:
-        with console.status("ingest only, then learner only"):
-            report: dict[str, Any] = apart(settings, log, how, Path(scratch) / "apart")
-        console.print("end to end")
-        summary = run_demo(settings, log, how, PaceSettings(in_flight=10_000), Path(scratch) / "whole", console)
-    report["end_to_end_events_per_s"] = summary["events_per_second"]
-    slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
-    report["ratio"] = round(summary["events_per_second"] / slower, 3)
-    report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
-    report |= {"events": summary["events_produced"], "counts_match": summary["counts_match"]}
-    report |= {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
-    table = Table(title="events/s (both topics)")
-    table.add_column("part")
-    table.add_column("events/s", justify="right")
-    for part in ("ingest", "learner", "end_to_end"):
-        table.add_row(part.replace("_", " "), f"{report[f'{part}_events_per_s']:,.0f}")
-    console.print(table)
-    console.print(f"bottleneck: {report['bottleneck']}; end to end runs at {report['ratio']:.0%} of it alone")
+    report = compare(options, console) if options.control else measure(options, console)
+    show(report, console)
     if options.json:
         print(msgspec.json.encode(report).decode())
 

@@ -16,11 +16,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import msgspec
+from beside.turns import with_interval
 from chosen_log import add_log_options, chosen_log
 from kafka import KafkaProducer
 from rich.console import Console
 from rich.table import Table
-from turns import with_interval
 
 from simulators.encoding import LogEntry
 from simulators.pace import PaceSettings
@@ -52,7 +52,7 @@ def with_kafka_python(kafka: KafkaSettings, entries: Sequence[LogEntry]) -> dict
             topics[entry.topic], value=entry.value, key=entry.key, partition=entry.partition
         )
     producer.flush()
-    ends = {tp: future.get(timeout=30).offset for tp, future in last.items()}
+    ends: dict[tuple[int, int], int] = {tp: future.get(timeout=30).offset for tp, future in last.items()}
     producer.close()
     return ends
 

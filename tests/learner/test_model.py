@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from learner.adaf2m2.adapter import StateAdapter
-from learner.adaf2m2.loss import total_loss
+from learner.adaf2m2.batch import Batch
+from learner.adaf2m2.batch import batch_of as learner_batch_of
+from learner.adaf2m2.loss import Target, total_loss
 from learner.adaf2m2.mask import FeatureMask
 from learner.adaf2m2.model import AdaF2M2, Output
-from learner.batch import Batch
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, ModelSettings
+from learner.fast.inputs.occurrences import Occurrences
 from learner.models.dcnv2 import DCNv2
 from learner.models.fm import FM
 
@@ -32,14 +34,19 @@ def batch_of(num_samples: int, dim: int) -> tuple[Batch, torch.Tensor]:
         torch.ones(n),
         torch.rand(num_samples, 2),
         torch.randint(0, 50, (num_samples, 4)).float(),
-        torch.randint(0, 2, (num_samples,)).float(),
-        torch.zeros(n, 2),
-        np.zeros(num_samples, np.int64),
-        np.ones(num_samples, np.float32),
-        np.zeros(num_samples, np.bool_),
-        np.ones((num_samples, n // num_samples), np.int64),
     )
-    return batch, torch.randn(n, dim + 2)
+    return batch, torch.randn(n, dim + 1)
+
+
+def target_of(labels: list[float], **others: list[float]) -> Target:
+    """Labels that count one each, unless said otherwise."""
+    columns = {
+        "weights_B": [1.0] * len(labels),
+        "undo_B": [0.0] * len(labels),
+        "shift_B": [0.0] * len(labels),
+        **others,
+    }
+    return Target(torch.tensor(labels), **{name: torch.tensor(column) for name, column in columns.items()})
 
 
 def test_masks_are_drawn_per_instance_and_copy_with_p_in_the_given_bounds() -> None:
@@ -110,7 +117,7 @@ def test_fm_sums_all_pairs() -> None:
 @pytest.mark.parametrize("interaction", ["dcnv2", "fm"])
 def test_the_served_logit_needs_no_masks(interaction: str) -> None:
     torch.manual_seed(0)
-    settings = ModelSettings(interaction=interaction, dim=4, num_masks=3)
+    settings = ModelSettings(deep=interaction, dim=4, num_masks=3)
     model = AdaF2M2(settings, FIELDS, 4).eval()
     batch, rows = batch_of(6, 4)
     trained = model(rows, batch, torch.Generator().manual_seed(0))
@@ -122,7 +129,7 @@ def test_the_served_logit_needs_no_masks(interaction: str) -> None:
 
 def test_the_main_pass_weighs_fields_and_the_masked_passes_do_not() -> None:
     torch.manual_seed(0)
-    model = AdaF2M2(ModelSettings(dim=4, num_masks=1, mask_low=0, mask_high=0, wide=False, rates=False), FIELDS, 4)
+    model = AdaF2M2(ModelSettings(deep="dcnv2", dim=4, num_masks=1, mask_low=0, mask_high=0, wide=False), FIELDS, 4)
     model.eval()
     batch, rows = batch_of(6, 4)
     out = model(rows, batch, torch.Generator().manual_seed(0))
@@ -131,21 +138,61 @@ def test_the_main_pass_weighs_fields_and_the_masked_passes_do_not() -> None:
     assert torch.allclose(out.main_B, model.interaction(emb * out.weight_BF.unsqueeze(-1)), atol=1e-5)
 
 
-def test_first_order_terms_are_wide_weights_and_weighted_rates() -> None:
+@pytest.mark.parametrize("interaction", ["dcnv2", "fm"])
+def test_first_order_terms_are_wide_weights(interaction: str) -> None:
     torch.manual_seed(0)
     batch, rows = batch_of(6, 4)
-    plain = AdaF2M2(ModelSettings(dim=4, wide=False, rates=False), FIELDS, 4).eval()
-    first = AdaF2M2(ModelSettings(dim=4, wide=True, rates=True, rate_weight=0.5), FIELDS, 4).eval()
-    first.load_state_dict(plain.state_dict(), strict=False)
-    wide, rates = rows.view(6, 3, 6)[..., 4], rows.view(6, 3, 6)[..., 5]
-    expected = plain(rows, batch).main_B + wide.sum(1) + 0.5 * rates[:, :2].sum(1)
-    assert torch.allclose(first(rows, batch).main_B, expected, atol=1e-5)
+    plain = AdaF2M2(ModelSettings(deep=interaction, dim=4, wide=False), FIELDS, 4).eval()
+    first = AdaF2M2(ModelSettings(deep=interaction, dim=4, wide=True), FIELDS, 4).eval()
+    first.load_state_dict(plain.state_dict())
+    wide = rows.view(6, 3, 5)[..., 4]
+    assert torch.allclose(first(rows, batch).main_B, plain(rows, batch).main_B + wide.sum(1), atol=1e-5)
+
+
+def test_a_masked_field_has_no_first_order_term_either() -> None:
+    torch.manual_seed(0)
+    batch, rows = batch_of(6, 4)
+    settings = ModelSettings(deep="fm", dim=4, wide=True, num_masks=2, mask_low=0.5, mask_high=0.5)
+    model = AdaF2M2(settings, FIELDS, 4).eval()
+    out = model(rows, batch, torch.Generator().manual_seed(0))
+    masked_KBFD, keep_KBF1 = model.mask(rows[:, :4].view(6, 3, 4), torch.Generator().manual_seed(0))
+    wide = rows.view(6, 3, 5)[..., 4] * keep_KBF1.squeeze(-1)
+    expected = torch.stack([model.interaction(masked_BFD) for masked_BFD in masked_KBFD]) + wide.sum(-1)
+    assert 0 < keep_KBF1.mean(dtype=torch.float32) < 1
+    assert torch.allclose(out.masked_KB, expected, atol=1e-5)
+
+
+def test_occurrences_are_pooled_by_sample_and_field_with_their_weights() -> None:
+    """Against NumPy: fields of several values, of none, and a row that comes twice."""
+    sizes_BF = np.array([[1, 1, 3], [1, 1, 0], [1, 1, 2]])
+    keys_N = np.arange(1, 12, dtype=np.uint64)
+    rows_N = np.array([4, 7, 9, 4, 2, 4, 8, 4, 7, 0, 9])
+    weights_N = np.array([1, 1, 0.5, 0.25, 2, 1, 1, 1, 1, 0.5, 0.5], np.float32)
+    fields_N = np.array([0, 1, 2, 2, 2, 0, 1, 0, 1, 2, 2], np.uint8)
+    occurrences = Occurrences(keys_N, fields_N, weights_N, np.array([0, 5, 7, 11]), sizes_BF)
+    batch = learner_batch_of(occurrences, rows_N, np.ones((3, 2)), np.ones((3, 4)))
+    values_RW = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
+    values_RW[0] = 0
+    model = AdaF2M2(ModelSettings(deep="fm", dim=4, wide=True, adapter=False), FIELDS, 4).eval()
+    expected, n = [], 0
+    for sizes in sizes_BF:
+        pooled = []
+        for size in sizes:
+            pooled.append((weights_N[n : n + size, None] * values_RW[rows_N[n : n + size]]).sum(0))
+            n += size
+        emb_FD, wide_F = np.array(pooled)[:, :4], np.array(pooled)[:, 4]
+        pairs = sum(float(emb_FD[i] @ emb_FD[j]) for i in range(3) for j in range(i))
+        expected.append(pairs + wide_F.sum())
+    got = model(torch.from_numpy(values_RW[batch.rows_U.numpy()]), batch).main_B.detach()
+    assert batch.rows_U.tolist() == sorted(set(rows_N.tolist()))
+    assert len(batch) == 3
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_masked_copy_k_keeps_the_order_of_samples() -> None:
     """With k > 1, copy j of sample b must meet the label of sample b."""
     torch.manual_seed(0)
-    settings = ModelSettings(dim=4, num_masks=2, mask_low=0, mask_high=0, adapter=False, rates=False)
+    settings = ModelSettings(deep="dcnv2", dim=4, num_masks=2, mask_low=0, mask_high=0, adapter=False)
     model = AdaF2M2(settings, FIELDS, 4).eval()
     batch, rows = batch_of(6, 4)
     out = model(rows, batch, torch.Generator().manual_seed(0))
@@ -154,38 +201,57 @@ def test_masked_copy_k_keeps_the_order_of_samples() -> None:
 
 
 def test_loss_is_main_plus_alpha_times_the_sum_over_copies() -> None:
-    labels = torch.tensor([1.0, 0.0, 1.0])
+    labels = [1.0, 0.0, 1.0]
     main, masked = torch.tensor([0.3, -1.0, 2.0]), torch.randn(2, 3)
 
     def bce(logits: torch.Tensor) -> float:
-        p = 1 / (1 + np.exp(-logits.numpy()))
-        return float(-np.mean(labels.numpy() * np.log(p) + (1 - labels.numpy()) * np.log(1 - p)))
+        p, y = 1 / (1 + np.exp(-logits.numpy())), np.array(labels)
+        return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
-    expected = bce(main) + 0.2 * (bce(masked[0]) + bce(masked[1]))
-    assert total_loss(
-        Output(main, masked, None), labels, ModelSettings(num_masks=2), LearnerSettings()
-    ).item() == pytest.approx(expected, rel=1e-5)
-    mean = bce(main) + 0.2 * (bce(masked[0]) + bce(masked[1])) / 2
-    settings = ModelSettings(num_masks=2, aux_reduction="mean")
-    assert total_loss(Output(main, masked, None), labels, settings, LearnerSettings()).item() == pytest.approx(
-        mean, rel=1e-5
-    )
+    def loss(**settings: object) -> float:
+        return total_loss(Output(main, masked, None), target_of(labels), ModelSettings(num_masks=2, **settings)).item()
+
+    aux = bce(masked[0]) + bce(masked[1])
+    assert loss() == pytest.approx(bce(main) + 0.2 * aux, rel=1e-5)
+    assert loss(aux_weight=0.7) == pytest.approx(bce(main) + 0.7 * aux, rel=1e-5)
+    assert loss(aux_reduction="mean") == pytest.approx(bce(main) + 0.2 * aux / 2, rel=1e-5)
+    alone = total_loss(Output(main, None, None), target_of(labels), ModelSettings())
+    assert alone.item() == pytest.approx(bce(main), rel=1e-5)
 
 
-def test_dropped_negatives_shift_the_logits_by_the_log_of_their_rate() -> None:
-    labels, main, masked = torch.tensor([1.0, 0.0]), torch.tensor([0.3, -1.0]), torch.randn(2, 2)
-    rates = torch.tensor([0.25, 1.0])
-    plain = [ModelSettings(num_masks=2), LearnerSettings()]
-    shifted = total_loss(Output(main, masked, None), labels, *plain, negative_rates_B=rates)
-    by_hand = torch.tensor([np.log(4.0), 0.0]).float()
-    assert shifted.item() == pytest.approx(
-        total_loss(Output(main + by_hand, masked + by_hand, None), labels, *plain).item()
-    )
+def test_what_a_sample_says_is_its_labels_error_times_its_weight_less_what_is_taken_back() -> None:
+    """The derivative by a logit is w (p - y) - u p, over the samples that count; of masked copies alpha times so."""
+    labels, weights = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0], [1.0, 2.5, 1.0, 0.0, 0.0, 0.3]
+    undo, shift = [0.0, 0.0, 1.0, 0.0, 1.0, 0.5], [0.0, 0.7, -0.4, 0.0, 0.2, 1.0]
+    main, masked = torch.randn(6, requires_grad=True), torch.randn(2, 6, requires_grad=True)
+    target = target_of(labels, weights_B=weights, undo_B=undo, shift_B=shift)
+    total_loss(Output(main, masked, None), target, ModelSettings(num_masks=2, aux_weight=0.3)).backward()
+    w, y, u = np.array(weights), np.array(labels), np.array(undo)
+    for logits, alpha in ((main, 1.0), (masked, 0.3)):
+        p = 1 / (1 + np.exp(-(logits.detach().numpy() + np.array(shift))))
+        # The fourth is only predicted.
+        np.testing.assert_allclose(logits.grad, alpha * (w * (p - y) - u * p) / 5, rtol=1e-4, atol=1e-7)
+
+
+def test_a_batch_of_which_nothing_counts_has_no_gradient() -> None:
+    main = torch.randn(3, requires_grad=True)
+    total_loss(Output(main, None, None), target_of([1.0, 0.0, 1.0], weights_B=[0.0] * 3), ModelSettings()).backward()
+    assert main.grad.tolist() == [0, 0, 0]
+
+
+def test_a_shift_is_added_to_every_logit_for_the_loss_alone() -> None:
+    """That of dropped negatives, and the fast part's logit, which the deep one is learned on top of."""
+    main, masked, model = torch.tensor([0.3, -1.0]), torch.randn(2, 2), ModelSettings(num_masks=2)
+    shift = [float(np.log(4.0)), -0.8]
+    shifted = total_loss(Output(main, masked, None), target_of([1.0, 0.0], shift_B=shift), model)
+    by_hand = Output(main + torch.tensor(shift), masked + torch.tensor(shift), None)
+    assert shifted.item() == pytest.approx(total_loss(by_hand, target_of([1.0, 0.0]), model).item())
+    assert shifted.item() != pytest.approx(total_loss(Output(main, masked, None), target_of([1.0, 0.0]), model).item())
 
 
 @pytest.mark.parametrize(("detach", "grad"), [("full", True), ("none", False)])
 def test_main_emb_grad_decides_whether_the_main_loss_trains_embeddings(detach: str, grad: bool) -> None:
-    settings = ModelSettings(dim=4, wide=False, rates=False, main_emb_grad=detach)
+    settings = ModelSettings(deep="dcnv2", dim=4, wide=False, main_emb_grad=detach)
     model = AdaF2M2(settings, FIELDS, 4)
     batch, rows = batch_of(6, 4)
     rows.requires_grad_()

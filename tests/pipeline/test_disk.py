@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-import torch
+from support.columns import columns
 from support.samples import Samples, make_samples
 
 from learner.checkpoint import read_latest, write_checkpoint
 from learner.files import write_whole
+from learner.parts import weight_names
 from stream.command.roles import Role, wait_until
 from stream.monitor.figures.bucket import COUNT, Bucket
 from stream.monitor.figures.cohorts import CohortScheme
@@ -160,24 +161,25 @@ def test_a_file_that_cannot_be_written_leaves_the_one_that_was_there(tmp_path: P
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path) -> None:
     for number in (1, 2, 3):
-        write_checkpoint(tmp_path, number, {"w": torch.full((100,), float(number))}, {"number": number})
+        write_checkpoint(tmp_path, number, {"w": np.full(100, float(number))}, {"number": number})
     held = names(tmp_path)
     with files_up_to(300), pytest.raises(OSError, match="large"):
-        write_checkpoint(tmp_path, 4, {"w": torch.zeros(100)}, {"number": 4})
+        write_checkpoint(tmp_path, 4, {"w": np.zeros(100)}, {"number": 4})
     assert names(tmp_path) == held
     found = read_latest(tmp_path)
     assert found is not None
-    assert (found.meta["number"], float(found.tensors["w"][0])) == (3, 3.0)
+    assert (found.meta["number"], float(found.arrays["w"][0])) == (3, 3.0)
     # What a kill has left half-made does not stay either.
     (tmp_path / "000000000004.ckpt.part").write_bytes(b"half")
     read_latest(tmp_path)
     assert names(tmp_path) == held
 
 
-def test_predictions_are_written_once_though_their_checkpoint_came_again(tmp_path: Path) -> None:
+def test_predictions_are_written_once_though_their_checkpoint_came_again(settings: Settings, tmp_path: Path) -> None:
     def logged(first: int) -> None:
-        taken = [(0, sample + 1, s) for sample, s in enumerate(make_samples(10, seed=1, first=first), first)]
-        log.append(log_columns(taken, np.zeros(10, np.float32), np.zeros(10, np.float32), 0))
+        samples = columns(make_samples(10, seed=1, first=first), settings.fields)
+        places, nothing = (np.zeros(10, np.int64), np.arange(first, first + 10) + 1), np.zeros(10, np.float32)
+        log.append(log_columns(samples, places, nothing, nothing, nothing, 0))
 
     log = PredictionLog(tmp_path / "predictions", keep=9)
     logged(0)
@@ -199,11 +201,12 @@ def test_predictions_are_written_once_though_their_checkpoint_came_again(tmp_pat
 
 
 def test_buckets_are_written_once_though_their_checkpoint_came_again(settings: Settings, tmp_path: Path) -> None:
-    meter = Meter(settings.monitor, len(settings.fields))
+    num_weights = len(weight_names(settings.recipe))
+    meter = Meter(settings.monitor, len(settings.fields), num_weights)
     recorder = Recorder(meter, tmp_path, keep=9, number=0)
 
     def observed(count: int) -> None:
-        bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6)
+        bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6, num_weights)
         bucket.sums_CM[0, COUNT] = count
         meter._done = [bucket]
 

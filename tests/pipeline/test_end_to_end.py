@@ -7,11 +7,12 @@ import msgspec
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
+from support.columns import labelled
 from support.logs import movielens_log, synthetic_log
 from support.small_log import small_log, with_tasks
 
 from learner.metrics import auc, log_loss
-from learner.sample import Sample, decode_samples
+from learner.samples.former import Sample
 from simulators.logs.log import Log
 from simulators.pace import PaceSettings
 from simulators.producer import ReplayProducer
@@ -104,7 +105,7 @@ def outbox_of(settings: Settings) -> list[Sample]:
     client = connect(settings.redis)
     entries = Outbox(client, settings.redis.prefix, settings.kafka.partitions).read({}, max_entries=1 << 20).entries
     client.close()
-    return [sample for entry in entries for sample in decode_samples(entry.payload)]
+    return labelled((entry.payload for entry in entries), settings.fields, settings.actions.names, shown=True)
 
 
 @BOTH_WAYS
@@ -112,7 +113,11 @@ def outbox_of(settings: Settings) -> list[Sample]:
 def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     settings: Settings, broker: str, log: Log, num_tasks: int, tmp_path: Path
 ) -> None:
-    live = on(settings if num_tasks == 1 else with_tasks(settings), broker)
+    # Nobody learns, so nobody makes room in the outbox.
+    roomy = msgspec.structs.replace(
+        settings, worker=msgspec.structs.replace(settings.worker, outbox_high_water=10 * NUM_ROWS)
+    )
+    live = on(roomy if num_tasks == 1 else with_tasks(roomy), broker)
     log = log if num_tasks == 1 else small_log(NUM_ROWS, later_rows=True)
     partitions = live.kafka.partitions
     replay = Replay(log, ReplaySettings(num_rows=NUM_ROWS, seed=3), partitions, live.join, live.horizon_ms)
@@ -135,7 +140,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     backtest = Backtest(offline, BacktestSettings(), tmp_path / "backtest", 4_102_444_800_000)
     backtest.ingest(replay.whole_log())
     assert sorted(map(exact, outbox_of(offline))) == sorted(map(exact, through_kafka))
-    assert len(through_kafka) > NUM_ROWS
+    assert len(through_kafka) > 2 * NUM_ROWS, "each impression when it passes, and its label"
     assert {sample.task for sample in through_kafka} == set(range(num_tasks)) - {1}
     client.close()
 

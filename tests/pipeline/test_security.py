@@ -55,16 +55,22 @@ def test_certificates_without_tls_are_refused(override: str, said: str) -> None:
 
 
 def test_nothing_is_unpickled() -> None:
-    """Pickles run code when they are read; no module reads one, and torch reads none either."""
+    """Pickles run code when they are read; no module reads one, and torch reads none either.
+
+    numba reads its own, where it keeps machine code: beside the byte code, which is as good as that (`cache_folder`).
+    One module knows of it, by the error that a damaged one raises.
+    """
     modules = [path for package in ("learner", "state_store", "stream", "simulators") for path in iter_modules(package)]
     assert len(modules) > 50
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {getattr(node, "module", None) or "", *(alias.name for alias in node.names)}
-                assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"}, path
+                allowed = {"pickle"} if path.name == "compiled.py" and isinstance(node, ast.Import) else set()
+                assert not names & {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"} - allowed, path
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 assert (node.value.id, node.attr) != ("torch", "load"), path
+                assert node.value.id != "pickle" or node.attr == "UnpicklingError", path
 
 
 def iter_modules(package: str) -> list[Path]:

@@ -40,7 +40,12 @@ def test_files_are_read_in_the_order_of_time(tiny: dict[str, bytes], tmp_path: P
     assert rows["user_id"].to_list() == ["2", "1", "1"]
     assert rows["item_id"].to_list() == ["661", "1193", "661"]
     assert rows["ts"].to_list() == [978300700000, 978300760000, 978300760000]
-    assert log.items.get("661", 0) == {"title": ["associ", "l'"], "year": "1996", "genres": ["Comedy", "Drama"]}
+    assert log.items.get("661", 0) == {
+        "title": ["associ", "l'"],
+        "year": "1996",
+        "decade": "199",
+        "genres": ["Comedy", "Drama"],
+    }
     assert log.users.get("2", 0) == {"gender": "M", "age": "56", "occupation": "16"}
 
 

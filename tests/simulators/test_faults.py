@@ -131,7 +131,7 @@ def test_a_damaged_record_is_no_event_to_the_worker_nor_to_the_oracle(
     value = damaged(encode_event(event), damage)
     assert is_malformed(value)
     found = expect([Record(0, 0, 0, value)], JOIN, ActionSettings())
-    assert found.counts == {"malformed": 1}
+    assert found.counts == Counter(malformed=1)
 
 
 def test_records_are_damaged_in_several_ways() -> None:

@@ -2,23 +2,51 @@
 
 import pytest
 import redis
+from support.columns import labelled, records_of
 
-from learner.sample import decode_samples
+from learner.config import FieldSettings
+from learner.samples.columns import Samples, decode
+from learner.samples.former import Core, State
+from learner.samples.former import Shown as ShownAs
+from learner.samples.keys import NO_KEY, value_key
+from learner.samples.kind import SampleKind
+from learner.samples.layout import Layout
 from state_store.config import RedisSettings
 from state_store.outbox import Outbox
-from state_store.records import Applied, Outcome, Reading, Span
+from state_store.records import Applied, OutboxEntry, Outcome, Reading, Span
 from state_store.states import StateStore
 
 IMPRESSIONS, FEEDBACK = "impressions", "feedback"
+FIELDS = (
+    FieldSettings("user_id", "user", "id"),
+    FieldSettings("item_id", "item", "id"),
+    FieldSettings("age", "user", "categorical"),
+    FieldSettings("genres", "item", "multi"),
+    FieldSettings("price", "item", "numeric"),
+    FieldSettings("land", "user", "categorical"),
+)
+ACTIONS = ("like",)
+LAYOUT = Layout(FIELDS, ACTIONS)
+Shown = tuple[tuple[int | str, ...], bytes]
+"""An impression as the script takes it, and its core."""
 
 
-def impressions(first: int, last: int, *, user: str = "u") -> list[tuple[int | str, ...]]:
-    return [(1, o, 1000 + o, f"imp{o}", user, f"i{o % 3}", 1) for o in range(first, last + 1)]
+def shown(offset: int, ts: int, imp: str, item: str) -> Shown:
+    core = LAYOUT.pack_core(imp, "u", item, (ts, 0), ["25", ["a", "b"], 1.5, None])
+    return (1, offset, ts, imp, "u", item, len(core)), core
+
+
+def feed(store: StateStore, span: Span, epoch: int, impressions: list[Shown], partition: int = 0) -> Applied:
+    rows, cores = [row for row, _ in impressions], b"".join(core for _, core in impressions)
+    return store.apply(partition, IMPRESSIONS, span, epoch, rows, cores)
+
+
+def impressions(first: int, last: int) -> list[Shown]:
+    return [shown(o, 1000 + o, f"imp{o}", f"i{o % 3}") for o in range(first, last + 1)]
 
 
 def apply(store: StateStore, first: int, last: int, epoch: int) -> Applied:
-    rows = impressions(first, last)
-    return store.apply(0, IMPRESSIONS, Span(first, last), epoch, rows, b"\x90" * len(rows))
+    return feed(store, Span(first, last), epoch, impressions(first, last))
 
 
 def count(store: StateStore) -> int:
@@ -40,13 +68,12 @@ def test_outcomes(store: StateStore) -> None:
 
 def test_offsets_that_are_no_records_are_passed_over_and_lost_ones_counted(store: StateStore) -> None:
     epoch = store.open_epoch(0)
-    rows = impressions(3, 4)
-    assert store.apply(0, IMPRESSIONS, Span(0, 9), epoch, rows, b"\x90" * 2).outcome is Outcome.OK
+    assert feed(store, Span(0, 9), epoch, impressions(3, 4)).outcome is Outcome.OK
     assert store.apply(0, IMPRESSIONS, Span(10, 10), epoch, ()).outcome is Outcome.OK
     assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (2, 10)
     lost = Span(11, 30, 15)
-    assert store.apply(0, IMPRESSIONS, lost, epoch, impressions(26, 27), b"\x90" * 2).outcome is Outcome.GAP
-    assert store.apply(0, IMPRESSIONS, lost, epoch, impressions(26, 27), b"\x90" * 2).outcome is Outcome.DUP
+    assert feed(store, lost, epoch, impressions(26, 27)).outcome is Outcome.GAP
+    assert feed(store, lost, epoch, impressions(26, 27)).outcome is Outcome.DUP
     assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (4, 30)
     assert store.fence_counts([0])["gap"] == 15
 
@@ -85,9 +112,8 @@ def test_state_is_as_of_the_impression(store: StateStore, redis_settings: RedisS
     apply(store, 3, 3, epoch)
     for topic, offset in ((IMPRESSIONS, 4), (FEEDBACK, 1)):
         store.apply(0, topic, Span(offset, offset), epoch, [(3, offset, 9000)])
-    payloads = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
-    raw = [sample for entry in payloads for sample in _decode(entry.payload)]
-    assert [(label, state[0], state[4]) for _, label, _, _, state in raw] == [
+    samples = labelled((entry.payload for entry in entries(store, redis_settings)), FIELDS, ACTIONS)
+    assert [(s.label, s.state.user_counts, s.state.item_counts) for s in samples] == [
         (1, [0, 0], [0, 0]),
         (0, [1, 0], [0, 0]),
         (0, [2, 0], [0, 0]),
@@ -95,31 +121,27 @@ def test_state_is_as_of_the_impression(store: StateStore, redis_settings: RedisS
     ]
 
 
-def _decode(payload: bytes) -> list[list]:
-    import msgspec
-
-    return msgspec.msgpack.decode(payload)
+def entries(store: StateStore, settings: RedisSettings) -> list[OutboxEntry]:
+    return Outbox(store.client, settings.prefix, 1).read({}, max_entries=10).entries
 
 
 def test_items_are_summed_over_partitions(store: StateStore) -> None:
     for p, n in ((0, 3), (1, 5)):
         epoch = store.open_epoch(p)
-        rows = [(1, o, 1000, f"{p}-{o}", "u", "item", 1) for o in range(n)]
-        store.apply(p, IMPRESSIONS, Span(0, n - 1), epoch, rows, b"\x90" * n)
+        feed(store, Span(0, n - 1), epoch, [shown(o, 1000, f"{p}-{o}", "item") for o in range(n)], p)
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [3, 5]
     assert store.roll_up_items([0, 1], 2) == 1
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [8, 8]
     assert store.roll_up_items([0, 1], 2) == 0
     epoch = store.open_epoch(0)
-    store.apply(0, IMPRESSIONS, Span(3, 3), epoch, [(1, 3, 1000, "0-3", "u", "item", 1)], b"\x90")
+    feed(store, Span(3, 3), epoch, [shown(3, 1000, "0-3", "item")])
     store.roll_up_items([0], 2)
     assert [store.read_items(p, ["item"])[0].counts[0] for p in (0, 1)] == [9, 9]
 
 
 def apply_one(store: StateStore, partition: int, offset: int, item: str = "item") -> None:
     epoch = store.open_epoch(partition)
-    rows = [(1, offset, 1000, f"{partition}-{offset}", "u", item, 1)]
-    store.apply(partition, IMPRESSIONS, Span(offset, offset), epoch, rows, b"\x90")
+    feed(store, Span(offset, offset), epoch, [shown(offset, 1000, f"{partition}-{offset}", item)], partition)
 
 
 def counts(store: StateStore, item: str = "item") -> list[int]:
@@ -169,7 +191,7 @@ def test_norms_of_older_weights_do_not_replace_newer_ones(store: StateStore) -> 
     assert [store.read_items(p, ["i"])[0].norm for p in (0, 1)] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("cursor", [0, 1, 4, 5, 9])
+@pytest.mark.parametrize("cursor", [0, 1, 4, 5, 9, 10, 14, 19, 20])
 def test_the_outbox_is_read_behind_a_cursor_also_inside_an_entry(
     store: StateStore, redis_settings: RedisSettings, cursor: int
 ) -> None:
@@ -180,25 +202,38 @@ def test_the_outbox_is_read_behind_a_cursor_also_inside_an_entry(
             store.tick(0, epoch, Reading(2050 + n, quiet=(IMPRESSIONS, FEEDBACK)))
     outbox = Outbox(store.client, redis_settings.prefix, 1)
     entries = outbox.read({0: cursor}, max_entries=10).entries
-    first = {e.sequence: e.sequence - len(_decode(e.payload)) + 1 for e in entries}
+    first = {e.sequence: e.sequence - len(decode(e.payload, LAYOUT)) + 1 for e in entries}
     assert all(sequence > cursor for sequence in first)
-    assert min(first.values(), default=11) <= cursor + 1
+    assert min(first.values(), default=22) <= cursor + 1
+    assert list(first.values())[1:] == [sequence + 1 for sequence in first][:-1]
     outbox.trim({0: cursor})
     assert outbox.read({0: cursor}, max_entries=10).entries == entries
-    assert outbox.sequences() == {0: 10}
+    assert outbox.sequences() == {0: 21}
 
 
 def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings: RedisSettings) -> None:
     """The outbox is written by Lua and read by the learner; this is where the two forms meet."""
-    import msgspec
-
     epoch = store.open_epoch(0)
-    core = msgspec.msgpack.encode(("imp", "u", "i", 1000, 77, ["25", ["a", "b"], 1.5, None]))
-    store.apply(0, IMPRESSIONS, Span(0, 0), epoch, [(1, 0, 1000, "imp", "u", "i", len(core))], core)
-    store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1)])
+    store.write_norms(7, {0: {"u": 2.5}}, {"i": 0.25}, 1)
+    feed(store, Span(0, 0), epoch, [shown(0, 990, "before", "j")])
+    said = ["25", ["a", "b"], 1.5, None]
+    core = LAYOUT.pack_core("imp", "u", "i", (1000, 77), said, ("tab", None, 3, 0.25, 0.5, 9))
+    store.apply(0, IMPRESSIONS, Span(1, 1), epoch, [(1, 1, 1000, "imp", "u", "i", len(core))], core)
+    store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1, 4.5)])
     store.tick(0, epoch, Reading(5050, quiet=(IMPRESSIONS, FEEDBACK)))
-    (entry,) = Outbox(store.client, redis_settings.prefix, 1).read({}, max_entries=10).entries
-    (sample,) = decode_samples(entry.payload)
-    assert (sample.label, sample.delay_ms, sample.core.imp_id, sample.core.produced_ms) == (1, 30, "imp", 77)
-    assert sample.core.features == ["25", ["a", "b"], 1.5, None]
-    assert sample.state.user_counts == [0, 0]
+    *_, entry = entries(store, redis_settings)
+    samples: Samples = decode(entry.payload, LAYOUT)
+    assert samples.encode() == entry.payload
+    sample = records_of(samples)[1]
+    assert sample.core == Core(
+        "imp",
+        "u",
+        "i",
+        1000,
+        77,
+        [value_key("age", "25"), [value_key("genres", "a"), value_key("genres", "b")], 1.5, NO_KEY],
+        ShownAs("tab", None, 3, 0.25, 0.5, 9),
+    )
+    assert sample.state == State([1, 0], 2.5, 7, 990, [0, 0], 0.25, 7)
+    assert samples.rows_B["user_last_ts"].tolist() == [0, 990]
+    assert (sample.kind, sample.label, sample.delay_ms, sample.values) == (SampleKind.POSITIVE, 1, 30, [4.5])

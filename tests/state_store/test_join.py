@@ -9,16 +9,18 @@ import redis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from support.columns import labelled
 
 from learner.config import FieldSettings
-from learner.sample import Sample, SampleKind, decode_samples
+from learner.samples.former import Sample
+from learner.samples.kind import SampleKind
 from simulators.oracle import Record, expect
 from simulators.runs.summary import differences
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.outbox import Outbox
 from state_store.records import Reading, Span
 from state_store.states import StateStore
-from state_store.tasks import Task, TaskSettings
+from state_store.tasks import Task, TaskSettings, settled_after_ms
 from stream.events import Event, Feedback, Heartbeat, Impression, encode_event
 from stream.ingest.rows import LogRecord
 from stream.ingest.stage import Ingest
@@ -36,6 +38,7 @@ class Pipeline:
     def __init__(self, store: StateStore, fields: tuple[FieldSettings, ...], actions: ActionSettings) -> None:
         self.store = store
         self.dead: list = []
+        self.fields, self.actions = fields, actions.names
         self.ingest = Ingest(store, fields, actions, EventSettings(), self.dead.extend)
         self.ingest.assign(0)
         self.offsets = Counter[int]()
@@ -51,9 +54,9 @@ class Pipeline:
         span = Span(first, self.offsets[topic] - 1)
         self.ingest.process(TOPICS[topic], 0, records, now_ms=T0 + 10**8, span=span)
 
-    def samples(self) -> list[Sample]:
+    def samples(self, *, shown: bool = False) -> list[Sample]:
         entries = Outbox(self.store.client, self.store.keys.prefix, 1).read({}, max_entries=10_000).entries
-        return [sample for entry in entries for sample in decode_samples(entry.payload)]
+        return labelled((entry.payload for entry in entries), self.fields, self.actions, shown=shown)
 
 
 @pytest.fixture
@@ -320,11 +323,31 @@ def final_labels(samples: list[Sample], tasks: tuple[Task, ...]) -> dict[str, di
     """Task -> impression -> label, from what the samples say one after the other."""
     found: dict[str, dict[str, int]] = {task.name: {} for task in tasks}
     for sample in samples:
+        if sample.kind is SampleKind.SETTLED:
+            continue
         known, labels = (sample.known, sample.labels) if sample.known else (1, sample.label)
         for n, task in enumerate(tasks):
             if known >> n & 1:
                 found[task.name][sample.core.imp_id] = labels >> n & 1
     return found
+
+
+def check_order(samples: list[Sample], shown_first: bool, settle_ms: int) -> None:
+    """Of each impression's main label it is said that it was shown, then a label, then what becomes of a negative."""
+    said: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.kind is not SampleKind.TASK_CORRECTION:
+            said.setdefault(sample.core.imp_id, []).append(sample)
+    for of_one in said.values():
+        kinds = [sample.kind for sample in of_one]
+        if shown_first:
+            assert kinds.pop(0) is SampleKind.SHOWN
+        if NEGATIVE in kinds:
+            is_taken_back = kinds[-1] is CORRECTION
+            is_settled = settle_ms > 0 and (not is_taken_back or of_one[-1].delay_ms > settle_ms)
+            assert kinds == [NEGATIVE, *[SampleKind.SETTLED] * is_settled, *[CORRECTION] * is_taken_back]
+        else:
+            assert kinds in ([POSITIVE], [])
 
 
 @given(
@@ -334,6 +357,8 @@ def final_labels(samples: list[Sample], tasks: tuple[Task, ...]) -> dict[str, di
     rate=RATES,
     declared=st.sampled_from(sorted(TASKS)),
     agreeing=st.sampled_from([1, 1, 2, 3]),
+    settle_ms=st.sampled_from([0, 0, 100, 350, 1000, 5000]),
+    as_served=st.booleans(),
 )
 @hypothesis_settings(
     max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
@@ -345,6 +370,8 @@ def test_batching_and_interleaving_decide_nothing(
     rate: tuple[float, int],
     declared: str,
     agreeing: int,
+    settle_ms: int,
+    as_served: bool,
     client: redis.Redis,
     redis_settings: RedisSettings,
     fields: tuple[FieldSettings, ...],
@@ -359,7 +386,10 @@ def test_batching_and_interleaving_decide_nothing(
         early_positives=mode[1],
         negative_rate=rate[0],
         negative_rate_from=rate[1],
+        settle_ms=settle_ms,
+        as_served=as_served,
     )
+    is_window = mode[0] == "window"
     tasks = TASKS[declared]
     actions = ActionSettings(ACTIONS, () if tasks else ("like", "share"))
     results = []
@@ -371,6 +401,12 @@ def test_batching_and_interleaving_decide_nothing(
         pipeline, exact = run(queues, order, store, fields, actions)
         expected = expect(pipeline.log, join, actions, tasks)
         assert differences(store, 1, expected) == {}
+        samples = pipeline.samples(shown=True)
+        all_shown = [sample.core.imp_id for sample in samples if sample.kind is SampleKind.SHOWN]
+        assert len(all_shown) == len(set(all_shown)) == expected.counts["shown"]
+        # Of what is dropped nothing else is said.
+        assert set(all_shown) >= set(expected.user_impressions) or not (is_window and as_served)
+        check_order(samples, is_window and as_served, settled_after_ms(store.tasks, join))
         assert final_labels(pipeline.samples(), store.tasks) == expected.labels
         assert exact["as_of"] == expected.user_impressions
         results.append(exact)

@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 import redis
+from support.columns import labelled
 
 from learner.config import FieldSettings
-from learner.sample import Sample, SampleKind, decode_samples
+from learner.samples.former import Sample
+from learner.samples.keys import value_key
+from learner.samples.kind import SampleKind
 from simulators.oracle import Record, expect
 from simulators.runs.summary import differences
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
@@ -40,7 +43,7 @@ class Fed:
     """A store that was fed by hand, one record a batch."""
 
     def __init__(self, store: StateStore, fields: Sequence[FieldSettings]) -> None:
-        self.store = store
+        self.store, self.fields = store, fields
         self._ingest = Ingest(store, fields, ACTIONS, EventSettings(), lambda dead: None)
         self._ingest.assign(0)
         self._next = [0, 0]
@@ -54,7 +57,7 @@ class Fed:
 
     def samples(self) -> list[Sample]:
         entries = Outbox(self.store.client, self.store.keys.prefix, 1).read({}, max_entries=10_000).entries
-        return [sample for entry in entries for sample in decode_samples(entry.payload)]
+        return labelled((entry.payload for entry in entries), self.fields, ACTIONS.names)
 
     def said(self) -> list[Said]:
         return [(s.kind.name.lower(), s.labels, s.known, s.values) for s in self.samples()]
@@ -174,18 +177,6 @@ def test_a_task_may_be_appended_while_impressions_wait(
     assert after.said() == [("positive", LIKE | SHORT | LONG, LIKE | SHORT | LONG, [4.0, None, None])]
 
 
-def test_one_task_without_values_costs_a_sample_nothing(
-    client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
-) -> None:
-    fed = Fed(StateStore(client, redis_settings, JoinSettings(**JOIN), ACTIONS, TOPICS), fields)
-    fed.feed(0, Impression(imp_id="a", user_id="u", item_id="i", ts=T0))
-    for topic in (0, 1):
-        fed.feed(topic, Heartbeat(ts=T0 + 10**6))
-    [entry] = Outbox(client, redis_settings.prefix, 1).read({}, max_entries=1).entries
-    # An array of one sample, which is an array of five.
-    assert entry.payload[:6] == b"\xdd\x00\x00\x00\x01\x95"
-
-
 def test_how_an_impression_was_shown_travels_with_it(
     client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
 ) -> None:
@@ -201,7 +192,7 @@ def test_how_an_impression_was_shown_travels_with_it(
     [sample] = fed.samples()
     assert sample.core.shown is not None
     assert msgspec.structs.astuple(sample.core.shown) == ("tab1", "rank", 3, 0.25, 0.5, 9)
-    assert sample.core.features[-1] == "tab1", "a field that is named so has it, too"
+    assert sample.core.features[-1] == value_key("domain", "tab1"), "a field that is named so has it, too"
 
 
 @pytest.mark.parametrize(
@@ -228,5 +219,7 @@ def test_without_tasks_there_is_one_that_is_named_after_its_actions() -> None:
     settings = load_settings(
         environment={}, overrides=['actions.names=["click","buy"]', 'actions.positive=["click","buy"]']
     )
-    assert [(task.name, task.window_ms, task.is_main) for task in settings.labels] == [("click_or_buy", 300_000, True)]
+    assert [(task.name, task.window_ms, task.is_main) for task in settings.labels] == [
+        ("click_or_buy", JoinSettings().window_ms, True)
+    ]
     assert settings.main_actions == (0, 1)

@@ -13,7 +13,7 @@ from stream.settings import Settings, SettingsError, load_settings
 
 def test_later_sources_win(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
-    file.write_text("[learner]\nmicro_batch = 16\nmax_micro_batch = 128\nseed = 1\n")
+    file.write_text("[learner]\nmicro_batch = 16\nblock = 128\nseed = 1\n")
     settings = load_settings(file, {"COLDSTREAM_LEARNER__SEED": "2", "HOME": "/"}, ["learner.seed=3"])
     assert (settings.learner.micro_batch, settings.learner.seed) == (16, 3)
 
@@ -46,7 +46,7 @@ def test_fields_are_a_list_in_the_file(tmp_path: Path) -> None:
         ("lerner.micro_batch=64", ["lerner", "learner"]),
         ("learner.micro_batch=0", ["learner.micro_batch", ">= 1", "0"]),
         ("learner.micro_batch=many", ["learner.micro_batch", "int", "many"]),
-        ("model.interaction=gpt", ["model.interaction", "gpt"]),
+        ("model.deep=gpt", ["model.deep", "gpt"]),
         ("model.mask_low=0.9", ["mask_low", "0.9", "mask_high"]),
         ("join.window_ms=1", ["lateness_ms <= window_ms", "1"]),
         ('actions.positive=["buy"]', ["buy", "like"]),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from support.logs import synthetic_log
 
+from learner.samples.kind import SampleKind
 from simulators.encoding import LogEntry
 from simulators.log_reader import read_log
 from simulators.logs.log import Log
@@ -94,8 +95,8 @@ class Load:
         assert expected.counts["positive"] + expected.counts["negative"] == self.num_rows
         predictions = read_predictions(folder / "predictions")
         trained = dict(predictions["kind"].value_counts().iter_rows())
-        kinds = ("negative", "positive", "correction", "task_correction")
-        assert trained == {n: expected.counts[k] for n, k in enumerate(kinds) if expected.counts[k]}
+        counts = {int(kind): expected.counts[kind.name.lower()] for kind in SampleKind}
+        assert trained == {kind: count for kind, count in counts.items() if count}
         for n, task in enumerate(self.live.labels):
             final = matured(predictions, None if task.is_main else n)
             assert dict(final.select("imp_id", "label").iter_rows()) == expected.labels[task.name]

@@ -1,27 +1,40 @@
 """Samples in the outbox without a worker, and a learner's run over them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import redis
+from support.columns import columns
 
-from learner.sample import Core, Sample, SampleKind, State
+from learner.samples.former import Core, Sample, State
+from learner.samples.kind import SampleKind
+from learner.samples.layout import FeatureValue
 from state_store.keys import Keys
 from stream.prediction_log import read_predictions
 from stream.process.status import LearnerStatus, read_status
 from stream.settings import Settings
 
 _ENTRY = 20
+FEATURES = ("F", "25", "3", ["a", "b"], "1990", ["x"], "1990s")
+"""Of one impression, as the fields of MovieLens say."""
 
 
-def make_samples(count: int, seed: int, first: int = 0) -> list[Sample]:
-    """Samples of users and items that come again, under impression ids of their own."""
+def make_samples(count: int, seed: int, first: int = 0, features: Sequence[FeatureValue] = FEATURES) -> list[Sample]:
+    """Samples of users and items that come again, under impression ids of their own.
+
+    Args:
+        count: so many.
+        seed: of what they say.
+        first: number of the first one's impression.
+        features: of each impression.
+    """
     rng = np.random.default_rng(seed)
     out = []
     for n in range(first, first + count):
         user, item, label = f"u{rng.integers(40)}", f"i{rng.integers(60)}", int(rng.random() < 0.5)
-        core = Core(f"{seed}-{n}", user, item, 1_700_000_000_000 + n, 0, ["F", "25", "3", ["a", "b"], "1990", ["x"]])
+        core = Core(f"{seed}-{n}", user, item, 1_700_000_000_000 + n, 0, list(features))
         out.append(Sample(SampleKind(label), label, 0, core, State([0, 0], 0.0, 0, 0, [0, 0], 0.0, 0)))
     return out
 
@@ -32,21 +45,30 @@ class Samples:
     Args:
         client: Redis.
         settings: effective settings.
+        features: of each impression.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self.client, self.settings = client, settings
+    def __init__(self, client: redis.Redis, settings: Settings, features: Sequence[FeatureValue] = FEATURES) -> None:
+        self.client, self.settings, self.features = client, settings, features
         self.keys = Keys(settings.redis.prefix)
         self.num = 0
 
-    def put(self, count: int) -> None:
-        """So many more."""
+    def put(self, count: int, *, former: bool = False) -> None:
+        """So many more.
+
+        Args:
+            count: samples.
+            former: in the form in which a former version's worker left them.
+        """
         for sample in range(0, count, _ENTRY):
-            several = make_samples(min(_ENTRY, count - sample), seed=7, first=self.num)
+            several = make_samples(min(_ENTRY, count - sample), seed=7, first=self.num, features=self.features)
             self.num += len(several)
-            entry = {"s": msgspec.msgpack.encode(several)}
+            entry = {"s": msgspec.msgpack.encode(several) if former else self._encoded(several)}
             self.client.xadd(self.keys.outbox(0), entry, f"{self.num}-0")
         self.client.hset(self.keys.fence(0), "seq", self.num)
+
+    def _encoded(self, samples: list[Sample]) -> bytes:
+        return columns(samples, self.settings.fields, self.settings.actions.names).encode()
 
     def learned(self) -> int:
         """How far training was reported."""

@@ -15,21 +15,25 @@
 -- User and item keys are made here from the batch's ids; they share the hash tag of KEYS, hence the slot.
 --
 -- Record: {kind, offset, ts, ...}
---   1 impression {1, offset, ts, imp, user, item, size}      size: of its core in ARGV[11], a msgpack array that is
---                copied into the sample unread (this cmsgpack knows no binary strings, so it travels outside)
+--   1 impression {1, offset, ts, imp, user, item, size}      size: of its core in ARGV[11], which is copied into the
+--                sample unread (this cmsgpack knows no binary strings, so it travels outside)
 --   2 feedback   {2, offset, ts, imp, user, item, action, value} action: index into options.actions, from 1; value: or nil
 --   3 heartbeat  {3, offset, ts}
 --   0 malformed  {0, offset, 0}                               already in the dead-letter topic; counted here
 --   4 rerouted   {4, offset, 0}                               already written to the partition where it belongs
--- Sample: [kind, label, delay_ms, core, state], label and delay being those of the main task. Where there are several
---   tasks, or feedback has values, further labels and known (a bit per task), task (which the sample is about, from 0),
---   values (one or nil per action). Kinds: 0 negative, 1 positive, 2 correction, all of the main task; 3 of another
+-- Core: '<I4I4I4B' tag of its layout, sizes of text and keys, how many actions; text, keys, fixed part. Samples leave as columns
+--   (`learner/samples/layout.py`): their texts, one behind the other, then their keys, then a row of fixed length each:
+--   kind, label, labels and known (a bit per task), task (which the sample is about, from 0), delay_ms, one value per
+--   action; the core's fixed part; the state. Label and delay are those of the main task, or of the task it is about.
+-- Kinds: 0 negative, 1 positive, 2 correction, all of the main task; 3 of another; 4 shown, its label not known yet;
+--   5 settled: nothing has come for a negative for `settle_ms`
 -- Returns {outcome, offset in force, outbox sequence, trained sequence, more deadlines (0/1), stored epoch}
 
 local IMPRESSION, FEEDBACK, HEARTBEAT, REROUTED = 1, 2, 3, 4
-local NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION = 0, 1, 2, 3
+local NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION, SHOWN, SETTLED = 0, 1, 2, 3, 4, 5
 local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
 local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed
+local EMITTED_SETTLED = 6 -- a negative that has been settled
 
 local call, pack, unpack_all = redis.call, cmsgpack.pack, unpack
 local fence, pending, waiting, due, outbox, dirty, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
@@ -41,3 +45,4 @@ local num_actions, num_tasks = #actions, #tasks
 local lateness = options.lateness_ms
 -- Of the main task; of whichever task reaches farthest.
 local window, attribution = tasks[main].window_ms, options.attribution_ms
+local settle_after = options.settle_ms -- 0: negatives are believed at once

@@ -41,14 +41,18 @@ local function item_state(id)
   return state
 end
 
--- [user counts, norm, norm version, first event time, item counts, norm, norm version, negative rate if not 1], before
--- this impression
+-- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
+-- this impression.
+local COUNTS = string.rep('I4', num_actions + 1)
+local STATE = '<' .. COUNTS .. 'fI4dd' .. COUNTS .. 'fI4d'
+
 local function snapshot(user, item, rate)
-  local item_counts = {}
-  for i = 1, num_actions + 1 do item_counts[i] = item.own[i] + item.other[i] end
-  local state = {user.own, user.norm, user.version, user.first_ts, item_counts, item.norm, item.version}
-  if rate < 1 then state[8] = rate end
-  return pack(state)
+  local n = num_actions + 1
+  local v = {unpack_all(user.own, 1, n)}
+  v[n + 1], v[n + 2], v[n + 3], v[n + 4] = user.norm, user.version, user.first_ts, user.last_ts
+  for i = 1, n do v[n + 4 + i] = item.own[i] + item.other[i] end
+  v[2 * n + 5], v[2 * n + 6], v[2 * n + 7] = item.norm, item.version, rate
+  return struct.pack(STATE, unpack_all(v))
 end
 
 -- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that

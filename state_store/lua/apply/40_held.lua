@@ -1,25 +1,25 @@
 
 -- Impressions that are held ---------------------------------------------------------------------------------------
 --
--- '>BBd': bits of the actions that came; phase + 8 * (tasks - 1) + 64 if there are values; event time
+-- '>BBd': bits of the actions that came; phase + 8 * (tasks - 1) + 64 if there are values + 128; event time
 -- 'd' per task: event time of the positive that decides it, 0 if there is none
 -- 'B' per task, if there are several: what has been told of it
 -- if there are values: 'B' how many, then 'Bdd' each: action, delay, value (NaN: none)
--- the body of its samples
+-- the body of its samples: core and state; without the 128, those of a former version, in msgpack
 -- So it says itself of how many tasks it is: one that was declared since has had no feedback so far.
 
 local UNKNOWN, FALSE, TRUE = 0, 1, 2 -- what the learner has been told of a task's label
 
 local function unpack_held(data)
   local bits, code, ts, at = struct.unpack('>BBd', data)
-  local held = {bits = bits, phase = code % 8, ts = ts, first = {}, told = {}, values = {}}
+  local held = {bits = bits, phase = code % 8, ts = ts, first = {}, told = {}, values = {}, is_former = code < 128}
   local n = math.floor(code / 8) % 8 + 1
   for t = 1, n do held.first[t], at = struct.unpack('>d', data, at) end
   for t = 1, n do
     if n > 1 then held.told[t], at = struct.unpack('B', data, at) else held.told[t] = UNKNOWN end
   end
   for t = n + 1, num_tasks do held.first[t], held.told[t] = 0, UNKNOWN end
-  if code >= 64 then
+  if code % 128 >= 64 then
     local num_values
     num_values, at = struct.unpack('B', data, at)
     for i = 1, num_values do
@@ -34,7 +34,7 @@ end
 
 local function pack_held(held)
   local values = held.values
-  local code = held.phase + 8 * (num_tasks - 1) + (#values > 0 and 64 or 0)
+  local code = held.phase + 8 * (num_tasks - 1) + (#values > 0 and 64 or 0) + (held.is_former and 0 or 128)
   local parts = {struct.pack('>BBd', held.bits, code, held.ts)}
   for t = 1, num_tasks do parts[#parts + 1] = struct.pack('>d', held.first[t]) end
   if num_tasks > 1 then parts[#parts + 1] = string.char(unpack_all(held.told, 1, num_tasks)) end

@@ -2,18 +2,31 @@
 -- Samples ---------------------------------------------------------------------------------------------------------
 
 local NIL = '\192'
-local samples = {}
+local ROW, CORE_HEAD = '<BBBBBd', 14 -- and where the texts of a core begin
+local columns, tags = {}, {} -- samples of this batch, by the layout of their cores
+local former = {} -- samples of impressions that a former version held
 
--- Values of feedback as a msgpack array with one place per action; nil if there are none.
-local function pack_values(entries)
+-- Values of feedback, one place per action; nil if there are none.
+local function pack_values(held, entries)
   local places, found = {}, false
   for _, v in ipairs(entries) do
-    if v[3] == v[3] then places[v[1]], found = pack(v[3]), true end
+    if v[3] == v[3] then places[v[1]], found = v[3], true end
   end
   if not found then return nil end
-  for i = 1, num_actions do places[i] = places[i] or NIL end
-  return string.char(144 + num_actions) .. table.concat(places)
+  if held.is_former then
+    for i = 1, num_actions do places[i] = places[i] and pack(places[i]) or NIL end
+    return string.char(144 + num_actions) .. table.concat(places)
+  end
+  return places
 end
+
+-- As many as the layout of the core has, which may be one of when there were other actions.
+local function columns_of(values, n)
+  local places = {}
+  for i = 1, n do places[i] = values and values[i] or 0 / 0 end
+  return struct.pack('<' .. string.rep('d', n), unpack_all(places))
+end
+local NO_VALUES = columns_of(nil, num_actions)
 
 -- Of all that came within a delay.
 local function values_within(held, limit)
@@ -21,23 +34,43 @@ local function values_within(held, limit)
   for _, v in ipairs(held.values) do
     if v[2] <= limit then entries[#entries + 1] = v end
   end
-  return pack_values(entries)
+  return pack_values(held, entries)
 end
 
 -- Of the positive that decides a task: the first that came with its delay.
 local function deciding_value(held, t, delay)
   for _, v in ipairs(held.values) do
-    if v[2] == delay and bit.band(bit.lshift(1, v[1] - 1), tasks[t].positive_mask) ~= 0 then return pack_values({v}) end
+    if v[2] == delay and bit.band(bit.lshift(1, v[1] - 1), tasks[t].positive_mask) ~= 0 then return pack_values(held, {v}) end
+  end
+end
+
+local function emit_former(kind, label, delay, held, labels, known, t, values)
+  if num_tasks == 1 and not values then
+    former[#former + 1] = '\149' .. pack(kind, label, delay) .. held.body
+  else
+    local further = pack(labels, known, t - 1) .. (values or NIL)
+    former[#former + 1] = '\153' .. pack(kind, label, delay) .. held.body .. further
   end
 end
 
 local function emit(kind, label, delay, held, labels, known, t, values)
-  if num_tasks == 1 and not values then
-    samples[#samples + 1] = '\149' .. pack(kind, label, delay) .. held.body
-  else
-    local further = pack(labels, known, t - 1) .. (values or NIL)
-    samples[#samples + 1] = '\153' .. pack(kind, label, delay) .. held.body .. further
+  if held.is_former then return emit_former(kind, label, delay, held, labels, known, t, values) end
+  if num_tasks == 1 and not values then labels, known = 0, 0 end
+  local body = held.body
+  local tag, text_size, keys_size, n_values = struct.unpack('<I4I4I4B', body)
+  local of = columns[tag]
+  if not of then
+    of = {texts = {}, keys = {}, rows = {}, text_size = 0, keys_size = 0}
+    columns[tag], tags[#tags + 1] = of, tag
   end
+  local n = #of.rows + 1
+  local keys_at = CORE_HEAD + text_size
+  of.texts[n] = string.sub(body, CORE_HEAD, keys_at - 1)
+  of.keys[n] = string.sub(body, keys_at, keys_at + keys_size - 1)
+  of.rows[n] = struct.pack(ROW, kind, label, labels, known, t - 1, delay)
+    .. (not values and n_values == num_actions and NO_VALUES or columns_of(values, n_values))
+    .. string.sub(body, keys_at + keys_size)
+  of.text_size, of.keys_size = of.text_size + text_size, of.keys_size + keys_size
 end
 
 -- The base sample: label of the main task, and of the others what can be known by now. That is decided by event time
@@ -81,7 +114,15 @@ local function emit_label(kind, held, t, label, delay)
   held.told[t] = label == 1 and TRUE or FALSE
 end
 
+-- Nothing came for a negative in time. If something did come since, that is said behind it: decided by event time alone.
+local function emit_settled(held)
+  emit(SETTLED, 0, -1, held, 0, 0, main)
+  held.phase = EMITTED_SETTLED
+  count('settled')
+end
+
 local function emit_correction(held, delay)
+  if settle_after > 0 and delay > settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
   held.told[main] = FALSE
   emit_label(CORRECTION, held, main, 1, delay)
   held.phase = CORRECTED
@@ -90,7 +131,8 @@ end
 
 -- Whether the base sample has left.
 local function is_out(held)
-  return held.phase == EMITTED_NEGATIVE or held.phase == EMITTED_POSITIVE or held.phase == CORRECTED
+  local phase = held.phase
+  return phase == EMITTED_NEGATIVE or phase == EMITTED_POSITIVE or phase == CORRECTED or phase == EMITTED_SETTLED
 end
 
 -- Tell what has become known of another task since the base sample left.

@@ -14,7 +14,7 @@ end
 -- A positive of the main task. Whether it makes a positive sample or a correction is decided by event time alone.
 local function match_main(imp, held, delay)
   local phase = held.phase
-  if phase == EMITTED_NEGATIVE then
+  if phase == EMITTED_NEGATIVE or phase == EMITTED_SETTLED then
     emit_correction(held, delay)
   elseif phase == DROPPED then
     -- There is no negative to correct.
@@ -86,6 +86,10 @@ local function on_impression(r)
       count('dropped')
       held.phase = DROPPED
     end
+  end
+  if options.mode ~= 'immediate' and options.as_served then
+    emit(SHOWN, 0, -1, held, 0, 0, main)
+    count('shown')
   end
   user.own[1], item.own[1] = user.own[1] + 1, item.own[1] + 1
   if user.first_ts == 0 or ts < user.first_ts then user.first_ts = ts end

@@ -21,12 +21,14 @@ local function close_window(imp, score)
   local passed = score - held.ts
   if passed >= attribution then
     if held.phase == HELD or held.phase == UNSAMPLED then close_base(held) end
+    if settle_after > 0 and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
     if is_out(held) then settle_all(held, passed) end
     call('HDEL', pending, imp)
     call('ZREM', due, 'i:' .. imp)
     return
   end
   if passed >= window and (held.phase == HELD or held.phase == UNSAMPLED) then close_base(held) end
+  if settle_after > 0 and passed >= settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
   if is_out(held) then settle_all(held, passed) end
   local next_deadline = attribution
   for _, deadline in ipairs(options.deadlines) do

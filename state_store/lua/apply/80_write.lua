@@ -25,10 +25,15 @@ for id, s in pairs(items) do
 end
 for i = 1, #changed, 4000 do call('SADD', dirty, unpack_all(changed, i, math.min(i + 3999, #changed))) end
 
-local n = #samples
-if n > 0 then
+local function add_entry(n, head, ...)
   seq = seq + n
-  call('XADD', outbox, string.format('%.0f-0', seq), 's', '\221' .. struct.pack('>I4', n) .. table.concat(samples))
+  call('XADD', outbox, string.format('%.0f-0', seq), 's', table.concat({head, ...}))
+end
+if #former > 0 then add_entry(#former, '\221' .. struct.pack('>I4', #former), table.concat(former)) end
+for _, tag in ipairs(tags) do
+  local of = columns[tag]
+  add_entry(#of.rows, struct.pack('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
+    table.concat(of.texts), table.concat(of.keys), table.concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}

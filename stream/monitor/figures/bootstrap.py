@@ -6,9 +6,10 @@ streams").
 """
 
 from collections.abc import Iterable
-from zlib import crc32
 
 import numpy as np
+
+from learner.samples.keys import value_key
 
 NUM_REPLICATES = 24
 """R: the standard error that comes of them is itself known to 15 %."""
@@ -26,13 +27,19 @@ def _draw() -> np.ndarray:
 _WEIGHTS_GR = _draw()
 
 
-def user_hashes(user_ids: Iterable[str]) -> list[int]:
-    """A number below 2^32 per user id, the same in every process: CRC-32, as the learner does it for every sample.
+def hashes_of(user_keys_N: np.ndarray) -> np.ndarray:
+    """A number below 2^32 per user, the same in every process: the lower half of the user's key.
 
-    >>> user_hashes(["1", "2", "1"])
-    [2212294583, 450215437, 2212294583]
+    >>> hashes_of(np.array([2**40 + 3], np.uint64)).tolist()
+    [3]
     """
-    return list(map(crc32, map(str.encode, user_ids)))
+    hashes: np.ndarray = (user_keys_N & np.uint64(0xFFFF_FFFF)).astype(np.int64)
+    return hashes
+
+
+def user_hashes(user_ids: Iterable[str]) -> list[int]:
+    """The same by user id."""
+    return [value_key("user_id", user) & 0xFFFF_FFFF for user in user_ids]
 
 
 def replicate_weights(hashes_N: np.ndarray) -> np.ndarray:

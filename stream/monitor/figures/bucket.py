@@ -14,12 +14,12 @@ NUM_BINS = 100
 
 COUNT, WEIGHT, POSITIVE, PREDICTED, LOSS, LOSS_SQUARED, REFERENCE_LOSS, BENEFIT_SQUARED = range(8)
 UNSEEN_USER, UNSEEN_ITEM, USER_NORM, ITEM_NORM, ADAPTER = range(8, 13)
-"""Columns of `sums_CM`; the adapter's weights per field begin at ADAPTER."""
+"""Columns of `sums_CM`; the weights that the model gives its parts by state begin at ADAPTER."""
 NTH_COLUMNS = 6
 """COUNT to LOSS_SQUARED, by n-th impression and by arrival."""
 
-UAUC, UAUC_WEIGHT, BENEFIT, BENEFIT_WEIGHT = range(4)
-"""Last axis of `replicates_CR4`."""
+UAUC, UAUC_WEIGHT, BENEFIT, BENEFIT_WEIGHT, RANK_UAUC = range(5)
+"""Last axis of `replicates_CR5`; RANK_UAUC has UAUC's weight."""
 
 SEEN, NULL, NEW, AGE = range(4)
 """Columns of `features_GA`; the histogram of ages begins at AGE."""
@@ -32,7 +32,7 @@ ARRIVAL_DAYS = 28
 """Newest days of arrival that are kept apart."""
 
 _SCALARS = ("start_ms", "end_ms", "first_ts", "last_ts", "version", "late_labels", "unscored", "age_ms", "alarms")
-_ARRAYS = ("histogram_2C2K", "sums_CM", "replicates_CR4", "nth_NM", "features_GA")
+_ARRAYS = ("histogram_2C2K", "sums_CM", "replicates_CR5", "nth_NM", "features_GA")
 
 
 class _Stored(msgspec.Struct, array_like=True):
@@ -57,12 +57,20 @@ class Bucket:
 
     Args:
         num_cohorts: C.
-        num_fields: F, for the adapter's weights and for G = F + 2 rows of feature freshness.
+        num_fields: F; there are G = F + 2 rows of feature freshness.
         num_nth: length of the n-th impression curve.
         num_user_cohorts: cohorts that a user passes on its way from cold to warm.
+        num_weights: weights that the model gives its parts by state; default: one per field.
     """
 
-    def __init__(self, num_cohorts: int, num_fields: int, num_nth: int, num_user_cohorts: int) -> None:
+    def __init__(
+        self,
+        num_cohorts: int,
+        num_fields: int,
+        num_nth: int,
+        num_user_cohorts: int,
+        num_weights: int | None = None,
+    ) -> None:
         self.start_ms = self.end_ms = 0
         """Wall clock."""
         self.first_ts = self.last_ts = 0
@@ -77,17 +85,27 @@ class Bucket:
         """Sum over samples of the age of the reference's weights, event time; 0 where it has none."""
         self.histogram_2C2K = np.zeros((2, num_cohorts, 2, NUM_BINS), np.float32)
         """[model or reference, cohort, label, bin] -> weight."""
-        self.sums_CM = np.zeros((num_cohorts, ADAPTER + num_fields), np.float64)
-        self.replicates_CR4 = np.zeros((num_cohorts, 1 + NUM_REPLICATES, 4), np.float64)
-        """The figure itself, then its bootstrap replicates: UAUC's sum and weight, the benefit's sum and weight; of a
-        share of the users."""
+        self.sums_CM = np.zeros(
+            (num_cohorts, ADAPTER + (num_fields if num_weights is None else num_weights)), np.float64
+        )
+        self.replicates_CR5 = np.zeros((num_cohorts, 1 + NUM_REPLICATES, 5), np.float64)
+        """The figure itself, then its bootstrap replicates: UAUC's sum and weight, the benefit's sum and weight, the
+        rank score's UAUC's sum; of a share of the users."""
         self.nth_NM = np.zeros((num_nth, NTH_COLUMNS), np.float64)
         self.features_GA = np.zeros((num_fields + NORMS, AGE + NUM_AGES), np.float64)
         """How often each feature was there, and how old it was at use."""
         self.arrivals: dict[int, np.ndarray] = {}
         """Day of a user's first impression -> sums by user cohort."""
         self.alarms: list[str] = []
+        self.is_former = False
+        """Whether a former version wrote it, which kept no rank score."""
         self._num_user_cohorts = num_user_cohorts
+
+    @property
+    def _shape(self) -> list[int]:
+        num_cohorts, columns = self.sums_CM.shape
+        num_fields = len(self.features_GA) - NORMS
+        return [num_cohorts, num_fields, len(self.nth_NM), self._num_user_cohorts, columns - ADAPTER]
 
     @property
     def num_samples(self) -> float:
@@ -122,12 +140,10 @@ class Bucket:
 
     def empty_like(self) -> "Bucket":
         """A bucket of the same shape without anything in it."""
-        num_cohorts, columns = self.sums_CM.shape
-        return Bucket(num_cohorts, columns - ADAPTER, len(self.nth_NM), self._num_user_cohorts)
+        return Bucket(*self._shape)
 
     def encode(self) -> bytes:
         """For the history."""
-        num_cohorts, columns = self.sums_CM.shape
         arrays = b"".join(getattr(self, name).astype(np.float32).tobytes() for name in _ARRAYS)
         stored = _Stored(
             self.start_ms,
@@ -138,7 +154,7 @@ class Bucket:
             self.late_labels,
             self.unscored,
             self.age_ms,
-            [num_cohorts, columns - ADAPTER, len(self.nth_NM), self._num_user_cohorts],
+            self._shape,
             zlib.compress(arrays, 1),
             {day: sums.tolist() for day, sums in self.arrivals.items()},
             self.alarms,
@@ -150,14 +166,18 @@ class Bucket:
         """From the history."""
         stored = msgspec.msgpack.decode(data, type=_Stored)
         bucket = Bucket(*stored.shape)
+        # A former version kept no rank score: its replicates are narrower, and its shape has one number less.
+        is_former = bucket.is_former = len(stored.shape) == 4
         for name in _SCALARS:
             setattr(bucket, name, getattr(stored, name))
         flat = np.frombuffer(zlib.decompress(stored.arrays), np.float32)
         at = 0
         for name in _ARRAYS:
-            shape = getattr(bucket, name)
-            shape[...] = flat[at : at + shape.size].reshape(shape.shape)
-            at += shape.size
+            array = getattr(bucket, name)
+            if is_former and name == "replicates_CR5":
+                array = array[..., :RANK_UAUC]
+            array[...] = flat[at : at + array.size].reshape(array.shape)
+            at += array.size
         bucket.arrivals = {day: np.array(sums) for day, sums in stored.arrivals.items()}
         return bucket
 

@@ -49,4 +49,4 @@ class Fading:
     def _scale(self, bucket: Bucket, factor_C: np.ndarray) -> None:
         bucket.sums_CM *= factor_C[:, None]
         bucket.histogram_2C2K *= factor_C[:, None, None].astype(np.float32)
-        bucket.replicates_CR4 *= factor_C[:, None, None]
+        bucket.replicates_CR5 *= factor_C[:, None, None]

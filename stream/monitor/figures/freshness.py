@@ -5,12 +5,11 @@ version of the weights that it came from, when the impression was written to the
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import numpy as np
 
-from learner.learner import Learned
-from learner.sample import Sample
+from learner.learned import Learned
+from learner.samples.columns import Samples
 from stream.monitor.figures.bucket import AGE, NEW, NULL, NUM_AGES, SEEN, Bucket
 
 _MAX_PUBLISHED = 50_000
@@ -49,7 +48,7 @@ class FeatureMeter:
         self._published: OrderedDict[int, int] = OrderedDict()
         self._sizes: list[np.ndarray] = []
         self._ages: list[np.ndarray] = []
-        self._norms: list[tuple[int, int, int]] = []
+        self._norms: list[np.ndarray] = []
 
     def published(self, version: int, now_ms: int) -> None:
         """Weights were published, and with them norms, whose age at use can be told from now on."""
@@ -57,7 +56,7 @@ class FeatureMeter:
         if len(self._published) > _MAX_PUBLISHED:
             self._published.popitem(last=False)
 
-    def observe(self, samples: Sequence[Sample], learned: Learned) -> None:
+    def observe(self, samples: Samples, learned: Learned) -> None:
         """Take a micro-batch in.
 
         Args:
@@ -68,15 +67,18 @@ class FeatureMeter:
             return
         self._sizes.append(learned.sizes_BF)
         self._ages.append(learned.ages_N)
-        for sample in samples:
-            state = sample.state
-            self._norms.append((sample.core.produced_ms, state.user_norm_version, state.item_norm_version))
+        rows = samples.rows_B
+        self._norms.append(
+            np.stack(
+                [rows[name].astype(np.int64) for name in ("produced_ms", "user_norm_version", "item_norm_version")]
+            )
+        )
 
     def fold(self, bucket: Bucket) -> None:
         """Sum up what was collected."""
         if not self._sizes:
             return
-        sizes, ages, norms = np.concatenate(self._sizes), np.concatenate(self._ages), self._norms
+        sizes, ages, norms = np.concatenate(self._sizes), np.concatenate(self._ages), np.hstack(self._norms)
         self._sizes, self._ages, self._norms = [], [], []
         num_fields, (num_rows, width) = self._num_fields, bucket.features_GA.shape
         fields = np.repeat(np.tile(np.arange(num_fields), len(sizes)), sizes.ravel())
@@ -84,7 +86,7 @@ class FeatureMeter:
         bucket.features_GA += np.bincount(fields * width + columns, minlength=num_rows * width).reshape(num_rows, width)
         bucket.features_GA[:num_fields, SEEN] += len(sizes)
         bucket.features_GA[:num_fields, NULL] += (sizes == 0).sum(0)
-        produced_N, *versions_2N = np.array(norms, np.int64).T
+        produced_N, *versions_2N = norms
         for row_A, versions_N in zip(bucket.features_GA[num_fields:], versions_2N, strict=True):
             row_A[SEEN] += len(versions_N)
             row_A[NULL] += (versions_N == 0).sum()

@@ -17,6 +17,7 @@ from stream.monitor.figures.bucket import (
     LOSS_SQUARED,
     POSITIVE,
     PREDICTED,
+    RANK_UAUC,
     REFERENCE_LOSS,
     UAUC,
     UAUC_WEIGHT,
@@ -129,7 +130,7 @@ def calibration(sums_M: np.ndarray) -> Estimate:
     return Estimate(value, *(value * math.exp(sign * _Z / math.sqrt(positives)) for sign in (-1, 1)))
 
 
-def _benefit(sums_M: np.ndarray, replicates_R4: np.ndarray) -> Estimate:
+def _benefit(sums_M: np.ndarray, replicates_R5: np.ndarray) -> Estimate:
     """By how much the model's log-loss is lower than the reference's, on the same impressions, nats.
 
     Of two standard errors the larger one holds: that over users, whose impressions resemble each other, and that over
@@ -140,20 +141,20 @@ def _benefit(sums_M: np.ndarray, replicates_R4: np.ndarray) -> Estimate:
     value = (float(sums_M[REFERENCE_LOSS]) - float(sums_M[LOSS])) / weight
     variance = max(float(sums_M[BENEFIT_SQUARED]) / weight - value * value, 0.0)
     error = math.sqrt(variance / max(count, 1.0))
-    by_user = bootstrapped(replicates_R4[:, BENEFIT], replicates_R4[:, BENEFIT_WEIGHT])
+    by_user = bootstrapped(replicates_R5[:, BENEFIT], replicates_R5[:, BENEFIT_WEIGHT])
     if by_user.value is not None and by_user.high is not None:
-        share = min(float(replicates_R4[0, BENEFIT_WEIGHT]) / weight, 1.0)
+        share = min(float(replicates_R5[0, BENEFIT_WEIGHT]) / weight, 1.0)
         error = max(error, (by_user.high - by_user.value) / _Z * math.sqrt(share))
     return _around(value, error)
 
 
-def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.ndarray) -> dict[str, Any]:
+def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R5: np.ndarray) -> dict[str, Any]:
     """Every figure of one cohort, or of several added up.
 
     Args:
         histogram_2_2K: [model or reference, label, bin], shape (2, 2, K).
         sums_M: columns of `Bucket.sums_CM`.
-        replicates_R4: columns of `Bucket.replicates_CR4`.
+        replicates_R5: columns of `Bucket.replicates_CR5`.
     """
     weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
     # A kept negative may stand for others, but is one observation.
@@ -163,7 +164,8 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.nd
         "positives": round(positives),
         "rate": rate,
         "auc": histogram_auc(*histogram_2_2K[0]),
-        "uauc": bootstrapped(replicates_R4[:, UAUC], replicates_R4[:, UAUC_WEIGHT]),
+        "uauc": bootstrapped(replicates_R5[:, UAUC], replicates_R5[:, UAUC_WEIGHT]),
+        "rank_uauc": bootstrapped(replicates_R5[:, RANK_UAUC], replicates_R5[:, UAUC_WEIGHT]),
         "reference_auc": histogram_auc(*histogram_2_2K[1]),
         "log_loss": mean_loss(sums_M),
         "ne": _NONE,
@@ -172,7 +174,7 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.nd
     }
     loss = found["log_loss"]
     if loss.value is not None and rate.value is not None:
-        found["benefit"] = _benefit(sums_M, replicates_R4)
+        found["benefit"] = _benefit(sums_M, replicates_R5)
         constant = entropy(rate.value)
         if constant > 0:
             found["ne"] = Estimate(loss.value / constant, loss.low / constant, loss.high / constant)
@@ -184,5 +186,5 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R4: np.nd
             ("item_norm", ITEM_NORM),
         ):
             found[name] = float(sums_M[column]) / count
-        found["adapter"] = (sums_M[ADAPTER:] / count).tolist()
+        found["weights"] = (sums_M[ADAPTER:] / count).tolist()
     return found

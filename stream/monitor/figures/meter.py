@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from learner.learner import Learned
-from learner.sample import Sample
-from stream.monitor.figures.bootstrap import user_hashes
+from learner.learned import Learned
+from learner.samples.columns import Samples
+from stream.monitor.figures.bootstrap import hashes_of
 from stream.monitor.figures.bucket import (
     LOSS,
     POSITIVE,
@@ -29,6 +29,7 @@ from stream.monitor.figures.rows import (
     NUM_COLUMNS,
     ONCE,
     PREDICTION,
+    RANK,
     RATE,
     SIGN,
     TS,
@@ -48,13 +49,11 @@ _WAITING = 8
 out of the caches, and fetching them again is dear, too."""
 _ONE_IN = 8
 """One user of so many is in the UAUC, the bootstrap and the ages of norms, which are dear."""
-_FEATURES_ONE_IN = 16
-"""One micro-batch of so many says how fresh its features are."""
 _WATCHED = [WEIGHT, POSITIVE, PREDICTED, LOSS, REFERENCE_LOSS]
 
 
 class _Seen(msgspec.Struct):
-    """Micro-batches that wait to be summed up.
+    """Blocks that wait to be summed up.
 
     Columns, and not the samples: to look up ids in them once more would cost more than all the sums, and so does it to
     free them when they have left the processor's caches.
@@ -62,7 +61,7 @@ class _Seen(msgspec.Struct):
 
     logged: list[Logged] = msgspec.field(default_factory=list)
     learned: list[Learned] = msgspec.field(default_factory=list)
-    hashes: list[int] = msgspec.field(default_factory=list)
+    hashes: list[np.ndarray] = msgspec.field(default_factory=list)
     """Of the samples' users."""
     num_samples: int = 0
     age_ms: float = 0.0
@@ -70,10 +69,10 @@ class _Seen(msgspec.Struct):
 
 
 class Listener(Protocol):
-    """Is handed each micro-batch as it comes, before anything is summed up."""
+    """Is handed each block as it comes, before anything is summed up."""
 
-    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
-        """Take N samples in; hashes are those of their users."""
+    def observe(self, samples: Samples, predictions_N: np.ndarray) -> None:
+        """Take N samples in."""
 
 
 class Meter:
@@ -82,6 +81,7 @@ class Meter:
     Args:
         settings: the monitor section.
         num_fields: F.
+        num_weights: weights that the model gives its parts by state.
         feed: gets the samples that the frozen twin scores, too.
         watch: whether to look for drift.
         one_in: one user of so many is in the UAUC, the bootstrap and the ages of norms.
@@ -91,13 +91,14 @@ class Meter:
         self,
         settings: MonitorSettings,
         num_fields: int,
+        num_weights: int,
         *,
         feed: Listener | None = None,
         watch: bool = True,
         one_in: int = _ONE_IN,
     ) -> None:
         self._settings = settings
-        self._num_fields = num_fields
+        self._num_fields, self._num_weights = num_fields, num_weights
         self._feed = feed
         self.scheme = CohortScheme(settings)
         watched = [Cohort("all", "samples"), *self.scheme.cohorts] if watch else []
@@ -107,7 +108,6 @@ class Meter:
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
         self._seen: list[_Seen] = []
-        self._num_batches = 0
         self._bucket = self._new_bucket(0)
         self._done: list[Bucket] = []
         self._late_labels = 0
@@ -139,14 +139,14 @@ class Meter:
     def observe(
         self,
         logged: Logged,
-        samples: Sequence[Sample],
+        samples: Samples,
         learned: Learned,
         version: int,
         now_ms: int,
         *,
         age_ms: float = 0.0,
     ) -> None:
-        """Take a micro-batch in.
+        """Take a block in.
 
         Args:
             logged: what is logged of B samples; the baseline is what the model is compared with.
@@ -160,18 +160,16 @@ class Meter:
             self._bucket.start_ms = now_ms
         if not self._seen or self._seen[-1].num_samples >= _SUMMED_AT_ONCE:
             self._seen.append(_Seen())
-        seen, hashes = self._seen[-1], user_hashes(logged.user_id)
+        seen = self._seen[-1]
         seen.logged.append(logged)
         seen.learned.append(learned)
-        seen.hashes += hashes
+        seen.hashes.append(hashes_of(samples.user_keys))
         seen.num_samples += len(samples)
         if self._feed is not None:
-            self._feed.observe(samples, learned.predictions_B, hashes)
+            self._feed.observe(samples, learned.predictions_B)
         if age_ms:
             seen.age_ms += age_ms * (len(samples) - int(learned.corrections_B.sum()))
-        if self._num_batches % _FEATURES_ONE_IN == 0:
-            self._features.observe(samples, learned)
-        self._num_batches += 1
+        self._features.observe(samples, learned)
         self._bucket.version = version
         ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
         if ends or (len(self._seen) == _WAITING and seen.num_samples >= _SUMMED_AT_ONCE):
@@ -186,7 +184,8 @@ class Meter:
         self._bucket.unscored += num_samples
 
     def _new_bucket(self, now_ms: int) -> Bucket:
-        bucket = Bucket(len(self.scheme), self._num_fields, self._settings.nth_impressions, self.scheme.num_users)
+        nth, num_users = self._settings.nth_impressions, self.scheme.num_users
+        bucket = Bucket(len(self.scheme), self._num_fields, nth, num_users, self._num_weights)
         bucket.start_ms = bucket.end_ms = now_ms
         return bucket
 
@@ -199,11 +198,11 @@ class Meter:
             self._sum_up(seen)
 
     def _sum_up(self, seen: _Seen) -> None:
-        hashes = np.array(seen.hashes)
+        hashes = np.concatenate(seen.hashes)
         rows, turned = self._collect(seen.learned, seen.logged, hashes)
         cohorts_3N = self.scheme.assign(rows[USER_N], rows[ITEM_N], rows[TS], rows[FIRST_TS])
         self._note(rows, seen.age_ms)
-        columns = known_of(seen.learned, self._num_fields, rows.shape[1], turned)
+        columns = known_of(seen.learned, self._num_weights, rows.shape[1], turned)
         hashes = np.concatenate([hashes, hashes[turned]])
         used = rows[RATE] > 0
         if not used.all():
@@ -220,7 +219,7 @@ class Meter:
         """
         imp_ids = list(chain.from_iterable(one.imp_id for one in logged))
         turned = np.flatnonzero(np.concatenate([one.corrections_B for one in learned]))
-        rows = rows_of(learned, logged, room=len(turned))
+        rows = rows_of(logged, room=len(turned))
         lost = np.flatnonzero(~np.isfinite(rows[PREDICTION, : len(imp_ids)]))
         if len(lost):
             # A model that has diverged must not take the learner's process with it; its weights are held back anyway.
@@ -250,7 +249,7 @@ class Meter:
         if row is None:
             self._late_labels += 1
             return np.zeros(NUM_COLUMNS)
-        self._sums.turn(user, float(row[PREDICTION]))
+        self._sums.turn(user, float(row[PREDICTION]), float(row[RANK]))
         return row
 
     def _watch(self, new_CM: np.ndarray) -> None:

@@ -1,61 +1,63 @@
 """What is kept of a sample until it is summed up, and of a negative for as long as a late label may turn it."""
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 import polars as pl
 
-from learner.learner import Learned
-from learner.sample import SampleKind
+from learner.learned import Learned
+from learner.samples.kind import SampleKind
 from stream.monitor.figures.bucket import ADAPTER, ITEM_NORM, UNSEEN_ITEM, UNSEEN_USER, USER_NORM
 from stream.prediction_log import Logged
 
-NUM_COLUMNS = 10
-USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
+NUM_COLUMNS = 11
+USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, RANK, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
 """Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
 where a negative is taken back, else 1; whether the sample counts as an impression."""
 _MAX_OPEN = 100_000
 """Negatives in a generation."""
 
 
-def rows_of(learned: Sequence[Learned], logged: Sequence[Logged], *, room: int) -> np.ndarray:
+def rows_of(logged: Sequence[Logged], *, room: int) -> np.ndarray:
     """One column per sample, shape (NUM_COLUMNS, N + room).
 
     Args:
-        learned: what was known of N samples, micro-batch by micro-batch.
-        logged: what is logged of them; the baseline is what the model is compared with.
+        logged: what is logged of N samples, block by block; the baseline is what the model is compared with.
         room: columns behind them that are left as they are.
     """
     num_samples = sum(len(one.imp_id) for one in logged)
     rows = np.empty((NUM_COLUMNS, num_samples + room))
     of = rows[:, :num_samples]
-    counts = np.concatenate([one.counts_BC for one in learned])
-    of[USER_N], of[ITEM_N] = counts[:, 0], counts[:, counts.shape[1] // 2]
-    of[TS] = np.concatenate([one.ts_B for one in learned])
-    of[FIRST_TS] = np.fromiter(chain.from_iterable(one.user_first_ts for one in logged), np.float64, num_samples)
-    of[PREDICTION] = np.concatenate([one.predictions_B for one in learned])
-    of[REFERENCE] = np.concatenate([one.baseline for one in logged])
-    of[LABEL] = np.concatenate([one.labels_B for one in learned])
-    of[RATE] = np.concatenate([one.rates_B for one in learned])
+    for row, name in (
+        (USER_N, "user_impressions"),
+        (ITEM_N, "item_impressions"),
+        (TS, "ts"),
+        (FIRST_TS, "user_first_ts"),
+        (PREDICTION, "prediction"),
+        (RANK, "rank_score"),
+        (REFERENCE, "baseline"),
+        (LABEL, "label"),
+        (RATE, "negative_rate"),
+    ):
+        np.concatenate([getattr(one, name) for one in logged], out=of[row], casting="unsafe")
     of[SIGN] = of[ONCE] = 1.0
     return rows
 
 
-def known_of(learned: Sequence[Learned], num_fields: int, num_columns: int, turned: np.ndarray) -> np.ndarray:
+def known_of(learned: Sequence[Learned], num_weights: int, num_columns: int, turned: np.ndarray) -> np.ndarray:
     """Columns as of a bucket's sums, shape (M, num_columns); what the model knew of each sample is filled in.
 
     Args:
-        learned: micro-batch by micro-batch.
-        num_fields: F.
+        learned: block by block.
+        num_weights: K.
         num_columns: samples, and behind them room for those that turn a label.
         turned: which samples turn a label; they were counted when their impressions were.
     """
-    columns = np.zeros((ADAPTER + num_fields, num_columns), np.float32)
+    columns = np.zeros((ADAPTER + num_weights, num_columns), np.float32)
     known = columns[:, : num_columns - len(turned)]
     known[[UNSEEN_USER, UNSEEN_ITEM]] = np.concatenate([one.unseen_B2 for one in learned]).T
     known[[USER_NORM, ITEM_NORM]] = np.concatenate([one.norms_B2 for one in learned]).T
-    weights = [one.weight_BF for one in learned if one.weight_BF is not None]
+    weights = [one.weights_BK for one in learned if one.weights_BK is not None]
     if len(weights) == len(learned):
         known[ADAPTER:] = np.concatenate(weights).T
     known[:, turned] = 0.0
@@ -98,6 +100,7 @@ class OpenNegatives:
             (TS, "ts"),
             (FIRST_TS, "user_first_ts"),
             (PREDICTION, "prediction"),
+            (RANK, "rank_score"),
             (REFERENCE, "baseline"),
             (RATE, "negative_rate"),
         ):

@@ -16,6 +16,7 @@ from stream.monitor.figures.bucket import (
     NUM_BINS,
     POSITIVE,
     PREDICTED,
+    RANK_UAUC,
     REFERENCE_LOSS,
     UAUC,
     UAUC_WEIGHT,
@@ -23,7 +24,7 @@ from stream.monitor.figures.bucket import (
     Bucket,
 )
 from stream.monitor.figures.cohorts import CohortScheme, sum_by_cohort, sum_by_index
-from stream.monitor.figures.rows import FIRST_TS, LABEL, ONCE, PREDICTION, RATE, REFERENCE, SIGN, TS, USER_N
+from stream.monitor.figures.rows import FIRST_TS, LABEL, ONCE, PREDICTION, RANK, RATE, REFERENCE, SIGN, TS, USER_N
 from stream.monitor.figures.user_auc import UserAuc
 
 _DAY_MS = 86_400_000
@@ -41,7 +42,7 @@ class Sums:
     def __init__(self, scheme: CohortScheme, one_in: int) -> None:
         self._scheme = scheme
         self._one_in = one_in
-        self._user_auc = UserAuc()
+        self._user_auc, self._rank_auc = UserAuc(), UserAuc()
 
     def add(
         self, bucket: Bucket, rows: np.ndarray, columns: np.ndarray, hashes: np.ndarray, cohorts_3N: np.ndarray
@@ -92,21 +93,22 @@ class Sums:
             hashes: of the users, shape (N,).
             cohorts_3N: their cohorts.
         """
-        values_4N = np.zeros((4, len(hashes)))
+        values_5N = np.zeros((5, len(hashes)))
         weight = sampling_weights(rows[LABEL], rows[RATE])
         # A turned label has been ranked when its impression was.
         base = rows[ONCE] > 0
-        # Predictions as they are kept in the rows of open negatives, so that a late label finds its own.
-        predictions = rows[PREDICTION][base].astype(np.float32)
-        shares = np.full(len(hashes), -1.0)
-        shares[base] = self._user_auc.update(hashes[base], predictions, rows[LABEL][base], weight[base])
-        values_4N[UAUC_WEIGHT] = weight * (shares >= 0)
-        values_4N[UAUC] = shares * values_4N[UAUC_WEIGHT]
-        values_4N[BENEFIT_WEIGHT] = rows[SIGN] * weight
-        values_4N[BENEFIT] = benefit * values_4N[BENEFIT_WEIGHT]
-        replicated = (values_4N[:, None] * replicate_weights(hashes).T).reshape(-1, len(hashes))
-        summed_C4R = sum_by_cohort(replicated, cohorts_3N, len(self._scheme)).reshape(len(self._scheme), 4, -1)
-        bucket.replicates_CR4 += summed_C4R.transpose(0, 2, 1)
+        for column, auc, at in ((PREDICTION, self._user_auc, UAUC), (RANK, self._rank_auc, RANK_UAUC)):
+            # Predictions as they are kept in the rows of open negatives, so that a late label finds its own.
+            predictions = rows[column][base].astype(np.float32)
+            shares = np.full(len(hashes), -1.0)
+            shares[base] = auc.update(hashes[base], predictions, rows[LABEL][base], weight[base])
+            values_5N[UAUC_WEIGHT] = weight * (shares >= 0)
+            values_5N[at] = shares * values_5N[UAUC_WEIGHT]
+        values_5N[BENEFIT_WEIGHT] = rows[SIGN] * weight
+        values_5N[BENEFIT] = benefit * values_5N[BENEFIT_WEIGHT]
+        replicated = (values_5N[:, None] * replicate_weights(hashes).T).reshape(-1, len(hashes))
+        summed_C5R = sum_by_cohort(replicated, cohorts_3N, len(self._scheme)).reshape(len(self._scheme), 5, -1)
+        bucket.replicates_CR5 += summed_C5R.transpose(0, 2, 1)
 
     def _add_passage(self, bucket: Bucket, rows: np.ndarray, columns: np.ndarray, user_cohorts: np.ndarray) -> None:
         """By n-th impression, and by arrival day and cohort: how users pass from cold to warm."""
@@ -122,12 +124,14 @@ class Sums:
         for day in np.flatnonzero(sums_DUM.any((1, 2))).tolist():
             bucket.arrival(oldest + day)[:] += sums_DUM[day]
 
-    def turn(self, user: int, prediction: float) -> None:
+    def turn(self, user: int, prediction: float, rank: float) -> None:
         """A negative of a user's has become a positive.
 
         Args:
             user: hash of the user.
             prediction: of the negative.
+            rank: its rank score.
         """
         if user % self._one_in == 0:
             self._user_auc.turn(user, prediction)
+            self._rank_auc.turn(user, rank)

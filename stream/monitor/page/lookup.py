@@ -1,9 +1,10 @@
-"""One user: what is known of it, how it was served, and what the adapter makes of it."""
+"""One user: what is known of it, how it was served, and what the model makes of it."""
 
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import redis
 
@@ -39,7 +40,7 @@ class Lookup:
         """User -> newest settled file that was read, and the user's rows up to there."""
 
     def user(self, user_id: str) -> dict[str, Any] | None:
-        """Counters, norm, cohort, adapter weights and recent predictions; None for a user never seen. Blocks."""
+        """Counters, norm, cohort, the model's parts and recent predictions; None for a user never seen. Blocks."""
         state = self._store.read_user(partition_of(user_id, self._settings.kafka.partitions), user_id)
         if not any(state.counts):
             return None
@@ -53,19 +54,17 @@ class Lookup:
             "norm_version": state.norm_version,
             "first_ts": state.first_ts,
             "cohort": cohort,
-            "adapter": self._adapter(user_id, recent[0]["item_id"] if recent else ""),
+            "explained": self._explain(user_id, recent[0]["item_id"] if recent else ""),
             "predictions": recent,
         }
 
-    def _adapter(self, user_id: str, item_id: str) -> dict[str, float] | None:
+    def _explain(self, user_id: str, item_id: str) -> list[dict[str, Any]] | None:
+        """The parts of the logit for a user and an item as they stand now, and the weight of each."""
         try:
             self._scorer.refresh()
-            weights = self._scorer.adapter_weights(user_id, item_id)
+            return [msgspec.to_builtins(part) for part in self._scorer.explain(user_id, item_id)]
         except NoWeightsError:
             return None
-        if weights is None:
-            return None
-        return {field.name: float(w) for field, w in zip(self._settings.fields, weights, strict=True)}
 
     def _recent(self, user_id: str) -> list[dict[str, Any]]:
         """Newest first; the label is what is known of it by now."""

@@ -145,10 +145,10 @@ function drawTable() {
     faded: `a sample counts half after ${whole(shown.half_life)} more of its cohort; samples: what they are worth`,
     whole: "every sample of the run",
   }[over] + "; 95 % intervals in brackets; against popularity: log-loss, nats, more is better";
-  const names = ["cohort", "samples", "positives", "AUC", "UAUC", "NE", "log-loss", "calibration", "against popularity", "unseen users"];
+  const names = ["cohort", "samples", "positives", "AUC", "UAUC", "rank UAUC", "NE", "log-loss", "calibration", "against popularity", "unseen users"];
   fill(table, names, shown[over].map((row) => [
     row.dimension === "all" ? "all" : `${row.dimension} ${row.cohort}`, whole(row.samples), whole(row.positives),
-    ...["auc", "uauc", "ne", "log_loss", "calibration"].map((name) => estimated(row[name])),
+    ...["auc", "uauc", "rank_uauc", "ne", "log_loss", "calibration"].map((name) => estimated(row[name])),
     estimated(row.benefit, 4), percent(row.unseen_users),
   ]));
 }
@@ -213,11 +213,11 @@ function drawPassage() {
   }], "log-loss by arrival day and earlier impressions", { xaxis: { type: "category" }, yaxis: { type: "category" } });
 }
 
-function drawAdapter() {
-  const users = shown.whole.filter((row) => row.dimension === "user" && row.adapter);
-  draw("adapter", shown.fields.map((field, n) => ({
-    type: "bar", name: field, x: users.map((row) => row.cohort), y: users.map((row) => row.adapter[n]),
-  })), "adapter weight, by earlier impressions", { barmode: "group", xaxis: { type: "category" }, yaxis: { range: [0, 1] } });
+function drawWeights() {
+  const users = shown.whole.filter((row) => row.dimension === "user" && row.weights);
+  draw("weights", shown.weights.map((part, n) => ({
+    type: "bar", name: part, x: users.map((row) => row.cohort), y: users.map((row) => row.weights[n]),
+  })), "weight of each part, by earlier impressions", { barmode: "group", xaxis: { type: "category" }, yaxis: { range: [0, 2] } });
   const series = shown.series;
   if (!series) return;
   draw("norms", series.lines.filter((line) => line.dimension === "user").map((line, n) => ({
@@ -230,7 +230,7 @@ function drawAll() {
   drawTable();
   drawTwin();
   drawPassage();
-  drawAdapter();
+  drawWeights();
   drawFeatures();
 }
 
@@ -267,10 +267,10 @@ function drawTasks(tasks) {
   const live = tasks.length && "waiting" in tasks[0];
   const names = live
     ? ["task", "positive", "negative", "not known yet", "known later", "turned", "share of positives"]
-    : ["task", "impressions", "share of positives", "AUC", "UAUC", "AUC of popularity"];
+    : ["task", "impressions", "share of positives", "AUC", "AUC as served", "rank UAUC", "AUC of popularity"];
   const rows = tasks.map((row) => {
     const name = row.task + (row.learned ? " (learned)" : "");
-    if (!live) return [name, whole(row.samples), share(row.base_rate), fixed(row.auc), fixed(row.uauc), fixed(row.baseline_auc)];
+    if (!live) return [name, whole(row.samples), share(row.base_rate), fixed(row.auc), fixed(row.served_auc), fixed(row.rank_uauc), fixed(row.baseline_auc)];
     const later = row.late_positive + row.late_negative;
     return [name, whole(row.positive), whole(row.negative), whole(row.waiting), whole(later), whole(row.correction), share(row.rate)];
   });
@@ -343,7 +343,7 @@ function showUser(user) {
   facts.className = "tiles";
   const counts = Object.entries(user.counts).map(([name, count]) => `${name} ${whole(count)}`).join(", ");
   facts.append(tile("cohort", user.cohort), tile("counts", counts), tile("norm", `${fixed(user.norm)} (weights ${user.norm_version})`));
-  for (const [field, weight] of Object.entries(user.adapter || {})) facts.append(tile(`weight of ${field}`, fixed(weight)));
+  for (const part of user.explained || []) facts.append(tile(`${part.part}, weighed ${fixed(part.weight)}`, fixed(part.component)));
   found.replaceChildren(facts);
   if (!user.predictions.length) return;
   const table = document.createElement("table");

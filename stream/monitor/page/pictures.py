@@ -67,7 +67,7 @@ def draw_pictures(shown: Mapping[str, Any], folder: Path) -> list[Path]:
     everyone = [row for row in shown["whole"] if row["dimension"] == "all"]
     drawn = {f"cohorts-{name}": _draw_cohorts(shown["series"], name) for name in _METRICS}
     drawn["passage"] = _draw_passage(shown["nth"])
-    drawn["adapter"] = _draw_adapter(users, shown["fields"])
+    drawn["weights"] = _draw_weights(users, shown["weights"])
     drawn["summary"] = _draw_summary(users, everyone)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -205,22 +205,22 @@ def _draw_passage(nth: Mapping[str, Any] | None) -> Figure | None:
     return figure
 
 
-def _draw_adapter(users: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> Figure | None:
-    """Heat map of the adapter's mean weights, cohorts by fields; without an adapter they are all 0."""
-    weights_CF = np.array([row["adapter"] for row in users], np.float64)
+def _draw_weights(users: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> Figure | None:
+    """Heat map of the mean weights by state, cohorts by parts of the model; where nothing weighs they are all 0."""
+    weights_CF = np.array([row["weights"] for row in users], np.float64)
     if not weights_CF.any():
         return None
-    title = "Weight that the adapter gives each field: 0 ignores it, 1 keeps it whole"
+    title = "Weight that the gate gives each part of the model: 0 ignores it, 1 keeps it, 2 doubles it"
     figure = new_figure(1.8 + 0.5 * len(users), title)
-    axes, crowded = figure.subplots(), len(fields) > 10
-    image = axes.imshow(weights_CF, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto")
+    axes, crowded = figure.subplots(), len(parts) > 10
+    image = axes.imshow(weights_CF, cmap="cividis", vmin=0.0, vmax=2.0, aspect="auto")
     for (c, f), weight in np.ndenumerate(weights_CF):
-        colour = "white" if weight < 0.45 else "black"
+        colour = "white" if weight < 0.9 else "black"
         axes.text(f, c, f"{weight:.2f}", ha="center", va="center", color=colour, fontsize=8 if crowded else 10)
-    dress(axes, "field", "earlier impressions of the user")
+    dress(axes, "part", "earlier impressions of the user")
     axes.spines[:].set_visible(False)
     axes.set_yticks(range(len(users)), [row["cohort"] for row in users])
-    axes.set_xticks(range(len(fields)), fields, parse_math=False)
+    axes.set_xticks(range(len(parts)), parts, parse_math=False)
     if crowded:
         axes.tick_params(axis="x", labelrotation=90)
     bar = figure.colorbar(image, ax=axes, pad=0.01)

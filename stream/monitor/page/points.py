@@ -13,7 +13,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 MAX_POINTS = 100
-METRICS = ("auc", "uauc", "ne", "calibration", "log_loss", "rate", "benefit")
+METRICS = ("auc", "uauc", "rank_uauc", "ne", "calibration", "log_loss", "rate", "benefit")
 
 
 def window(buckets: Sequence[Bucket], seconds: float) -> list[Bucket]:

@@ -2,6 +2,10 @@
 
 The model learns the main task. Its score is held against the labels of the other tasks, too: how well it ranks them
 (AUC, UAUC). Their probabilities are not predicted, so for them there is no log-loss and no calibration.
+
+Each figure is there twice: of the prediction made right before the label was learned (progressive validation), and,
+with `served_` before its name, of that made when the impression passed, with only what had been learned by then. The
+latter is what a user gets. UAUC, too, is there twice: of the probability, and (`rank_uauc`) of the rank score.
 """
 
 import math
@@ -11,9 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from learner.metrics import auc, log_loss, sampling_weights, summarise
+from learner.metrics import auc, calibration, log_loss, sampling_weights, summarise, uauc
 from state_store.tasks import Task
-from stream.prediction_log import matured
+from stream.prediction_log import matured, with_served
 
 COHORTS: tuple[tuple[str, int, float], ...] = (
     ("0-9", 0, 10),
@@ -21,9 +25,20 @@ COHORTS: tuple[tuple[str, int, float], ...] = (
     ("50-199", 50, 200),
     ("200+", 200, math.inf),
 )
-"""By the user's impressions before the one predicted: name, from, below."""
+"""By the impressions of the user, or of the item, before the one predicted: name, from, below."""
 
-_OF_ANY_TASK = ("samples", "base_rate", "auc", "uauc", "baseline_auc")
+_SERVED = ("served_auc", "served_uauc", "served_rank_uauc", "served_log_loss", "served_calibration")
+_OF_ANY_TASK = (
+    "samples",
+    "base_rate",
+    "auc",
+    "uauc",
+    "rank_uauc",
+    "served_auc",
+    "served_uauc",
+    "served_rank_uauc",
+    "baseline_auc",
+)
 
 
 def figures_by_task(predictions: pl.DataFrame, tasks: Sequence[Task]) -> dict[str, dict[str, Any]]:
@@ -34,36 +49,78 @@ def figures_by_task(predictions: pl.DataFrame, tasks: Sequence[Task]) -> dict[st
         tasks: all of them; popularity is the main one's.
 
     Returns:
-        task -> figures, as of `summarise`, and `cohorts`: cohort -> figures. A figure that has no value is None.
+        task -> figures, as of `summarise`, and more by cohort: `cohorts` (of users), `item_cohorts`, `first_impression`
+        (of each user). A figure that has no value is None.
     """
     found = {}
     for n, task in enumerate(tasks):
-        figures = _evaluate(matured(predictions, None if task.is_main else n))
+        figures = _evaluate(with_served(matured(predictions, None if task.is_main else n), predictions))
         found[task.name] = figures if task.is_main else _ranking_alone(figures)
     return found
 
 
-def _evaluate(rows: pl.DataFrame) -> dict[str, Any]:
-    labels, scores = rows["label"].to_numpy(), rows["prediction"].to_numpy()
-    users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
-    seen, baseline = rows["user_impressions"].to_numpy(), rows["baseline"].to_numpy()
-    weights = sampling_weights(labels, rows["negative_rate"].to_numpy())
+class _Columns:
+    """Columns of matured rows as arrays."""
 
-    def of(chosen: np.ndarray) -> dict[str, Any]:
-        figures = summarise(labels[chosen], scores[chosen], users[chosen], weights[chosen])
-        beside = {
-            "baseline_auc": auc(labels[chosen], baseline[chosen], weights[chosen]),
-            "baseline_log_loss": log_loss(labels[chosen], baseline[chosen], weights[chosen]),
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.labels = rows["label"].to_numpy()
+        self.users = rows["user_id"].cast(pl.Categorical).to_physical().to_numpy()
+        self.seen, self.items_seen = rows["user_impressions"].to_numpy(), rows["item_impressions"].to_numpy()
+        self.weights = sampling_weights(self.labels, rows["negative_rate"].to_numpy())
+        self.scores, self.baseline = rows["prediction"].to_numpy(), rows["baseline"].to_numpy()
+        # A log of a former version has one score only.
+        self.ranks = rows["rank_score"].fill_null(rows["prediction"]).to_numpy()
+        self.served = rows["served_prediction"].fill_null(np.nan).to_numpy()
+        self.served_ranks = rows["served_rank_score"].fill_null(np.nan).to_numpy()
+
+    def figures(self, chosen: np.ndarray) -> dict[str, Any]:
+        """Those of the rows where `chosen` is true."""
+        labels, users, weights = self.labels[chosen], self.users[chosen], self.weights[chosen]
+        baseline = self.baseline[chosen]
+        return _plain(
+            {
+                **summarise(labels, self.scores[chosen], users, weights),
+                "rank_uauc": uauc(labels, self.ranks[chosen], users, weights),
+                "baseline_auc": auc(labels, baseline, weights),
+                "baseline_log_loss": log_loss(labels, baseline, weights),
+                **self._served(chosen & np.isfinite(self.served)),
+            }
+        )
+
+    def _served(self, chosen: np.ndarray) -> dict[str, float]:
+        if not chosen.any():
+            return dict.fromkeys(_SERVED, math.nan)
+        labels, users, weights = self.labels[chosen], self.users[chosen], self.weights[chosen]
+        served = self.served[chosen]
+        return {
+            "served_auc": auc(labels, served, weights),
+            "served_uauc": uauc(labels, served, users, weights),
+            "served_rank_uauc": uauc(labels, self.served_ranks[chosen], users, weights),
+            "served_log_loss": log_loss(labels, served, weights),
+            "served_calibration": calibration(labels, served, weights),
         }
-        return _plain({**figures, **beside})
 
-    overall = of(np.ones(len(labels), np.bool_))
-    return {**overall, "cohorts": {name: of((seen >= low) & (seen < high)) for name, low, high in COHORTS}}
+
+def _evaluate(rows: pl.DataFrame) -> dict[str, Any]:
+    columns = _Columns(rows)
+
+    def by(seen: np.ndarray) -> dict[str, Any]:
+        return {name: columns.figures((seen >= low) & (seen < high)) for name, low, high in COHORTS}
+
+    return {
+        **columns.figures(np.ones(len(rows), np.bool_)),
+        "cohorts": by(columns.seen),
+        "item_cohorts": by(columns.items_seen),
+        "first_impression": columns.figures(columns.seen == 0),
+    }
 
 
 def _ranking_alone(figures: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: figures[name] for name in _OF_ANY_TASK}
-    return {**kept, "cohorts": {c: {name: row[name] for name in _OF_ANY_TASK} for c, row in figures["cohorts"].items()}}
+    def kept(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: row[name] for name in _OF_ANY_TASK}
+
+    of_cohorts = {by: {c: kept(row) for c, row in figures[by].items()} for by in ("cohorts", "item_cohorts")}
+    return {**kept(figures), **of_cohorts, "first_impression": kept(figures["first_impression"])}
 
 
 def _plain(figures: Mapping[str, float | int]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from learner.parts import weight_names
 from stream.monitor.figures.bucket import ADAPTER, AGE, COUNT, NEW, NORMS, NULL, SEEN, Bucket, merge
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.figures.fading import Fading
@@ -56,6 +57,7 @@ class View:
         self._settings = settings
         self.scheme = CohortScheme(settings.monitor)
         self._fields = [field.name for field in settings.fields]
+        self._weights = weight_names(settings.recipe)
         self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
         self._users = slice(0, self.scheme.num_users)
         self._points: OrderedDict[PointKey, Point] = OrderedDict()
@@ -63,20 +65,27 @@ class View:
         self._wholes: OrderedDict[tuple[str, int], Grown[Bucket]] = OrderedDict()
         self._faded: OrderedDict[int, Grown[_Faded]] = OrderedDict()
 
-    def fits(self, bucket: Bucket) -> bool:
-        """Whether a bucket has today's cohorts and fields; those of a run with others cannot be laid beside it."""
-        return bucket.sums_CM.shape == (len(self.scheme), ADAPTER + len(self._fields))
+    def fits(self, bucket: Bucket, *, num_weights: int | None = None) -> bool:
+        """Whether a bucket has today's cohorts, fields and weights: those of a run with others do not fit beside it.
+
+        Args:
+            bucket: the bucket.
+            num_weights: of the series that it is of; default: the learner's.
+        """
+        columns = len(self.scheme), ADAPTER + (len(self._weights) if num_weights is None else num_weights)
+        features = len(self._fields) + NORMS
+        return not bucket.is_former and bucket.sums_CM.shape == columns and len(bucket.features_GA) == features
 
     # Figures of one bucket ------------------------------------------------------------------------------------------
 
     def cohort(self, bucket: Bucket, number: int) -> dict[str, Any]:
         """Figures of one cohort."""
-        return figures(bucket.histogram_2C2K[:, number], bucket.sums_CM[number], bucket.replicates_CR4[number])
+        return figures(bucket.histogram_2C2K[:, number], bucket.sums_CM[number], bucket.replicates_CR5[number])
 
     def overall(self, bucket: Bucket) -> dict[str, Any]:
         """Figures of all samples: the sum over the user cohorts, of which each sample is in one."""
         of = self._users
-        return figures(bucket.histogram_2C2K[:, of].sum(1), bucket.sums_CM[of].sum(0), bucket.replicates_CR4[of].sum(0))
+        return figures(bucket.histogram_2C2K[:, of].sum(1), bucket.sums_CM[of].sum(0), bucket.replicates_CR5[of].sum(0))
 
     def table(self, bucket: Bucket, overall: Bucket | None = None) -> list[dict[str, Any]]:
         """One row per cohort, the overall figures first.
@@ -191,7 +200,7 @@ class View:
 
     def twin(self, buckets: Sequence[Bucket]) -> dict[str, Any] | None:
         """The live model beside frozen weights, on the same impressions; None if there is nothing of it."""
-        buckets = [bucket for bucket in buckets if self.fits(bucket)]
+        buckets = [bucket for bucket in buckets if self.fits(bucket, num_weights=0)]
         if not any(bucket.num_samples for bucket in buckets):
             return None
         whole, recent = self._whole(TWIN, buckets), merge(window(buckets, self._settings.monitor.window_s))
@@ -230,7 +239,7 @@ class View:
         monitor = self._settings.monitor
         buckets = [bucket for bucket in buckets if self.fits(bucket)]
         shown: dict[str, Any] = {
-            "fields": self._fields,
+            "weights": self._weights,
             "cohorts": [cohort.name for cohort in self.scheme.cohorts if cohort.dimension == "user"],
             "window_s": monitor.window_s,
             "half_life": monitor.half_life,

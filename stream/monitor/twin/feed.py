@@ -7,7 +7,6 @@ folder, from where the next learner sends them, if this one dies before Redis ta
 """
 
 from collections import deque
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import numpy as np
 import redis
 
 from learner.files import write_whole
-from learner.sample import Sample
+from learner.samples.columns import Samples, concatenate, decode, no_samples
+from learner.samples.layout import Layout
 from state_store.keys import Keys
+from stream.monitor.figures.bootstrap import hashes_of
 
 _DURABLE = b"durable"
 _DROPPED = b"dropped"
@@ -27,20 +28,28 @@ _HASHES = 1 << 32
 _SUFFIX = ".msgpack"
 
 
-def in_share(user: int, share: float) -> bool:
-    """Whether a user, by its hash, is among the share that the twin scores.
+def in_share(hashes: Any, share: float) -> Any:
+    """Whether users, by their hashes, are among the share that the twin scores.
 
     >>> in_share(1 << 31, 0.3), in_share(1 << 29, 0.3)
     (False, True)
     """
-    return user < share * _HASHES
+    return hashes < share * _HASHES
 
 
-class Scored(msgspec.Struct, frozen=True, array_like=True):
-    """A sample, and what the learner predicted before learning from it."""
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    samples: bytes
+    predictions: bytes
 
-    sample: Sample
-    prediction: float
+
+class Scored(msgspec.Struct, frozen=True):
+    """B samples, and what the learner predicted before learning from them."""
+
+    samples: Samples
+    predictions_B: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.samples)
 
 
 class TwinFeed:
@@ -76,11 +85,11 @@ class TwinFeed:
         """Durable, and not said to be so in Redis; with the samples, if Redis has not taken them."""
         self._dropped = 0
 
-    def observe(self, samples: Sequence[Sample], predictions_N: np.ndarray, hashes: Sequence[int]) -> None:
-        """Take N samples in; hashes are those of their users."""
-        for n, user in enumerate(hashes):
-            if in_share(user, self._share):
-                self._waiting.append(Scored(samples[n], float(predictions_N[n])))
+    def observe(self, samples: Samples, predictions_N: np.ndarray) -> None:
+        """Take N samples in."""
+        chosen_N = in_share(hashes_of(samples.user_keys), self._share)
+        if chosen_N.any():
+            self._waiting.append(Scored(samples.take(chosen_N), predictions_N[chosen_N]))
 
     def _open(self) -> None:
         """Forget everything behind the checkpoint resumed from; what Redis never got of those before it is dropped."""
@@ -134,7 +143,11 @@ class TwinFeed:
         self._written = 0
 
     def _encoded(self) -> bytes:
-        return msgspec.msgpack.encode(self._waiting)
+        if not self._waiting:
+            return msgspec.msgpack.encode([])
+        samples = concatenate([scored.samples for scored in self._waiting])
+        predictions = np.concatenate([scored.predictions_B for scored in self._waiting]).astype(np.float32)
+        return msgspec.msgpack.encode([_Stored(samples.encode(), predictions.tobytes())])
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable; nothing of it will come again."""
@@ -183,10 +196,20 @@ class TwinFeedReader:
         durable = int(self._client.hget(self._key, _DURABLE) or 0)
         return [number for number in _numbers(self._client.hkeys(self._key)) if number <= durable]
 
-    def read(self, number: int) -> list[Scored]:
-        """Samples of a checkpoint."""
+    def read(self, number: int, layout: Layout) -> Scored:
+        """Samples of a checkpoint; none of those that another version wrote, or that have other fields.
+
+        Args:
+            number: of the checkpoint.
+            layout: of the samples.
+        """
         found: Any = self._client.hget(self._key, str(number))
-        return msgspec.msgpack.decode(found, type=list[Scored]) if found is not None else []
+        try:
+            [stored] = msgspec.msgpack.decode(found or b"\x90", type=list[_Stored])
+            samples = decode(stored.samples, layout)
+        except (ValueError, msgspec.MsgspecError):
+            return Scored(no_samples(layout), np.zeros(0, np.float32))
+        return Scored(samples, np.frombuffer(stored.predictions, np.float32))
 
     def done(self, number: int) -> None:
         """A checkpoint's samples are in the history."""

@@ -6,15 +6,15 @@ It runs in the monitor's process, on a share of the users that the learner hands
 """
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import redis
 
-from learner.learner import Learned
-from learner.sample import Sample, SampleKind
+from learner.learned import learned_of
+from learner.samples.columns import blocks
+from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel
 from state_store.keys import Keys
 from state_store.weights import Manifest, WeightsError, WeightStore
@@ -54,6 +54,7 @@ class Twin:
 
     def __init__(self, settings: Settings, client: redis.Redis, folder: Path | None) -> None:
         self._settings = settings
+        self._layout = settings.recipe.layout
         self._client = client
         self._folder = folder
         self._weights = WeightStore(client, settings.redis.prefix)
@@ -72,7 +73,7 @@ class Twin:
         settings = self._settings
         self._run = run
         self._scored = 0
-        self._meter = Meter(settings.monitor, len(settings.fields), watch=False, one_in=1)
+        self._meter = Meter(settings.monitor, len(settings.fields), 0, watch=False, one_in=1)
         if not run:
             return
         self._feed = TwinFeedReader(self._client, settings.redis.prefix, run)
@@ -105,7 +106,7 @@ class Twin:
         for number in self._feed.waiting():
             # What Redis kept from being written is written now, and not scored a second time.
             if number != self._scored:
-                num_scored += self._score(self._feed.read(number), now_ms)
+                num_scored += self._score(self._feed.read(number, self._layout), now_ms)
                 self._scored = number
             failpoint("twin.before_write")
             self._recorder.write(number, now_ms)
@@ -153,8 +154,7 @@ class Twin:
             return None
         chosen = old_enough[-1]
         if chosen.version != self._version:
-            settings = self._settings
-            model = ServingModel(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+            model = ServingModel(self._settings.recipe)
             try:
                 for ref in (chosen.base, *chosen.deltas):
                     model.load(self._weights.get(ref))
@@ -170,38 +170,25 @@ class Twin:
 
     # Scoring ------------------------------------------------------------------------------------------------------
 
-    def _score(self, scored: Sequence[Scored], now_ms: int) -> int:
-        # By the oldest impression: no weights may have learned from what they are asked to predict.
-        if not scored:
+    def _score(self, scored: Scored, now_ms: int) -> int:
+        if not len(scored):
             return 0
-        base_ts = [s.sample.core.ts for s in scored if s.sample.kind is not SampleKind.CORRECTION]
-        chosen = self._choose(min(base_ts, default=scored[0].sample.core.ts))
+        rows = scored.samples.rows_B
+        # By the oldest impression: no weights may have learned from what they are asked to predict.
+        base_ts = rows["ts"][rows["kind"] != SampleKind.CORRECTION]
+        chosen = self._choose(int(base_ts.min() if len(base_ts) else rows["ts"][0]))
         if chosen is None:
             self._meter.pass_over(len(base_ts), now_ms)
             return 0
         assert self._model is not None
-        for at in range(0, len(scored), _BATCH):
-            batch = scored[at : at + _BATCH]
-            samples = [s.sample for s in batch]
-            frozen_B = self._model.predict_many(samples)
-            learned = _as_learned(samples, np.array([s.prediction for s in batch], np.float32))
-            age_ms = float(np.mean([s.core.ts for s in samples])) - chosen.learned_ts
-            taken = [(0, 0, sample) for sample in samples]
-            logged = log_columns(taken, learned.predictions_B, frozen_B, chosen.version)
+        for at, samples in zip(range(0, len(rows), _BATCH), blocks(scored.samples, _BATCH), strict=True):
+            frozen = self._model.predict(samples)
+            predictions_B = scored.predictions_B[at : at + _BATCH]
+            learned = learned_of(samples, predictions_B)
+            age_ms = float(samples.rows_B["ts"].mean()) - chosen.learned_ts
+            nowhere = np.zeros(len(samples), np.int64)
+            logged = log_columns(
+                samples, (nowhere, nowhere), predictions_B, predictions_B, frozen.predictions_B, chosen.version
+            )
             self._meter.observe(logged, samples, learned, chosen.version, now_ms, age_ms=age_ms)
-        return len(scored)
-
-
-def _as_learned(samples: Sequence[Sample], predictions_B: np.ndarray) -> Learned:
-    """What the learner knew of samples, as far as it is handed on."""
-    return Learned(
-        predictions_B,
-        np.array([s.label for s in samples], np.float32),
-        np.array([s.state.user_counts + s.state.item_counts for s in samples], np.float32),
-        np.array([(s.state.user_norm, s.state.item_norm) for s in samples], np.float32),
-        None,
-        np.zeros((len(samples), 2), np.bool_),
-        np.array([s.core.ts for s in samples], np.int64),
-        np.array([s.state.negative_rate for s in samples], np.float32),
-        np.array([s.kind is SampleKind.CORRECTION for s in samples]),
-    )
+        return len(rows)

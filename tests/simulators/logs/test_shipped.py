@@ -64,7 +64,7 @@ def test_movielens_1m_is_what_a_plain_parse_gives() -> None:
         match = re.fullmatch(r"(.*?)\s*\((\d{4})\)\s*", title)
         assert match is not None
         words = re.findall(r"[a-z0-9']+", match[1].lower())[:10]
-        expected = [("title", words), ("year", match[2]), ("genres", genres.split("|"))]
+        expected = [("title", words), ("year", match[2]), ("genres", genres.split("|")), ("decade", match[2][:3])]
         assert list(log.items.get(item, 0).items()) == expected
     assert (len(log.users), len(log.items)) == (6040, 3883)
     fields = [FieldSettings(**field) for field in log.settings["fields"]]

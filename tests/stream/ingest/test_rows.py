@@ -2,10 +2,11 @@
 
 import logging
 
-import msgspec
 import pytest
 
 from learner.config import FieldSettings
+from learner.samples.columns import of_cores
+from learner.samples.layout import Layout
 from state_store.config import ActionSettings
 from stream.events import Impression, encode_event
 from stream.ingest.rows import LogRecord, RowDecoder
@@ -42,7 +43,21 @@ def test_a_record_that_was_written_at_a_senseless_time_has_no_age(
     fields: tuple[FieldSettings, ...], produced: int, kept: int
 ) -> None:
     decoded = decoder(fields).decode(TOPIC, 0, [record(0, "u", produced)], NOW)
-    assert msgspec.msgpack.decode(decoded.cores[0])[4] == kept
+    samples = of_cores(decoded.cores, Layout(fields, ActionSettings().names))
+    assert samples.rows_B["produced_ms"].tolist() == [kept]
+
+
+@pytest.mark.parametrize("version", [0, 2**53, 2**63, 2**64, 10**400], ids=["0", "2^53", "2^63", "2^64", "10^400"])
+def test_a_version_that_no_column_holds_is_a_dead_letter(fields: tuple[FieldSettings, ...], version: int) -> None:
+    said = b'"imp_id":"a","user_id":"u","item_id":"i","ts":%d,"served":{"probability":1,"version":%d}'
+    given = b'{"type":"impression",' + said + b"}"
+    sent = [LogRecord(0, given % (NOW, version), NOW), record(1, "u")]
+    decoded = decoder(fields).decode(TOPIC, 0, sent, NOW)
+    assert [(dead.offset, "version" in dead.reason) for dead in decoded.dead] == (
+        [(0, True)] if version > 2**53 else []
+    )
+    samples = of_cores(decoded.cores, Layout(fields, ActionSettings().names))
+    assert samples.rows_B["served_version"].tolist() == ([-1] if version > 2**53 else [version, -1])
 
 
 @pytest.mark.parametrize("way", ["count", "refuse", "reroute"])

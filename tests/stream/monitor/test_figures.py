@@ -84,8 +84,8 @@ def buckets_of(counts: list[list[int]]) -> list[Bucket]:
     for number, of_cohorts in enumerate(counts):
         bucket = Bucket(2, 1, 5, 2)
         bucket.sums_CM[:, COUNT] = of_cohorts
-        bucket.replicates_CR4[:, 0, UAUC] = number * np.array(of_cohorts)
-        bucket.replicates_CR4[:, 0, UAUC_WEIGHT] = of_cohorts
+        bucket.replicates_CR5[:, 0, UAUC] = number * np.array(of_cohorts)
+        bucket.replicates_CR5[:, 0, UAUC_WEIGHT] = of_cohorts
         made.append(bucket)
     return made
 
@@ -101,7 +101,7 @@ def test_fading_weighs_a_sample_by_those_of_its_cohort_that_came_after_it() -> N
         weights = np.array([0.5 ** (sum(own[at + 1 :]) / half_life) for at in range(3)])
         mean = (weights * own * np.arange(3)).sum() / (weights * own).sum()
         worth = (weights * own).sum() ** 2 / (weights**2 * own).sum()
-        assert found.replicates_CR4[cohort, 0, UAUC] / found.replicates_CR4[cohort, 0, UAUC_WEIGHT] == pytest.approx(
+        assert found.replicates_CR5[cohort, 0, UAUC] / found.replicates_CR5[cohort, 0, UAUC_WEIGHT] == pytest.approx(
             mean
         )
         assert found.sums_CM[cohort, COUNT] == pytest.approx(worth)
@@ -112,7 +112,7 @@ def test_fading_together_takes_cohorts_for_one() -> None:
     fading = Fading(buckets[0], 100.0, slice(0, 2))
     for bucket in buckets:
         fading.update(bucket)
-    found = fading.compute().replicates_CR4[:, 0].sum(0)
+    found = fading.compute().replicates_CR5[:, 0].sum(0)
     weights, own = np.array([0.5 ** (280 / 100), 0.5 ** (230 / 100), 1.0]), np.array([110, 50, 230])
     assert found[UAUC] / found[UAUC_WEIGHT] == pytest.approx((weights * own * np.arange(3)).sum() / (weights @ own))
 

@@ -1,24 +1,40 @@
 """Cohort figures: what the learner sums up as it goes equals what an exact pass over its prediction log gives."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 import pytest
 import redis
+from support.columns import columns
 from support.logs import movielens_log, synthetic_log
 
+from learner.learned import Learned
 from learner.learner import Learner
-from learner.metrics import summarise
-from learner.sample import Core, Sample, SampleKind, State
+from learner.metrics import auc, summarise
+from learner.parts import weight_names
+from learner.samples.columns import Samples
+from learner.samples.former import Core, Sample, State
+from learner.samples.kind import SampleKind
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.config import JoinSettings
 from state_store.keys import Keys
 from stream.events import Feedback, Impression, decode_event
-from stream.monitor.figures.bucket import COUNT, LOSS, POSITIVE, PREDICTED, REFERENCE_LOSS, WEIGHT, Bucket, merge
+from stream.monitor.figures.bucket import (
+    COUNT,
+    LOSS,
+    NUM_BINS,
+    POSITIVE,
+    PREDICTED,
+    REFERENCE_LOSS,
+    WEIGHT,
+    Bucket,
+    merge,
+)
 from stream.monitor.figures.cohorts import Cohort, CohortScheme
 from stream.monitor.figures.drift import DriftWatch
 from stream.monitor.figures.intervals import entropy
@@ -29,7 +45,7 @@ from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.points import groups
 from stream.monitor.page.report import NoHistoryError, write_report
 from stream.monitor.page.view import View
-from stream.prediction_log import _SCHEMA, PredictionLog, log_columns, matured, read_predictions
+from stream.prediction_log import _SCHEMA, PredictionLog, log_columns, matured, read_predictions, with_served
 from stream.sections import MonitorSettings
 from stream.settings import Settings, SettingsError, load_settings
 
@@ -44,6 +60,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replay = ReplaySettings(seed=2, delay_median_s=120.0)
     run_backtest(settings, synthetic_log(6000, seed=2), replay, folder, BacktestSettings())
     return folder
+
+
+def meter_of(settings: Settings, **options: Any) -> Meter:
+    """As of the learner."""
+    return Meter(settings.monitor, len(settings.fields), len(weight_names(settings.recipe)), **options)
+
+
+def observe(meter: Meter, learner: Learner, samples: list[Sample], *, diverged: int = 0) -> None:
+    """Learn from samples, and have the meter take them in; the first ones' predictions are no numbers."""
+    columned = columns(samples, learner.fields, learner.recipe.actions)
+    learned = learner.learn(columned)
+    predictions = np.where(np.arange(len(samples)) < diverged, np.nan, learned.predictions_B)
+    take_in(meter, columned, msgspec.structs.replace(learned, predictions_B=predictions))
+
+
+def take_in(meter: Meter, samples: Samples, learned: Learned) -> None:
+    """Have the meter take in what was predicted; popularity always says one half."""
+    size = len(samples)
+    places, baselines = (np.zeros(size, np.int64), np.zeros(size, np.int64)), np.full(size, 0.5)
+    logged = log_columns(samples, places, learned.predictions_B, learned.ranks_B, baselines, 0)
+    meter.observe(logged, samples, learned, 0, 1)
 
 
 def test_figures_equal_an_exact_pass_over_the_prediction_log(run: Path) -> None:
@@ -72,12 +109,36 @@ def test_figures_equal_an_exact_pass_over_the_prediction_log(run: Path) -> None:
         for name in ("log_loss", "ne", "calibration"):
             assert found[name].value == pytest.approx(exact[name], rel=1e-4), (number, name)
         # Predictions that share a bin of the histogram are ties.
-        assert found["auc"].value == pytest.approx(exact["auc"], abs=0.01)
+        bins = np.floor(rows["prediction"].to_numpy()[chosen] * NUM_BINS)
+        assert found["auc"].value == pytest.approx(auc(labels[chosen], bins, weights[chosen]), abs=1e-6)
+        assert found["auc"].value == pytest.approx(exact["auc"], abs=0.02)
         assert found["auc"].low < exact["auc"] < found["auc"].high
         checked += 1
     assert checked >= 8
     overall = view.overall(whole)
     assert overall["samples"] == len(rows)
+
+
+def test_impressions_that_have_just_passed_are_in_the_log_and_not_in_the_figures(run: Path) -> None:
+    log = read_predictions(run / "predictions")
+    shown = log.filter(pl.col("kind") == int(SampleKind.SHOWN))
+    assert len(shown) == shown["imp_id"].n_unique() == 6000
+    rows = matured(log)
+    assert len(rows) < 6000, "some negatives were dropped"
+    assert View(load_settings(environment={})).overall(merge(read_buckets(run)))["samples"] == len(rows)
+    assert np.isfinite(shown.select("prediction", "rank_score", "baseline").to_numpy()).all()
+    served = with_served(rows, log)
+    assert served.drop("served_prediction", "served_rank_score").equals(rows)
+    by_id = {imp_id: of for imp_id, *of in shown.select("imp_id", "prediction", "rank_score").iter_rows()}
+    for imp_id, *of in served.select("imp_id", "served_prediction", "served_rank_score").iter_rows():
+        assert of == by_id[imp_id]
+    # It came before the label, when less had been learned.
+    places = dict(shown.select("imp_id", pl.struct("partition", "sequence")).iter_rows())
+    for imp_id, partition, sequence in rows.select("imp_id", "partition", "sequence").iter_rows():
+        assert places[imp_id]["partition"] == partition
+        assert places[imp_id]["sequence"] < sequence
+    assert (served["served_prediction"] != served["prediction"]).mean() > 0.9
+    assert with_served(rows, rows)["served_prediction"].null_count() == len(rows)
 
 
 def test_buckets_survive_storage_and_add_up(run: Path) -> None:
@@ -129,7 +190,7 @@ def test_a_history_that_redis_lost_is_written_again_from_the_run_folder(
     run: Path, client: redis.Redis, settings: Settings, tmp_path: Path
 ) -> None:
     prefix, buckets = settings.redis.prefix, read_buckets(run)
-    meter = Meter(settings.monitor, len(settings.fields))
+    meter = meter_of(settings)
 
     def open_history(_: int) -> HistoryWriter:
         return HistoryWriter(client, prefix, "a", 2, 10, max_buckets=100, max_runs=2)
@@ -156,7 +217,7 @@ def test_a_history_that_redis_refuses_holds_up_nothing_and_is_written_later(
 
     def recorder(number: int) -> Recorder:
         return Recorder(
-            Meter(settings.monitor, len(settings.fields)),
+            meter_of(settings),
             tmp_path,
             keep=10,
             history=lambda behind: HistoryWriter(client, prefix, "a", behind, 10, max_buckets=100, max_runs=2),
@@ -195,7 +256,8 @@ def test_a_history_that_redis_refuses_holds_up_nothing_and_is_written_later(
 
 def test_a_drift_is_told_by_a_learner_that_was_started_anew(settings: Settings) -> None:
     def stretch(calibration: float) -> Bucket:
-        bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6)
+        weights = len(weight_names(settings.recipe))
+        bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6, weights)
         bucket.sums_CM[0, [COUNT, WEIGHT, POSITIVE]] = 2000, 2000, 1000
         bucket.sums_CM[0, PREDICTED] = 1000 * calibration
         bucket.sums_CM[0, [LOSS, REFERENCE_LOSS]] = 2000 * 0.6
@@ -204,7 +266,7 @@ def test_a_drift_is_told_by_a_learner_that_was_started_anew(settings: Settings) 
     nothing = pl.DataFrame(schema=_SCHEMA)
     told = {}
     for name, past in (("anew", []), ("with its past", [stretch(1.0)] * 20)):
-        meter = Meter(settings.monitor, len(settings.fields))
+        meter = meter_of(settings)
         meter.remember(nothing, past)
         assert meter.alarms == []
         meter._watch(stretch(1.5).sums_CM)
@@ -219,50 +281,43 @@ def test_features_are_as_old_as_their_embeddings(settings: Settings) -> None:
         core = Core(f"{user}{ts}", user, "i", ts, 50_000, features)
         return Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, version, 0, [1, 0], 0.1, 0))
 
-    def observe(meter: Meter, samples: list[Sample]) -> None:
-        learned = learner.learn(samples)
-        logged = log_columns([(0, 0, s) for s in samples], learned.predictions_B, learned.predictions_B, 0)
-        meter.observe(logged, samples, learned, 0, 1)
-
-    learner = Learner(settings.model, settings.learner, settings.fields, 1)
-    meter = Meter(settings.monitor, len(settings.fields))
+    learner = Learner(settings.recipe)
+    meter = meter_of(settings)
     meter.published(7, 43_000)
-    full, empty = ["F", "25", "1", ["a", "b"], "1999", ["x"]], [None, None, None, [], None, []]
+    full, empty = ["F", "25", "1", ["a", "b"], "1999", ["x"], "1990s"], [None, None, None, [], None, [], None]
     for samples in (
         [sample(1_000_000, "u", full)],
         *[[sample(1_000_000, "w", empty)]] * 15,
         [sample(1_009_000, "u", full, 7)],
     ):
-        observe(meter, samples)
+        observe(meter, learner, samples)
     (bucket,) = meter.cut(2)
     rows = {row["feature"]: row for row in View(settings).freshness(bucket)}
-    # One micro-batch in sixteen is looked at: the first and the last.
+    # One block in sixteen is looked at: the first and the last.
     assert rows["gender"]["null"].value == 0.0
     assert rows["user_id"]["new"] == 0.5
     assert (rows["user_id"]["age_p50_s"], rows["title"]["age_p99_s"]) == (16.0, 16.0)
     assert rows["user norm"]["null"].value == 0.5
     assert rows["user norm"]["age_p50_s"] == 8.0, "seven seconds from its publish to the impression"
-    meter = Meter(settings.monitor, len(settings.fields))
-    observe(meter, [sample(1_010_000, "w", empty), sample(1_010_000, "u", full)])
+    meter = meter_of(settings)
+    # The learner has looked at the block before: fifteen that nobody looks at.
+    for _ in range(15):
+        learner.learn(columns([sample(1_009_500, "w", empty)], settings.fields))
+    observe(meter, learner, [sample(1_010_000, "w", empty), sample(1_010_000, "u", full)])
     rows = {row["feature"]: row for row in View(settings).freshness(meter.cut(2)[0])}
     assert rows["gender"]["null"].value == rows["genres"]["null"].value == 0.5
     assert rows["user_id"]["null"].value == 0.0
 
 
 def test_a_model_that_has_diverged_is_counted_and_harms_nobody(settings: Settings) -> None:
-    features: list[object] = ["F", "25", "1", [], "1999", []]
+    features: list[object] = ["F", "25", "1", [], "1999", [], None]
     cores = [Core(f"{n}", "u", "i", 1000 + n, 0, features) for n in range(40)]
     states = [State([n, 0], 0.1, 0, 1, [n, 0], 0.1, 0) for n in range(40)]
     negatives = [Sample(SampleKind.NEGATIVE, 0, -1, *of) for of in zip(cores, states, strict=True)]
     late = [msgspec.structs.replace(sample, kind=SampleKind.CORRECTION, label=1) for sample in negatives]
-    learner = Learner(settings.model, settings.learner, settings.fields, 1)
-    meter = Meter(settings.monitor, len(settings.fields), one_in=1)
+    learner, meter = Learner(settings.recipe), meter_of(settings, one_in=1)
     for samples, num_lost in ((negatives, 10), (late, 0)):
-        learned = learner.learn(samples)
-        predictions = np.where(np.arange(40) < num_lost, np.nan, learned.predictions_B)
-        learned = msgspec.structs.replace(learned, predictions_B=predictions)
-        logged = log_columns([(0, 0, s) for s in samples], predictions, np.full(40, 0.5), 0)
-        meter.observe(logged, samples, learned, 0, 1)
+        observe(meter, learner, samples, diverged=num_lost)
     (bucket,) = meter.cut(2)
     assert bucket.unscored == 10
     assert bucket.num_samples == 30
@@ -276,9 +331,10 @@ def test_a_user_that_is_looked_up_again_is_read_as_if_for_the_first_time(
     def write(number: int, wave: str) -> None:
         log = PredictionLog(tmp_path / "predictions", keep=50)
         for user in ("u", "other"):
-            core = Core(f"{user}{number}{wave}", user, "i", number, 0, [])
+            core = Core(f"{user}{number}{wave}", user, "i", number, 0, [None] * 7)
             sample = Sample(SampleKind.NEGATIVE, 0, -1, core, State([1, 0], 0.1, 0, 0, [1, 0], 0.1, 0))
-            log.append(log_columns([(0, number, sample)], np.full(1, 0.5), np.full(1, 0.5), 0))
+            places, half = (np.zeros(1, np.int64), np.full(1, number)), np.full(1, 0.5)
+            log.append(log_columns(columns([sample], settings.fields), places, half, half, half, 0))
         log.flush(number)
 
     lookup = Lookup(settings, client, tmp_path)

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from support.load import Load
 from support.logs import first_user, synthetic_log
 from support.web import fetch
 
+from learner.parts import weight_names
 from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.embedded.child import free_port
@@ -69,12 +70,14 @@ def open_page(browser: Browser, url: str, **options: object) -> tuple[Page, list
     return page, complaints
 
 
-def check_live_page(page: Page, user: str) -> None:
+def check_live_page(page: Page, user: str, parts: Sequence[str]) -> None:
     expect(page.locator("#state")).to_have_text("every role reports")
     learned = page.locator("#health div", has_text="samples learned").locator("dd")
     before = learned.inner_text()
     expect(learned).not_to_have_text(before, timeout=15_000)
     assert page.locator("#now tbody tr").count() == 17
+    page.select_option("#metric", "rank_uauc")
+    expect(page.locator("#series .gtitle")).to_contain_text("UAUC of the rank score")
     page.select_option("#metric", "calibration")
     expect(page.locator("#series .gtitle")).to_have_text("calibration")
     page.select_option("#dimension", "item")
@@ -83,7 +86,7 @@ def check_live_page(page: Page, user: str) -> None:
     expect(page.locator("#series .legendtext").first).to_contain_text("20")
     page.select_option("#over", "faded")
     expect(page.locator("#now caption")).to_contain_text("counts half after")
-    assert page.locator("#features tbody tr").count() == 10
+    assert page.locator("#features tbody tr").count() == 11
     expect(page.locator("#twin-cohorts .scatterlayer .trace").first).to_be_attached(timeout=30_000)
     expect(page.locator("#twin-said")).to_contain_text("on the same")
     # By keyboard alone.
@@ -92,7 +95,9 @@ def check_live_page(page: Page, user: str) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#found dd").first).to_be_visible()
     assert page.locator("#found table tr").count() > 1
-    assert "weight of user_id" in page.locator("#found").inner_text()
+    said = page.locator("#found").inner_text()
+    for part in (*parts, "state"):
+        assert f"{part}, weighed" in said, said
 
 
 def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp
             wait_until(lambda: fetch(url + "/readyz")[0] == 200, "the pipeline to be ready", roles)
             wait_until(lambda: len(read_buckets(tmp_path)) > 1, "the first figures", roles)
             page, complaints = open_page(browser, url)
-            check_live_page(page, first_user(load.log))
+            check_live_page(page, first_user(load.log), weight_names(live.recipe))
             assert complaints == []
             keep(page, "monitor-light")
             page.locator("#user").fill("nobody")

@@ -54,7 +54,7 @@ def with_series(shown: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 def test_each_picture_can_be_read_and_is_not_blank(shown: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "made" / "for it"
     paths = draw_pictures(shown, folder)
-    assert [path.name for path in paths] == [*OVER_TIME, "passage.png", "adapter.png", "summary.png"]
+    assert [path.name for path in paths] == [*OVER_TIME, "passage.png", "weights.png", "summary.png"]
     assert sorted(folder.iterdir()) == sorted(paths)
     for path in paths:
         image = pixels(path)
@@ -75,9 +75,9 @@ def test_there_is_a_panel_for_each_cohort_with_samples(shown: dict[str, Any], tm
     assert heights[0] > heights[1], "three in a row"
 
 
-def test_without_an_adapter_there_is_no_picture_of_it(tmp_path: Path) -> None:
+def test_where_nothing_is_weighed_by_state_there_is_no_picture_of_it(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    shown = view_of_a_run(tmp_path / "run", "model.adapter=false")
+    shown = view_of_a_run(tmp_path / "run", "fast.gate=false")
     names = [path.name for path in draw_pictures(shown, tmp_path / "pictures")]
     assert names == [*OVER_TIME, "passage.png", "summary.png"]
 
@@ -112,7 +112,7 @@ def test_what_is_not_known_leaves_a_gap(shown: dict[str, Any], tmp_path: Path) -
     last_ts = [0, *shown["series"]["last_ts"][1:]]
     gaps = {**with_series(shown, lines=lines, last_ts=last_ts), "nth": None}
     names = [path.name for path in draw_pictures(gaps, tmp_path)]
-    assert names == ["cohorts-calibration.png", "cohorts-ne.png", "adapter.png", "summary.png"]
+    assert names == ["cohorts-calibration.png", "cohorts-ne.png", "weights.png", "summary.png"]
 
 
 def test_a_run_without_samples_has_no_pictures(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_page_metrics_and_doctor_speak_of_tasks_by_name(
         final = np.mean(list(expected.labels[name].values()))
         assert (row["rate"], row["waiting"]) == (pytest.approx(final), 0)
     assert rows["watch"]["late_positive"] > 100
-    view = {"now": [], "faded": [], "fields": [], "series": None, "twin": None}
+    view = {"now": [], "faded": [], "weights": [], "series": None, "twin": None}
     text = exposition(view, health).decode()
     assert f'coldstream_labels_total{{label="late_positive",task="watch"}} {rows["watch"]["late_positive"]:.1f}' in text
     assert 'coldstream_task_learned{task="click"} 1.0' in text

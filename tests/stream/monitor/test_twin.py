@@ -6,10 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from support.columns import columns, records_of
 from support.logs import synthetic_log
 
 from learner.learner import Learner
-from learner.sample import Core, Sample, SampleKind, State
+from learner.samples.columns import Samples
+from learner.samples.former import Core, Sample, State
+from learner.samples.kind import SampleKind
+from learner.samples.layout import Layout
 from learner.snapshot import ServingModel, encode_snapshot
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
@@ -37,7 +41,9 @@ def make_samples(num: int, ts: int, seed: int = 0, num_users: int = 40) -> list[
     for n in range(num):
         user, item = rng.integers(num_users), rng.integers(30)
         label = int(rng.random() < (0.8 if item % 2 else 0.2))
-        core = Core(f"{ts}-{seed}-{n}", f"u{user}", f"i{item}", ts + 1000 * n, 0, ["F", "25", "1", [], "1999", []])
+        core = Core(
+            f"{ts}-{seed}-{n}", f"u{user}", f"i{item}", ts + 1000 * n, 0, ["F", "25", "1", [], "1999", [], None]
+        )
         kind = SampleKind.POSITIVE if label else SampleKind.NEGATIVE
         made.append(Sample(kind, label, -1, core, State([3, 1], 0.1, 0, START, [5, 2], 0.1, 0)))
     return made
@@ -48,7 +54,7 @@ class Pipeline:
 
     def __init__(self, settings: Settings, client: redis.Redis, run: str = "run") -> None:
         self.settings, self.client, self.run = settings, client, run
-        self.learner = Learner(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        self.learner = Learner(settings.recipe)
         self.weights = WeightStore(client, settings.redis.prefix)
         self.feed = TwinFeed(client, settings.redis.prefix, run, settings.monitor.twin_share)
         self.version = self.number = 0
@@ -57,8 +63,7 @@ class Pipeline:
     def hour(self, hour: int, *, durable: bool = True) -> list[Sample]:
         """Learn an hour's samples, make a checkpoint, publish."""
         samples = make_samples(200, START + hour * HOUR_MS, seed=hour)
-        predictions = self.learner.learn_many(samples)
-        self.feed.observe(samples, predictions, user_hashes(s.core.user_id for s in samples))
+        self.observe(samples)
         self.feed.write(self.number + 1)
         if durable:
             self.number += 1
@@ -66,6 +71,14 @@ class Pipeline:
             self.feed.send()
             self.publish()
         return samples
+
+    def observe(self, samples: list[Sample]) -> None:
+        """Learn from samples, and hand them to the twin."""
+        columned = self.columns(samples)
+        self.feed.observe(columned, self.learner.learn(columned).predictions_B)
+
+    def columns(self, samples: list[Sample]) -> Samples:
+        return columns(samples, self.settings.fields, self.settings.actions.names)
 
     def publish(self) -> None:
         self.version += 1
@@ -83,10 +96,9 @@ class Pipeline:
         assert self.weights.publish(manifest)
 
     def predictions_of(self, version: int, samples: list[Sample]) -> np.ndarray:
-        settings = self.settings
-        model = ServingModel(settings.model, settings.learner, settings.fields, len(settings.actions.names))
+        model = ServingModel(self.settings.recipe)
         model.load(self.blobs[version])
-        return model.predict_many(samples)
+        return model.predict(self.columns(samples)).predictions_B
 
 
 @pytest.fixture
@@ -188,8 +200,7 @@ def test_late_labels_turn_their_negatives(hourly: Settings, client: redis.Redis,
         twin.poll("run", hour)
     negative = next(s for s in samples if s.kind is SampleKind.NEGATIVE)
     correction = msgspec.structs.replace(negative, kind=SampleKind.CORRECTION, label=1)
-    predictions = pipeline.learner.learn_many([correction])
-    pipeline.feed.observe([correction], predictions, user_hashes([correction.core.user_id]))
+    pipeline.observe([correction])
     positives = sum(s.label for s in samples)
     pipeline.hour(6)
     twin.poll("run", 9)
@@ -216,10 +227,9 @@ def test_samples_that_redis_refuses_wait_and_are_scored_once(
     for hour in range(5):
         pipeline.hour(hour)
         twin.poll("run", hour)
-    feed, learn, said = pipeline.feed, pipeline.learner.learn_many, client.config_set
+    feed, said = pipeline.feed, client.config_set
     for hour in (5, 6):
-        samples = make_samples(200, START + hour * HOUR_MS, seed=hour)
-        feed.observe(samples, learn(samples), user_hashes(s.core.user_id for s in samples))
+        pipeline.observe(make_samples(200, START + hour * HOUR_MS, seed=hour))
         said("maxmemory", 1)
         pipeline.number += 1
         for attempt in (lambda: feed.write(pipeline.number), feed.send):
@@ -243,12 +253,11 @@ def test_samples_that_redis_refused_a_learner_that_died_are_sent_by_the_next(
     hourly: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     prefix, kept = hourly.redis.prefix, tmp_path / "feed"
-    learn, reader = Pipeline(hourly, client).learner.learn_many, TwinFeedReader(client, prefix, "run")
-    feed = TwinFeed(client, prefix, "run", 1.0, 0, kept)
+    pipeline, reader = Pipeline(hourly, client), TwinFeedReader(client, prefix, "run")
+    pipeline.feed = feed = TwinFeed(client, prefix, "run", 1.0, 0, kept)
     wanted = {}
     for number in (1, 2, 3):
-        samples = make_samples(10 * number, START, seed=number)
-        feed.observe(samples, learn(samples), user_hashes(s.core.user_id for s in samples))
+        pipeline.observe(make_samples(10 * number, START, seed=number))
         if number == 1:
             feed.write(number)
         else:
@@ -265,7 +274,7 @@ def test_samples_that_redis_refused_a_learner_that_died_are_sent_by_the_next(
         again = TwinFeed(client, prefix, "run", 1.0, 2, kept)
         again.send()
         again.send()
-    assert {number: len(reader.read(number)) for number in reader.waiting()} == wanted
+    assert {number: len(reader.read(number, hourly.recipe.layout)) for number in reader.waiting()} == wanted
     assert (reader.dropped(), list(kept.iterdir())) == (0, [])
     # What was taken is not sent again.
     for number in wanted:
@@ -296,16 +305,32 @@ def test_weights_that_redis_lost_are_waited_for_anew(hourly: Settings, client: r
     assert 0 < num_scored(hourly, client) < 200 * 7
 
 
-def test_a_share_of_the_users_is_a_share_of_the_users(client: redis.Redis) -> None:
+def test_a_share_of_the_users_is_a_share_of_the_users(settings: Settings, client: redis.Redis) -> None:
     samples = make_samples(4000, START, num_users=2000)
-    feed = TwinFeed(client, "share", "run", 0.25)
+    feed, layout = TwinFeed(client, "share", "run", 0.25), settings.recipe.layout
     hashes = user_hashes(s.core.user_id for s in samples)
-    feed.observe(samples, np.zeros(len(samples)), hashes)
+    columned = columns(samples, settings.fields, settings.actions.names)
+    predictions = np.linspace(0, 1, len(samples), dtype=np.float32)
+    # In two blocks, as the learner hands them on.
+    for part in (slice(0, 1500), slice(1500, 4000)):
+        feed.observe(columned.slice(part.start, part.stop), predictions[part])
     feed.write(1)
     feed.durable(1)
     feed.send()
-    found = {s.sample.core.user_id for s in TwinFeedReader(client, "share", "run").read(1)}
+    scored = TwinFeedReader(client, "share", "run").read(1, layout)
+    found = set(scored.samples.user_ids)
     everyone = {s.core.user_id for s in samples}
+    # Samples come with their own predictions, as they were.
+    chosen = np.array([h < (1 << 30) for h in hashes])
+    np.testing.assert_array_equal(scored.predictions_B, predictions[chosen])
+    assert [s.core.imp_id for s in records_of(scored.samples)] == [
+        s.core.imp_id for s, c in zip(samples, chosen, strict=True) if c
+    ]
+    assert records_of(scored.samples) == records_of(columned.take(chosen))
+    # Those of other fields, or of a former version, are none.
+    assert len(TwinFeedReader(client, "share", "run").read(1, Layout(settings.fields, ("like", "buy")))) == 0
+    client.hset(Keys("share").monitor_feed("run"), "1", msgspec.msgpack.encode([[samples[0], 0.5]]))
+    assert len(TwinFeedReader(client, "share", "run").read(1, layout)) == 0
     assert len(found) / len(everyone) == pytest.approx(0.25, abs=0.03)
     assert {s.core.user_id for s, h in zip(samples, hashes, strict=True) if h < (1 << 30)} == found
 

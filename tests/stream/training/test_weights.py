@@ -7,9 +7,13 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from support.columns import columns
 
 from learner.learner import Learner
-from learner.sample import Core, Sample, SampleKind, State
+from learner.samples.columns import Samples
+from learner.samples.former import Core, Sample, State
+from learner.samples.keys import value_key
+from learner.samples.kind import SampleKind
 from state_store.errors import LostOwnershipError
 from state_store.outbox import Outbox
 from state_store.weights import WeightsError, WeightStore
@@ -25,15 +29,19 @@ from stream.training.trainer import Trainer
 FEATURES = {"gender": "F", "age": "25", "occupation": "3"}
 
 
-def samples_of(count: int, seed: int) -> list[Sample]:
+def records_of(count: int, seed: int) -> list[Sample]:
     rng = np.random.default_rng(seed)
     out = []
     for n in range(count):
         user, item = f"u{rng.integers(20)}", f"i{rng.integers(30)}"
         label = int(rng.random() < 0.5)
-        core = Core(f"{n}", user, item, n, 0, ["F", "25", "3", ["a", "b"], "1990", ["x"]])
+        core = Core(f"{n}", user, item, n, 0, ["F", "25", "3", ["a", "b"], "1990", ["x"], "1990s"])
         out.append(Sample(SampleKind(label), label, 0, core, State([0, 0], 0.0, 0, 0, [0, 0], 0.0, 0)))
     return out
+
+
+def samples_of(settings: Settings, count: int, seed: int) -> Samples:
+    return columns(records_of(count, seed), settings.fields, settings.actions.names)
 
 
 class Shop:
@@ -41,7 +49,7 @@ class Shop:
 
     def __init__(self, settings: Settings, client: redis.Redis, folder: Path) -> None:
         self.settings = settings
-        self.learner = Learner(settings.model, settings.learner, settings.fields, 1)
+        self.learner = Learner(settings.recipe)
         self.weights = WeightStore(client, settings.redis.prefix)
         self.store = open_store(settings, client)
         self.norms = NormWriter(self.store, settings.kafka.partitions)
@@ -49,10 +57,17 @@ class Shop:
 
     def learn(self, count: int, seed: int) -> dict[str, int]:
         """Learn from so many samples; returns their users with the partition of each."""
-        samples = samples_of(count, seed)
-        self.learner.learn_many(samples)
-        self.norms.note((partition_of(s.core.user_id, 2), n, s) for n, s in enumerate(samples))
-        return {s.core.user_id: partition_of(s.core.user_id, 2) for s in samples}
+        samples = samples_of(self.settings, count, seed)
+        self.learner.learn(samples)
+        partitions = [partition_of(user_id, 2) for user_id in samples.user_ids]
+        self.norms.note(samples, np.array(partitions))
+        return dict(zip(samples.user_ids, partitions, strict=True))
+
+    def norm(self, field: str, value: str) -> float:
+        """Of a vector, by the table's values."""
+        [row] = self.learner.table.find(np.array([value_key(field, value)], np.uint64))
+        assert row > 0
+        return float(np.linalg.norm(self.learner.table.values["v"][row]))
 
     def publish(self, log_loss: float = 0.6) -> bool:
         return self.publisher.publish(self.learner, {0: 1}, {"log_loss": log_loss}, 123) is not None
@@ -73,9 +88,16 @@ def scores(scorer: Scorer) -> np.ndarray:
     return scorer.score("u1", FEATURES, items)
 
 
+@pytest.mark.parametrize(("fast", "deep"), [(True, "none"), (True, "dcnv2"), (False, "dcnv2")])
 def test_a_scorer_follows_deltas_to_the_same_place_as_one_that_starts_anew(
-    shop: Shop, settings: Settings, client: redis.Redis
+    fast: bool, deep: str, settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
+    settings = msgspec.structs.replace(
+        settings,
+        model=msgspec.structs.replace(settings.model, fast=fast, deep=deep),
+        publish=msgspec.structs.replace(settings.publish, full_every=3),
+    )
+    shop = Shop(settings, client, tmp_path)
     following = Scorer(settings, client)
     seen = []
     for version in range(1, 8):
@@ -93,15 +115,19 @@ def test_a_scorer_follows_deltas_to_the_same_place_as_one_that_starts_anew(
 
 
 def test_norms_carry_the_version_of_their_weights(shop: Shop) -> None:
-    shop.learn_and_publish(40, seed=1)
-    table = shop.learner.table
-    user_id, row = next(iter(table.rows_of[0].items()))
-    state = shop.store.read_user(partition_of(user_id, 2), user_id)
-    assert (state.norm, state.norm_version) == (pytest.approx(float(table.values_RD[row, :16].norm())), 1)
+    users = shop.learn(40, seed=1)
+    assert shop.publish()
+    assert len(users) > 10
+    for user_id, partition in users.items():
+        state = shop.store.read_user(partition, user_id)
+        assert (state.norm, state.norm_version) == (pytest.approx(shop.norm("user_id", user_id), rel=1e-5), 1)
+        assert state.norm > 0
+    items = sorted(set(samples_of(shop.settings, 40, seed=1).item_ids))
     for p in (0, 1):
-        item_id, row = next(iter(table.rows_of[4].items()))
-        (item,) = shop.store.read_items(p, [item_id])
-        assert item.norm == pytest.approx(float(table.values_RD[row, :16].norm()))
+        for item_id, item in zip(items, shop.store.read_items(p, items), strict=True):
+            assert (item.norm, item.norm_version) == (pytest.approx(shop.norm("item_id", item_id), rel=1e-5), 1)
+    norms = {shop.norm("item_id", item_id) for item_id in items}
+    assert len(norms) > 10, "each has its own"
 
 
 def test_an_attempt_that_is_cut_off_behind_the_manifest_is_found_and_its_norms_follow(
@@ -132,7 +158,8 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
     shop.learn_and_publish(40, seed=1)
     scorer.refresh()
     model = scorer._model
-    before = model.predict_many(samples_of(20, seed=3))
+    others = samples_of(settings, 20, seed=3)
+    before = model.predict(others).predictions_B
     shop.learn_and_publish(40, seed=2)
     manifest = shop.weights.latest()
     assert manifest is not None
@@ -142,15 +169,16 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
         scorer.refresh()
     assert scorer._model is model
     assert scorer.manifest.version == 1
-    np.testing.assert_array_equal(model.predict_many(samples_of(20, seed=3)), before)
+    np.testing.assert_array_equal(model.predict(others).predictions_B, before)
 
 
 def test_the_gate_holds_back_what_is_not_finite_or_much_worse(shop: Shop) -> None:
     assert shop.learn_and_publish(40, seed=1, log_loss=0.6)
     assert not shop.learn_and_publish(40, seed=2, log_loss=0.9)
     assert "0.9000" in shop.publisher.held_back
-    next(shop.learner.dense.parameters()).data.fill_(float("nan"))
+    shop.learner.fast.dense.arrays.gate_P[0] = np.nan
     assert not shop.publish(log_loss=0.6)
+    assert "not finite" in shop.publisher.held_back
     assert shop.weights.latest().version == 1
 
 
@@ -170,17 +198,16 @@ def test_scoring_before_the_first_publish_says_so(settings: Settings, client: re
 def test_a_trainer_resumes_inside_an_entry_and_trains_each_sample_once(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
-    small = msgspec.structs.replace(settings.learner, micro_batch=7, max_micro_batch=7)
+    small = msgspec.structs.replace(settings, learner=msgspec.structs.replace(settings.learner, micro_batch=7, block=7))
     keys = open_store(settings, client).keys
     outbox = Outbox(client, settings.redis.prefix, 2)
-    samples = samples_of(60, seed=1)
+    samples = samples_of(settings, 60, seed=1)
     for start, partition in ((0, 0), (20, 1), (40, 0)):
         end = 20 if start < 40 else 40
-        client.xadd(keys.outbox(partition), {"s": msgspec.msgpack.encode(samples[start : start + 20])}, f"{end}-0")
+        client.xadd(keys.outbox(partition), {"s": samples.slice(start, start + 20).encode()}, f"{end}-0")
 
     def trainer(state=None) -> Trainer:
-        learner = Learner(settings.model, small, settings.fields, 1)
-        return Trainer(learner, outbox, PredictionLog(tmp_path, keep=9), state)
+        return Trainer(Learner(small.recipe), outbox, PredictionLog(tmp_path, keep=9), state)
 
     whole = trainer()
     while whole.step(partial=True):
@@ -205,8 +232,7 @@ def test_norms_are_written_ahead_of_the_weights_that_they_belong_to(shop: Shop) 
     shop.norms.write(shop.learner, shop.publisher.version + 1)
     user_id, partition = next(iter(users.items()))
     ahead = shop.store.read_user(partition, user_id)
-    row = shop.learner.table.rows_of[0][user_id]
-    assert (ahead.norm, ahead.norm_version) == (pytest.approx(float(shop.learner.table.values_RD[row, :16].norm())), 2)
+    assert (ahead.norm, ahead.norm_version) == (pytest.approx(shop.norm("user_id", user_id), rel=1e-5), 2)
     assert shop.norms.num_waiting == 0
     shop.learn_and_publish(40, seed=2)
     assert shop.store.read_user(partition, user_id).norm_version == 2

@@ -1,7 +1,7 @@
-"""One consumer process of the ingest benchmark: reads a topic to its end and prints how fast it went, as JSON.
+"""One consumer process: reads topics to their end and prints how fast it went, as JSON.
 
-`python consumers.py plain|coalesced BROKER TOPIC NUM_EVENTS`: an agent that decodes every event and does nothing else,
-once on stock Faust with `stream.take`, once on the coalescing consumer.
+`python consumers.py plain|coalesced BROKER TOPIC[,TOPIC] NUM_EVENTS`: an agent that decodes every event and does
+nothing else, once on stock Faust with `stream.take`, once on the coalescing consumer.
 """
 
 import json
@@ -42,7 +42,7 @@ class Stopwatch:
         os._exit(0)
 
 
-def main(kind: str, broker: str, topic: str, num_events: int) -> None:
+def main(kind: str, broker: str, topics: list[str], num_events: int) -> None:
     """Consume until `num_events` were seen."""
     watch = Stopwatch(num_events)
     group = f"bench-{kind}-{os.getpid()}"
@@ -57,16 +57,17 @@ def main(kind: str, broker: str, topic: str, num_events: int) -> None:
             broker_heartbeat_interval=2.0,
         )
 
-        @app.agent(app.topic(topic, value_serializer="raw"))
+        @app.agent(app.topic(*topics, value_serializer="raw"))
         async def take(stream: Any) -> None:
             async for values in stream.take(_TAKE, within=0.2):
                 for value in values:
                     decode_event(value)
                 watch.saw(len(values))
     else:
-        app = coalescing_app(group, broker, 256, None)
+        # From the earliest offsets on: this consumer goes nowhere by itself where nothing was committed.
+        app = coalescing_app(group, broker, 256, dict)
 
-        @app.agent(app.topic(topic, value_serializer=CODEC, key_serializer="raw"))
+        @app.agent(app.topic(*topics, value_serializer=CODEC, key_serializer="raw"))
         async def batches(stream: Any) -> None:
             async for event in stream.events():
                 for record in event.value.records:
@@ -77,4 +78,4 @@ def main(kind: str, broker: str, topic: str, num_events: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3].split(","), int(sys.argv[4]))

@@ -1,0 +1,50 @@
+"""Occurrences of a block of samples -> tensors for the deep part."""
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.fast.inputs.occurrences import Occurrences
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """A micro-batch. B samples, F fields, N feature occurrences, U distinct rows, C counters per entity.
+
+    Field f of sample b owns the occurrences `offsets[b * F + f]` up to the next offset; its embedding is their
+    weighted sum.
+    """
+
+    rows_U: Tensor
+    occurrence_N: Tensor
+    """Index into `rows_U`."""
+    offsets_BF: Tensor
+    weights_N: Tensor
+    norms_B2: Tensor
+    """L2 norms of user and item embedding, as of the prediction."""
+    counts_BC: Tensor
+    """User's counters, then the item's, as of the impression."""
+
+    def __len__(self) -> int:
+        return len(self.norms_B2)
+
+
+def batch_of(occurrences: Occurrences, rows_N: np.ndarray, norms_B2: np.ndarray, counts_BC: np.ndarray) -> Batch:
+    """The tensors of a micro-batch.
+
+    Args:
+        occurrences: of its samples.
+        rows_N: the table's row of each.
+        norms_B2: of user and item.
+        counts_BC: counters of user and item.
+    """
+    distinct, occurrence = np.unique(rows_N, return_inverse=True)
+    sizes_BF = occurrences.sizes_BF
+    return Batch(
+        torch.from_numpy(distinct.astype(np.int64)),
+        torch.from_numpy(occurrence.astype(np.int64)),
+        torch.from_numpy(np.cumsum(sizes_BF) - sizes_BF.ravel()),
+        torch.from_numpy(occurrences.weights_N),
+        torch.from_numpy(norms_B2.astype(np.float32)),
+        torch.from_numpy(counts_BC.astype(np.float32)),
+    )

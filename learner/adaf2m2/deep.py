@@ -1,0 +1,159 @@
+"""The deep part: AdaF2M2 in PyTorch, learned in micro-batches, with embedding rows from the learner's table.
+
+Only the rows of a micro-batch are gathered, differentiated and written back, by Adagrad per coordinate (Duchi et al.
+2011); everything else by Adam.
+"""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.adaf2m2.batch import Batch, batch_of
+from learner.adaf2m2.loss import Target, total_loss
+from learner.adaf2m2.model import AdaF2M2, Output
+from learner.fast.inputs.occurrences import Occurrences, take
+from learner.recipe import Recipe
+from learner.tables.table import Group, Table
+
+VALUES, SQUARES = "deep", "deep_squares"
+"""Groups of a row: embedding and first-order weight, and the sums of their squared gradients."""
+
+
+def groups_of(recipe: Recipe) -> list[Group]:
+    """What a row of the table has for the deep part."""
+    if not recipe.has_deep:
+        return []
+    stds = (recipe.learner.embedding_init,) * len(recipe.fields)
+    width = recipe.model.dim + 1
+    return [Group(VALUES, width, stds=stds), Group(SQUARES, width)]
+
+
+class Occurring(msgspec.Struct, frozen=True):
+    """What a block of B samples has."""
+
+    occurrences: Occurrences
+    rows_N: np.ndarray
+    """The table's row of each occurrence."""
+    norms_B2: np.ndarray
+    counts_BC: np.ndarray
+    learn_B: np.ndarray
+    """Whether each is learned from."""
+
+    def batch(self, chosen_B: np.ndarray) -> Batch:
+        """Those where `chosen_B` is true."""
+        of_N = np.repeat(chosen_B, np.diff(self.occurrences.offsets_B1))
+        norms_B2, counts_BC = self.norms_B2[chosen_B], self.counts_BC[chosen_B]
+        return batch_of(take(self.occurrences, chosen_B), self.rows_N[of_N], norms_B2, counts_BC)
+
+
+class Said(msgspec.Struct):
+    """What the deep part said of a block, and what is left of its forward."""
+
+    logits_B: np.ndarray
+    weights_BF: np.ndarray | None
+    """The adapter's, if there is one."""
+    batch: Batch | None = None
+    rows_UW: Tensor | None = None
+    output: Output | None = None
+
+
+class DeepPart:
+    """The model, its optimiser and its random numbers.
+
+    Args:
+        recipe: says what it is.
+        table: where its embedding rows are.
+    """
+
+    def __init__(self, recipe: Recipe, table: Table) -> None:
+        learning = recipe.learner
+        self._recipe = recipe
+        self._table = table
+        self._values_RW, self._squares_RW = table.values[VALUES], table.values[SQUARES]
+        torch.manual_seed(learning.seed)
+        self.dense = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts)
+        self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
+        self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
+
+    def predict(self, occurring: Occurring) -> Said:
+        """Logits of samples, and of those to learn from what `learn` goes back through.
+
+        Those that are only predicted go by themselves: they must not move statistics, nor the masks' random numbers.
+        """
+        learn_B = occurring.learn_B
+        logits_B = np.empty(len(learn_B), np.float32)
+        weights_BF = np.empty((len(learn_B), len(self._recipe.fields)), np.float32) if self.dense.adapter else None
+        said = Said(logits_B, weights_BF)
+        for chosen_B, is_learned in ((~learn_B, False), (learn_B, True)):
+            if not chosen_B.any():
+                continue
+            batch = occurring.batch(chosen_B)
+            rows_UW = torch.from_numpy(self._values_RW[batch.rows_U.numpy()])
+            if is_learned:
+                self.dense.train()
+                output = self.dense(rows_UW.requires_grad_(), batch, self._mask_rng)
+                said.batch, said.rows_UW, said.output = batch, rows_UW, output
+            else:
+                self.dense.eval()
+                with torch.inference_mode():
+                    output = self.dense(rows_UW, batch)
+            logits_B[chosen_B] = output.main_B.detach().numpy()
+            if weights_BF is not None:
+                weights_BF[chosen_B] = output.weight_BF.detach().numpy()
+        return said
+
+    def learn(self, said: Said, target: Target) -> None:
+        """One step, on what was predicted of the samples to learn from; the target is of those alone."""
+        if said.output is None or said.rows_UW is None or said.batch is None:
+            return
+        output, rows_UW, batch = said.output, said.rows_UW, said.batch
+        self._optimiser.zero_grad()
+        total_loss(output, target, self._recipe.model).backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        assert rows_UW.grad is not None
+        rows_U, grad_UW = batch.rows_U.numpy(), rows_UW.grad.numpy()
+        known_U = rows_U > 0
+        rows_U, grad_UW = rows_U[known_U], grad_UW[known_U]
+        squares_UW = self._squares_RW[rows_U] + grad_UW * grad_UW
+        self._squares_RW[rows_U] = squares_UW
+        lr = self._recipe.learner.embedding_lr
+        self._values_RW[rows_U] -= lr * grad_UW / (np.sqrt(squares_UW) + 1e-10)
+        self._table.mark(rows_U)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every dense weight is a number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.dense.parameters())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Dense weights, for a snapshot."""
+        return {f"dense.{name}": value.numpy().copy() for name, value in self.dense.state_dict().items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything dense that training depends on."""
+        arrays = self.weights()
+        for i, slots in self._optimiser.state_dict()["state"].items():
+            arrays |= {f"adam.{i}.{name}": value.numpy().copy() for name, value in slots.items()}
+        arrays["rng.mask"] = self._mask_rng.get_state().numpy()
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Continue from `state()`."""
+        tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
+        self.dense.load_state_dict(below("dense.", tensors))
+        adam: dict[str, Any] = self._optimiser.state_dict()
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in below("adam.", tensors).items():
+            i, slot = name.split(".", 1)
+            slots.setdefault(int(i), {})[slot] = value
+        adam["state"] = slots
+        self._optimiser.load_state_dict(adam)
+        self._mask_rng.set_state(tensors["rng.mask"])
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those whose name begins with a prefix, without it."""
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

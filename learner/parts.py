@@ -1,0 +1,70 @@
+"""The parts of a model, made from its recipe, and what each of them takes."""
+
+import numpy as np
+
+from learner.adaf2m2.deep import Said, groups_of
+from learner.fast.block import Predicted
+from learner.fast.crosses import Ids
+from learner.fast.inputs.occurrences import Occurrences
+from learner.fast.layout import component_names
+from learner.fast.model import FastPart
+from learner.recipe import Recipe
+from learner.samples.columns import Samples
+from learner.tables.table import Table
+
+
+def weight_names(recipe: Recipe) -> list[str]:
+    """What the weights by state are of: the gate's components, then the deep part's fields."""
+    has_gate = recipe.model.fast and recipe.fast.gate
+    names = component_names(recipe.fast_recipe, has_deep=recipe.has_deep) if has_gate else []
+    if recipe.has_deep and recipe.model.adapter:
+        names = names + [f"deep {field.name}" for field in recipe.fields]
+    return names
+
+
+def weights_of(predicted: Predicted, deep: Said | None, *, has_gate: bool) -> np.ndarray | None:
+    """What state made each part count, as `weight_names` says; None if nothing does."""
+    weights = [predicted.gates_BK] if has_gate else []
+    if deep is not None and deep.weights_BF is not None:
+        weights.append(deep.weights_BF)
+    return np.concatenate(weights, axis=1) if weights else None
+
+
+def fast_part(recipe: Recipe) -> FastPart | None:
+    """A new fast part, if the recipe has one; its table has the deep part's values, too."""
+    if not recipe.model.fast:
+        return None
+    return FastPart(
+        recipe.fast_recipe,
+        recipe.fields,
+        len(recipe.fast.gate_signals),
+        recipe.learner.seed,
+        has_deep=recipe.has_deep,
+        is_weighted=recipe.learner.delayed_feedback == "fnw",
+        settles=recipe.settles,
+        more=groups_of(recipe),
+    )
+
+
+def deep_table(recipe: Recipe) -> Table:
+    """A table of the deep part's values alone."""
+    min_counts = [field.min_count for field in recipe.fields]
+    fast = recipe.fast
+    return Table(groups_of(recipe), min_counts, fast.max_rows, recipe.learner.seed, fast.counted_ids)
+
+
+def ids_of(occurrences: Occurrences) -> Ids:
+    """Occurrences as the fast part takes them."""
+    return Ids(occurrences.offsets_B1, occurrences.keys_N, occurrences.fields_N, occurrences.weights_N)
+
+
+def counts_of(samples: Samples) -> np.ndarray:
+    """Counters of user and item, shape (B, C)."""
+    counts_BC: np.ndarray = np.concatenate([samples.rows_B["user_counts"], samples.rows_B["item_counts"]], axis=1)
+    return counts_BC
+
+
+def deep_alone(deep_B: np.ndarray) -> Predicted:
+    """What is predicted without a fast part."""
+    nothing_BK = np.zeros((len(deep_B), 0), np.float32)
+    return Predicted(nothing_BK, nothing_BK, np.zeros_like(deep_B), deep_B, deep_B, deep_B)

@@ -1,0 +1,189 @@
+"""A block of samples as arrays, and its encoding."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+
+import msgspec
+import numpy as np
+
+from learner.samples.kind import SampleKind
+from learner.samples.layout import CORE_HEAD, HEADER, MAGIC, NUM_TEXTS, Layout
+
+_texts = msgspec.msgpack.Decoder(list[str | None])
+
+
+class LayoutError(ValueError):
+    """Columns are of another layout than the reader's."""
+
+
+class Samples:
+    """B samples in order.
+
+    Args:
+        layout: what the columns are.
+        rows_B: of type `layout.dtype`.
+        keys_M: of the values of multi-valued fields, sample by sample and field by field; `rows_B["sizes"]` says how
+            many each has.
+        texts: five of each sample, one after the other: impression, user, item, domain, stage.
+    """
+
+    def __init__(self, layout: Layout, rows_B: np.ndarray, keys_M: np.ndarray, texts: list[str | None]) -> None:
+        self.layout = layout
+        self.rows_B = rows_B
+        self.keys_M = keys_M
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.rows_B)
+
+    # Columns ------------------------------------------------------------------------------------------------------
+
+    @property
+    def imp_ids(self) -> list[str]:
+        """Impressions."""
+        return self.texts[0::NUM_TEXTS]  # type: ignore[return-value]
+
+    @property
+    def user_ids(self) -> list[str]:
+        """Users."""
+        return self.texts[1::NUM_TEXTS]  # type: ignore[return-value]
+
+    @property
+    def item_ids(self) -> list[str]:
+        """Items."""
+        return self.texts[2::NUM_TEXTS]  # type: ignore[return-value]
+
+    @property
+    def user_keys(self) -> np.ndarray:
+        """Keys of the users."""
+        keys: np.ndarray = self.rows_B["keys"][:, self.layout.user_column]
+        return keys
+
+    @property
+    def item_keys(self) -> np.ndarray:
+        """Keys of the items."""
+        keys: np.ndarray = self.rows_B["keys"][:, self.layout.item_column]
+        return keys
+
+    @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each brings a label of the main task."""
+        labelled: np.ndarray = self.rows_B["kind"] <= SampleKind.CORRECTION
+        return labelled
+
+    @property
+    def is_learned(self) -> np.ndarray:
+        """Whether the model trains on each: on what brings a label of the main task, or settles one."""
+        learned: np.ndarray = self.is_labelled | (self.rows_B["kind"] == SampleKind.SETTLED)
+        return learned
+
+    @cached_property
+    def key_bounds(self) -> np.ndarray:
+        """Where each sample's keys begin in `keys_M`, and the end."""
+        bounds = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self.rows_B["sizes"].sum(axis=1, dtype=np.int64), out=bounds[1:])
+        return bounds
+
+    # Parts --------------------------------------------------------------------------------------------------------
+
+    def slice(self, start: int, stop: int) -> "Samples":
+        """The samples from `start` up to `stop`; arrays are shared."""
+        bounds = self.key_bounds
+        return Samples(
+            self.layout,
+            self.rows_B[start:stop],
+            self.keys_M[bounds[start] : bounds[min(stop, len(self))]],
+            self.texts[start * NUM_TEXTS : stop * NUM_TEXTS],
+        )
+
+    def take(self, chosen_B: np.ndarray) -> "Samples":
+        """Those where `chosen_B` (booleans) is true."""
+        texts = np.array(self.texts, object).reshape(-1, NUM_TEXTS)[chosen_B]
+        of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
+        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist())
+
+    # As bytes -----------------------------------------------------------------------------------------------------
+
+    def encode(self) -> bytes:
+        """One entry of an outbox, or several put together."""
+        text = msgspec.msgpack.encode(self.texts)[_mark_size(len(self.texts)) :]
+        head = HEADER.pack(MAGIC, self.layout.tag, len(self), len(text), self.keys_M.nbytes)
+        return b"".join((head, text, self.keys_M.tobytes(), self.rows_B.tobytes()))
+
+
+def _mark_size(length: int) -> int:
+    """Bytes of the mark before a msgpack array."""
+    return 1 if length < 16 else 3 if length < 1 << 16 else 5
+
+
+def concatenate(parts: Sequence[Samples]) -> Samples:
+    """Blocks of one layout, one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Samples(
+        parts[0].layout,
+        np.concatenate([part.rows_B for part in parts]),
+        np.concatenate([part.keys_M for part in parts]),
+        list(chain.from_iterable(part.texts for part in parts)),
+    )
+
+
+def no_samples(layout: Layout) -> Samples:
+    """An empty block."""
+    return Samples(layout, np.zeros(0, layout.dtype), np.zeros(0, np.uint64), [])
+
+
+def decode(entry: bytes, layout: Layout) -> Samples:
+    """Read an entry that begins with `MAGIC`.
+
+    Raises:
+        LayoutError: it is of another layout.
+    """
+    _, tag, num_samples, text_size, keys_size = HEADER.unpack_from(entry)
+    if tag != layout.tag:
+        raise LayoutError(
+            f"samples of layout {tag:08x} wait, and the settings say {layout.describe()}. They were made with other "
+            "[[fields]] or [actions]: start the learner with the settings that their worker had until they are learned"
+        )
+    keys_at = HEADER.size + text_size
+    rows_at = keys_at + keys_size
+    size = rows_at + num_samples * layout.dtype.itemsize
+    if size != len(entry):
+        raise LayoutError(
+            f"an entry of {num_samples} samples has {len(entry)} bytes, {size} are right for layout "
+            f"{layout.describe()}: it was cut, or written by something else"
+        )
+    # The script writes texts without the mark of an array, as it does not know their number beforehand.
+    mark = b"\xdd" + (NUM_TEXTS * num_samples).to_bytes(4, "big")
+    return Samples(
+        layout,
+        np.frombuffer(entry, layout.dtype, num_samples, rows_at),
+        np.frombuffer(entry, "<u8", keys_size // 8, keys_at),
+        _texts.decode(mark + entry[HEADER.size : keys_at]),
+    )
+
+
+def of_cores(cores: Sequence[bytes], layout: Layout) -> Samples:
+    """Samples of what impressions say (`Layout.pack_core`); what the join says, and the state, is zero."""
+    rows = bytearray(len(cores) * layout.dtype.itemsize)
+    at = layout.core_offset
+    texts, keys = [], []
+    for core in cores:
+        _, text_size, keys_size, _ = CORE_HEAD.unpack_from(core)
+        keys_at = CORE_HEAD.size + text_size
+        fixed_at = keys_at + keys_size
+        texts.append(core[CORE_HEAD.size : keys_at])
+        keys.append(core[keys_at:fixed_at])
+        rows[at : at + layout.core_size] = core[fixed_at:]
+        at += layout.dtype.itemsize
+    text, flat = b"".join(texts), b"".join(keys)
+    head = HEADER.pack(MAGIC, layout.tag, len(cores), len(text), len(flat))
+    samples = decode(b"".join((head, text, flat, rows)), layout)
+    return Samples(layout, samples.rows_B.copy(), samples.keys_M, samples.texts)
+
+
+def blocks(samples: Samples, size: int) -> Iterator[Samples]:
+    """Parts of at most `size` samples."""
+    for start in range(0, len(samples), size):
+        yield samples.slice(start, start + size)

@@ -1,0 +1,171 @@
+"""The layout of samples between worker and learner: columns that `numpy.frombuffer` turns into arrays.
+
+    entry   header | texts | keys | rows
+    header  magic `CSC1`, tag of the layout, number of samples, bytes of the texts, bytes of the keys
+    texts   per sample five msgpack strings or nils: impression, user, item, domain, stage
+    keys    of the values of multi-valued fields, sample by sample and field by field, 8 bytes each
+    rows    of fixed length, one per sample: what the join says, what the impression says, the state as of it
+
+All numbers are little endian. The worker packs what an impression says (its core: tag, sizes, number of actions, texts,
+keys, the middle of the row); the state store's script (`state_store/lua/apply`) puts the join's words before it, the
+state behind it, and the columns together. The tag is a hash of the layout's version and of the declared fields and
+actions: columns of one layout are never read by another.
+"""
+
+import struct
+from collections.abc import Sequence
+from functools import cached_property
+
+import msgspec
+import numpy as np
+from xxhash import xxh3_64_intdigest
+
+from learner.config import FieldSettings
+from learner.samples.keys import NO_KEY, KeyCache
+
+MAGIC = b"CSC1"
+VERSION = 1
+HEADER = struct.Struct("<4sIIII")
+NUM_TEXTS = 5
+"""Impression, user, item, domain, stage."""
+
+FeatureValue = None | str | float | list[str]
+CORE_HEAD = struct.Struct("<IIIB")
+_pack = msgspec.msgpack.encode
+_NO_SHOWN = (None, None, None, None, None, None)
+_NAN = float("nan")
+
+
+class Layout:
+    """Columns of samples with certain fields and actions.
+
+    Args:
+        fields: declared fields, in order.
+        actions: feedback that is counted, in order.
+    """
+
+    def __init__(self, fields: Sequence[FieldSettings], actions: Sequence[str]) -> None:
+        self.fields = tuple(fields)
+        self.actions = tuple(actions)
+        self.single = [n for n, field in enumerate(fields) if field.kind in {"id", "categorical"}]
+        """Fields of one value, by number; these have their keys in the row."""
+        self.numeric = [n for n, field in enumerate(fields) if field.kind == "numeric"]
+        self.multi = [n for n, field in enumerate(fields) if field.kind == "multi"]
+        declared = [VERSION, [[field.name, field.kind] for field in fields], self.actions]
+        self.tag = xxh3_64_intdigest(msgspec.json.encode(declared)) & 0xFFFF_FFFF
+        self.dtype = np.dtype([*self._joined(), *self._core(), *self._state()])
+        self._fixed = struct.Struct(
+            "<qqQiddq" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
+        )
+        self._caches = [KeyCache(field.name) for field in fields]
+        names = [field.name for field in fields]
+        self._user, self._item = names.index("user_id"), names.index("item_id")
+        self.user_column, self.item_column = self.single.index(self._user), self.single.index(self._item)
+        """Columns of the ids among the keys of a row."""
+
+    def _joined(self) -> list[tuple[object, ...]]:
+        return [
+            *((name, "<u1") for name in ("kind", "label", "labels", "known", "task")),
+            ("delay_ms", "<f8"),
+            ("values", "<f8", (len(self.actions),)),
+        ]
+
+    def _core(self) -> list[tuple[object, ...]]:
+        return [
+            ("ts", "<i8"),
+            ("produced_ms", "<i8"),
+            ("imp_key", "<u8"),
+            ("position", "<i4"),
+            ("propensity", "<f8"),
+            ("served_probability", "<f8"),
+            ("served_version", "<i8"),
+            ("keys", "<u8", (len(self.single),)),
+            ("numbers", "<f4", (len(self.numeric),)),
+            ("sizes", "<u2", (len(self.multi),)),
+        ]
+
+    def _state(self) -> list[tuple[object, ...]]:
+        counts = "<u4", (1 + len(self.actions),)
+        return [
+            ("user_counts", *counts),
+            ("user_norm", "<f4"),
+            ("user_norm_version", "<u4"),
+            ("user_first_ts", "<f8"),
+            ("user_last_ts", "<f8"),
+            ("item_counts", *counts),
+            ("item_norm", "<f4"),
+            ("item_norm_version", "<u4"),
+            ("negative_rate", "<f8"),
+        ]
+
+    @cached_property
+    def core_size(self) -> int:
+        """Bytes of the fixed part that the worker packs."""
+        return self._fixed.size
+
+    @cached_property
+    def core_offset(self) -> int:
+        """Where in a row it lies."""
+        offset: int = self.dtype.fields["ts"][1]  # type: ignore[index]
+        return offset
+
+    def describe(self) -> str:
+        """What it is a layout of, for errors."""
+        fields = ", ".join(f"{field.name} ({field.kind})" for field in self.fields)
+        return f"{self.tag:08x}: version {VERSION}, fields {fields}; actions {', '.join(self.actions)}"
+
+    def pack_core(
+        self,
+        imp_id: str,
+        user_id: str,
+        item_id: str,
+        times_ms: tuple[int, int],
+        values: Sequence[FeatureValue],
+        shown: Sequence[object] | None = None,
+    ) -> bytes:
+        """What an impression itself says.
+
+        Args:
+            imp_id: the impression.
+            user_id: the user.
+            item_id: the item.
+            times_ms: event time, and the wall clock at which it was written to the log (0: not known).
+            values: of the declared fields in order, user and item id left out; None where one is missing.
+            shown: domain, stage, position, propensity, served probability, served version; None where not said.
+        """
+        domain, stage, position, propensity, probability, version = shown or _NO_SHOWN
+        text = _pack((imp_id, user_id, item_id, domain, stage))[1:]  # without the mark of an array
+        singles: list[int] = []
+        numbers: list[float] = []
+        sizes: list[int] = []
+        keys = b""
+        rest = iter(values)
+        for n, (field, of) in enumerate(zip(self.fields, self._caches, strict=True)):
+            if n == self._user:
+                singles.append(of.key(user_id))
+                continue
+            if n == self._item:
+                singles.append(of.key(item_id))
+                continue
+            value = next(rest)
+            kind = field.kind
+            if kind == "multi":
+                sizes.append(len(value) if value else 0)  # type: ignore[arg-type]
+                if value:
+                    keys += of.packed(value)  # type: ignore[arg-type]
+            elif kind == "numeric":
+                numbers.append(_NAN if value is None else value)  # type: ignore[arg-type]
+            else:
+                singles.append(NO_KEY if value is None else of.key(value))  # type: ignore[arg-type]
+        fixed = self._fixed.pack(
+            *times_ms,
+            xxh3_64_intdigest(imp_id.encode()) or 1,
+            -1 if position is None else position,
+            _NAN if propensity is None else propensity,
+            _NAN if probability is None else probability,
+            -1 if version is None else version,
+            *singles,
+            *numbers,
+            *sizes,
+        )
+        return b"".join((CORE_HEAD.pack(self.tag, len(text), len(keys), len(self.actions)), text, keys, fixed))

@@ -1,0 +1,105 @@
+"""`compiled`: numba's `njit` as this project uses it, with a cache that is never stale and never in the way.
+
+numba keeps machine code on disk and knows it again by the source of the function's own module. A function into which
+another module's code was compiled would go on with the old code when only that module changes; so the folder carries a
+digest of all modules with compiled code. And a cache is a convenience: a folder that cannot be written, a full disk or
+a damaged file cost the seconds of compiling, and nothing else.
+"""
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_FAST_MATH = {"contract", "reassoc", "nsz"}
+"""Sums may be taken in another order; but a value that is not finite stays one, so that divergence is seen."""
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST_MATH}
+_DAMAGED = (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError)
+"""What reading a cut-off cache file raises, and writing to a full disk."""
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile a function at its first call with given types, or load what an earlier process compiled.
+
+    It runs without the interpreter's lock, divides by zero as NumPy does, and does not check indices.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return cast(_Function, numba.njit(**_OPTIONS)(function))
+    with _numba_cache_at(folder):
+        dispatcher = numba.njit(cache=True, **_OPTIONS)(function)
+    _tolerate_damage(dispatcher)
+    return cast(_Function, dispatcher)
+
+
+def inlined(function: _Function) -> _Function:
+    """Make a function part of the compiled ones that call it; called from Python, it is compiled each time.
+
+    For what is done once per sample: passing a dozen arrays on costs as much as using them.
+    """
+    return cast(_Function, numba.njit(inline="always", **_OPTIONS)(function))
+
+
+@cache
+def cache_folder() -> Path | None:
+    """Where machine code is kept: below `NUMBA_CACHE_DIR` if that is set, else beside the package or in the home.
+
+    None if nothing of this can be written.
+    """
+    package = Path(__file__).parents[1]
+    chosen = numba.config.CACHE_DIR
+    bases = [Path(chosen)] if chosen else [package / "__pycache__", Path("~/.cache/coldstream").expanduser()]
+    sources = sorted([*(package / "tables").glob("*.py"), *(package / "fast").rglob("*.py")])
+    return first_writable(base / f"compiled-{_digest(sources)}" for base in bases)
+
+
+def first_writable(folders: Iterable[Path]) -> Path | None:
+    """The first folder that can be made and written to."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+            return folder
+    return None
+
+
+def _digest(sources: Iterable[Path]) -> str:
+    digest = blake2b(digest_size=8)
+    for path in sources:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _numba_cache_at(folder: Path) -> Iterator[None]:
+    """numba looks for the folder when a function is declared; other packages' functions keep theirs."""
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def _tolerate_damage(dispatcher: Any) -> None:
+    """Compile when the cache cannot be read, go on when it cannot be written."""
+    load, save = dispatcher._cache.load_overload, dispatcher._cache.save_overload
+
+    def load_if_whole(*args: Any) -> Any:
+        with suppress(*_DAMAGED):
+            return load(*args)
+        return None
+
+    def save_if_possible(*args: Any) -> None:
+        with suppress(*_DAMAGED):
+            save(*args)
+
+    dispatcher._cache.load_overload, dispatcher._cache.save_overload = load_if_whole, save_if_possible

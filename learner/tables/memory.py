@@ -1,0 +1,57 @@
+"""Arrays of many million rows that are reserved once and cost only what is written to."""
+
+import math
+import mmap
+import platform
+import sys
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+_KNOWN_NORESERVE = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
+_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _KNOWN_NORESERVE else 0)
+"""Python names it from 3.13 on."""
+
+
+class MemoryRefusedError(MemoryError):
+    """The operating system does not give the address space that a table was to have."""
+
+
+def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array of zeros over private memory that the operating system hands out page by page, at the first write.
+
+    A table is reserved for as many rows as it may ever have: its rows never move, and rows not used cost nothing.
+
+    Raises:
+        MemoryRefusedError: the system does not give so much.
+
+    >>> reserve((1 << 30, 16), np.float32)[1 << 29, :3]   # of 64 GiB, a page is used
+    array([0., 0., 0.], dtype=float32)
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if not size:
+        return np.zeros(shape, kind)
+    try:
+        if not _NORESERVE:
+            return np.zeros(shape, kind)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+    except (OSError, OverflowError, ValueError, MemoryError) as error:
+        dimensions = " x ".join(f"{length:,}" for length in shape)
+        raise MemoryRefusedError(
+            f"cannot reserve {size / 2**30:,.1f} GiB of addresses for an array of {dimensions} {kind}: {error}. Only "
+            "rows in use will cost memory, but their addresses are needed from the start: allow fewer rows, or lift "
+            "the limit (ulimit -v, vm.overcommit_memory = 2, a container's policy)"
+        ) from error
+    return np.frombuffer(memory, kind).reshape(shape)
+
+
+def plain(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:
+    """The array as compiled code takes it: of this type, contiguous and writable; copied only if it is not.
+
+    Compiled code is made per type, and an array that cannot be written to, such as one read from a message, is of
+    another type.
+    """
+    if array.dtype == dtype and array.flags.carray:
+        return array
+    return np.require(array, dtype, ["C_CONTIGUOUS", "WRITEABLE"])

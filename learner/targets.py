@@ -1,0 +1,75 @@
+"""What samples say, and how much each counts: the same for every part of the model.
+
+Where only a share r of the negatives is learned from, the odds of a positive are 1/r times as great among the samples
+as in the stream. The loss is taken on the logit less ln r, so the logit itself stays that of the stream (Monolith,
+section 2).
+
+A positive that comes after its negative was learned is a correction. What becomes of the negative then:
+
+    undo   it is taken back, as far as it was believed (`learner/fast/belief.py`). Both samples together teach one
+           positive, so probabilities stay calibrated
+    none   a negative and a positive are learned
+    fnw    positives weigh 1 + p, negatives (1 - p)(1 + p), p being the model's own prediction
+    fnc    a negative and a positive; that teaches b = p / (1 + p), so p = b / (1 - b)
+
+The latter two are those of Ktena et al., "Addressing delayed feedback for continuous training" (RecSys 2019), for
+streams in which every impression is a negative first.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from learner.fast.belief import turns_of
+from learner.samples.columns import Samples
+
+DelayedFeedback = Literal["undo", "none", "fnw", "fnc"]
+_CALIBRATED_MAX = 0.999
+
+
+class Targets(NamedTuple):
+    """Of B samples."""
+
+    labels_B: np.ndarray
+    """float32, 0 or 1."""
+    learn_B: np.ndarray
+    """Whether it is learned from."""
+    turn_B: np.ndarray
+    """uint8: whether it is a negative that may turn, or has."""
+    shift_B: np.ndarray
+    """float32, added to the logit for the loss only."""
+
+
+def targets_of(samples: Samples, delayed_feedback: DelayedFeedback, *, settles: bool) -> Targets:
+    """Targets of a block of samples.
+
+    Args:
+        samples: the samples.
+        delayed_feedback: what becomes of negatives that turn.
+        settles: whether negatives may turn, and are settled if they do not.
+    """
+    rows = samples.rows_B
+    turn_B = turns_of(rows["kind"], settles=settles)
+    if delayed_feedback != "undo":
+        turn_B[:] = 0
+    return Targets(
+        rows["label"].astype(np.float32),
+        samples.is_learned & ((turn_B > 0) | samples.is_labelled),
+        turn_B,
+        -np.log(rows["negative_rate"]).astype(np.float32),
+    )
+
+
+def probabilities(logits_B: np.ndarray, delayed_feedback: DelayedFeedback) -> np.ndarray:
+    """Logits -> probability of a positive; with `fnc`, calibrated from the biased rate.
+
+    >>> probabilities(np.array([-1.0986123]), "fnc").round(4).tolist()   # b = 1/4
+    [0.3333]
+    """
+    if delayed_feedback == "fnc":
+        # b / (1 - b) = exp(logit); a biased rate of one half or more would make a probability of one or more.
+        calibrated_B: np.ndarray = np.minimum(np.exp(np.minimum(logits_B, 0.0)), _CALIBRATED_MAX)
+        return calibrated_B
+    # Of a diverged model NaN, without a warning for large logits.
+    probabilities_B: np.ndarray = 1.0 / (1.0 + np.exp(-np.clip(logits_B, -60.0, 60.0)))
+    return probabilities_B

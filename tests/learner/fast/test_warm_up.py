@@ -1,0 +1,65 @@
+"""Nothing is compiled once samples come."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from learner.fast import block, crosses, model, step
+from learner.fast.inputs import occurrences
+from learner.fast.warm_up import warm_up
+from learner.samples.columns import concatenate, decode
+from learner.tables import index, rows, table
+from learner.tables.table import BOTH
+from tests.learner.fast.records import make_records, to_samples
+from tests.learner.fast.streams import learn, make_part, make_stream, predict
+
+
+def num_compiled() -> dict[str, int]:
+    """Signatures of every compiled function that is called from Python."""
+    return {
+        f"{module.__name__}.{name}": len(value.signatures)
+        for module in (block, crosses, model, step, occurrences, index, rows, table)
+        for name, value in vars(module).items()
+        if isinstance(value, numba.core.dispatcher.Dispatcher)
+    }
+
+
+def check(changes: dict[str, object]) -> None:
+    """Warm up, do everything, and fail if more is compiled after it than before."""
+    assert warm_up() > 0
+    before = num_compiled()
+    # As they come from an outbox, one entry or several.
+    samples = to_samples(make_records(3))
+    plan = occurrences.plan_of(samples.layout)
+    for some in (samples, decode(samples.encode(), samples.layout), concatenate([samples, samples])):
+        occurrences.occurrences_of(some, plan)
+    part, stream = make_part(**changes), make_stream(1, 1_500)
+    learn(part, stream, cuts=[1, 700])
+    predict(part, stream)
+    part.table.evict(500_000, 10_000)
+    part.table.take_evicted()
+    part.table.take_touched(BOTH)
+    part.table.put(np.array([3, 4]), np.zeros(2), {"w": np.ones((2, 1))})
+    part.table.drop(np.array([3]))
+    part.restore(part.state())
+    after = num_compiled()
+    assert after == before, {name: (before[name], number) for name, number in after.items() if number != before[name]}
+    assert sum(before.values()) > 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"gate": False, "crosses": ()}])
+def test_after_it_nothing_is_compiled(changes: dict[str, object]) -> None:
+    """In a process of its own: in this one other tests have had everything compiled."""
+    root = Path(__file__).parents[3]
+    script = f"from {__name__} import check; check({changes!r})"
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr

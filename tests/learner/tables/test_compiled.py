@@ -1,0 +1,72 @@
+"""Machine code's cache: where it is, and that nothing depends on it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from learner.tables.compiled import first_writable
+
+_RUN = """
+import sys
+import numpy as np
+from learner.tables.compiled import cache_folder
+from learner.tables.index import Index, find_many
+print(Index().find_or_number(np.array([5, 5, 6], np.uint64)).tolist(), cache_folder())
+"""
+
+
+def run(script: str, cache: Path) -> str:
+    """Its output in a process whose cache is a folder."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_first_folder_that_can_be_written_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert first_writable([tmp_path / "file" / "a", Path("/dev/null/b"), tmp_path / "c" / "d"]) == tmp_path / "c" / "d"
+    assert first_writable([tmp_path / "file" / "a"]) is None
+
+
+@pytest.mark.slow
+def test_without_a_folder_it_is_compiled_each_time() -> None:
+    assert run(_RUN, Path("/dev/null/cache")) == "[1, 1, 2] None"
+
+
+@pytest.mark.slow
+def test_a_damaged_cache_is_passed_over(tmp_path: Path) -> None:
+    assert run(_RUN, tmp_path) == run(_RUN, tmp_path)
+    files = [path for path in tmp_path.rglob("*.nb?") if path.is_file()]
+    assert files
+    for n, path in enumerate(files):
+        path.write_bytes(path.read_bytes()[: n % 40])
+    assert run(_RUN, tmp_path).startswith("[1, 1, 2]")
+
+
+@pytest.mark.slow
+def test_a_full_disk_costs_the_cache_only(tmp_path: Path) -> None:
+    # A limit on the size of files is met like a full disk: the writing fails.
+    full = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    full += "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
+    assert run(full + _RUN, tmp_path).startswith("[1, 1, 2]")
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+@pytest.mark.slow
+def test_a_change_in_any_compiled_module_makes_another_folder(tmp_path: Path) -> None:
+    script = """
+from pathlib import Path
+from learner.tables import compiled
+one, two = Path(r"{0}") / "a.py", Path(r"{0}") / "b.py"
+one.write_text("x", encoding="utf-8"), two.write_text("y", encoding="utf-8")
+before = compiled._digest([one, two])
+two.write_text("z", encoding="utf-8")
+print(before != compiled._digest([one, two]), compiled.cache_folder().name.startswith("compiled-"))
+"""
+    assert run(script.format(tmp_path), tmp_path) == "True True"

@@ -1,0 +1,183 @@
+"""Impressions that a former version holds: their samples leave in its form, next to columns, each once."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+
+import msgspec
+import pytest
+import redis
+from support.columns import records_of
+from support.fed import T0, Fed
+from support.former import as_former
+
+from learner.config import FieldSettings
+from learner.samples.columns import decode
+from learner.samples.former import Sample, read_entry
+from learner.samples.kind import SampleKind
+from learner.samples.layout import MAGIC
+from state_store.config import JoinSettings, RedisSettings
+from state_store.tasks import TaskSettings
+from stream.events import Event, Feedback, Heartbeat, Impression, Served
+
+ACTIONS = ("like", "share", "play")
+TASKS = (
+    TaskSettings("like", ("like",), main=True),
+    TaskSettings("short", ("share",), window_ms=60),
+    TaskSettings("long", ("play", "share"), window_ms=400, attribution_ms=1500),
+)
+WINDOWS = {"window_ms": 100, "attribution_ms": 1000, "lateness_ms": 50, "settle_ms": 0, "time_users": 1}
+JOINS = {
+    name: JoinSettings(**{**WINDOWS, **more})  # type: ignore[arg-type]
+    for name, more in {
+        "window": {},
+        "early positives": {"early_positives": True},
+        "a share of the negatives": {"negative_rate": 0.5, "negative_rate_from": 1},
+        "settled": {"settle_ms": 450},
+        "immediate": {"mode": "immediate"},
+    }.items()
+}
+
+
+def shown(imp: str, ts: int, **said: object) -> Impression:
+    return Impression(imp_id=imp, user_id="u", item_id=f"i{ts % 3}", ts=T0 + ts, **said)  # type: ignore[arg-type]
+
+
+def acted(imp: str, action: str, ts: int, value: float | None = None) -> Feedback:
+    return Feedback(imp_id=imp, user_id="u", item_id="i", action=action, ts=T0 + ts, value=value)
+
+
+def until(ts: int) -> list[tuple[int, list[Event]]]:
+    return [(topic, [Heartbeat(ts=T0 + ts)]) for topic in (0, 1)]
+
+
+BATCHES: list[tuple[int, list[Event]]] = [
+    (
+        0,
+        [
+            shown("a", 0),
+            shown("b", 1, features={"age": 25, "genres": ["x", "y"], "price": 2.5}, position=3),
+            shown("c", 2, features={"genres": []}, domain="tab", served=Served(probability=0.25, version=4)),
+            shown("d", 3, features={"price": -1}, stage="rank", propensity=0.5),
+            shown("é", 4, features={"age": "💥", "genres": "x"}),
+        ],
+    ),
+    (1, [acted("b", "share", 21, 2.0), acted("b", "like", 31, 5.5), acted("c", "share", 72)]),
+    *until(260),
+    (1, [acted("d", "like", 303, 1.5), acted("c", "play", 312, 12.5), acted("a", "play", 320)]),
+    *until(600),
+    (1, [acted("é", "play", 904), acted("é", "like", 905)]),
+    *until(920),
+    (0, [shown("new", 921, features={"genres": ["x"]})]),
+    *until(10**6),
+]
+IMPRESSIONS = {event.imp_id: event for _, events in BATCHES for event in events if isinstance(event, Impression)}
+
+
+class Mixed(Fed):
+    """Of which some impressions may be held as a former version did."""
+
+    def hold_as_former(self, is_chosen: Callable[[str], bool] = lambda imp: True) -> set[str]:
+        """From now on impressions are held as if they had come to a former version."""
+        client, pending, found = self.store.client, self.store.keys.pending(0), set()
+        for imp, held in client.hgetall(pending).items():
+            event = IMPRESSIONS[imp.decode()]
+            if is_chosen(event.imp_id):
+                client.hset(pending, imp, as_former(held, event, self.fields, ACTIONS))
+                found.add(event.imp_id)
+        return found
+
+    def by_impression(self) -> dict[str, list[Sample]]:
+        """What was said of each, in order."""
+        found = defaultdict(list)
+        for entry in self.entries():
+            for sample in records_of(read_entry(entry.payload, self.layout)):
+                found[sample.core.imp_id].append(sample)
+        return found
+
+
+@pytest.fixture
+def make(
+    client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
+) -> Callable[[str, JoinSettings], Mixed]:
+    def made(name: str, join: JoinSettings) -> Mixed:
+        own = msgspec.structs.replace(redis_settings, prefix=f"{redis_settings.prefix}{name}")
+        return Mixed(client, own, join, fields, ACTIONS, TASKS)
+
+    return made
+
+
+@pytest.mark.parametrize("mode", JOINS)
+def test_at_whatever_moment_the_version_changes_the_same_is_said(
+    make: Callable[[str, JoinSettings], Mixed], mode: str
+) -> None:
+    join, kinds = JOINS[mode], set[SampleKind]()
+    todays = make("todays", join)
+    for topic, events in BATCHES:
+        todays.batch(topic, events)
+    for changed in range(len(BATCHES)):
+        mixed = make(f"mixed{changed}", join)
+        held, before = set[str](), 0
+        for n, (topic, events) in enumerate(BATCHES):
+            mixed.batch(topic, events)
+            if n == changed:
+                held, before = mixed.hold_as_former(), len(mixed.entries())
+        for entry in mixed.entries()[before:]:
+            is_former = not entry.payload.startswith(MAGIC)
+            samples = records_of(read_entry(entry.payload, mixed.layout))
+            assert {sample.core.imp_id in held for sample in samples} == {is_former}
+            kinds |= {sample.kind for sample in samples if is_former}
+        assert str(mixed.by_impression()) == str(todays.by_impression())
+        mixed.expected()
+        check_sequences(mixed)
+    bases = set() if mode == "immediate" else {SampleKind.NEGATIVE, SampleKind.POSITIVE}
+    assert {*bases, SampleKind.CORRECTION, SampleKind.TASK_CORRECTION} <= kinds
+    assert (SampleKind.SETTLED in kinds) == (mode == "settled")
+
+
+def check_sequences(fed: Mixed) -> None:
+    """Sequence numbers are those of the samples, one behind the other."""
+    sequences = [0, *(entry.sequence for entry in fed.entries())]
+    sizes = [len(read_entry(entry.payload, fed.layout)) for entry in fed.entries()]
+    assert [last - before for before, last in pairwise(sequences)] == sizes
+    assert int(fed.store.client.hget(fed.store.keys.fence(0), "seq")) == sum(sizes)
+
+
+def test_one_batch_leaves_what_a_former_version_held_and_columns_behind_it(
+    make: Callable[[str, JoinSettings], Mixed],
+) -> None:
+    fed = make("", JOINS["window"])
+    fed.batch(*BATCHES[0])
+    assert fed.hold_as_former(lambda imp: imp in "ac") == {"a", "c"}
+    [all_shown] = fed.entries()
+    assert [sample.kind for sample in records_of(decode(all_shown.payload, fed.layout))] == [SampleKind.SHOWN] * 5
+    for topic, events in until(200):
+        fed.batch(topic, events)
+    _, former, columns = fed.entries()
+    assert [sample.core.imp_id for sample in msgspec.msgpack.decode(former.payload, type=list[Sample])] == ["a", "c"]
+    assert decode(columns.payload, fed.layout).imp_ids == ["b", "d", "é"]
+    assert (all_shown.sequence, former.sequence, columns.sequence) == (5, 7, 10)
+
+
+def test_one_that_was_held_before_there_were_several_tasks(
+    client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
+) -> None:
+    """A former body of one task, with feedback without a value: the shortest form."""
+    fed = Mixed(client, redis_settings, JOINS["window"], fields, ACTIONS)
+    fed.batch(*BATCHES[0])
+    fed.batch(1, [acted("a", "like", 10), acted("c", "like", 500)])
+    fed.hold_as_former()
+    for topic, events in until(10**6):
+        fed.batch(topic, events)
+    former = [entry for entry in fed.entries() if not entry.payload.startswith(MAGIC)]
+    raw = [sample for entry in former for sample in msgspec.msgpack.decode(entry.payload)]
+    assert {(sample[0], sample[1], sample[2], sample[3][0], len(sample)) for sample in raw} == {
+        (1, 1, 10, "a", 5),
+        (0, 0, -1, "b", 5),
+        (0, 0, -1, "c", 5),
+        (2, 1, 498, "c", 5),
+        (0, 0, -1, "d", 5),
+        (0, 0, -1, "é", 5),
+    }
+    assert len(raw) == 6
+    check_sequences(fed)
