@@ -36,10 +36,10 @@ def show(summary: dict[str, Any], console: Console) -> None:
     from simulators.runs.summary import cohort_rows
 
     table = Table(title="progressive validation, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
-    for column in ("cohort", "samples", "AUC", "served AUC", "rank UAUC", "log-loss", "NE", "calibr.", "item-mean AUC"):
+    for column in ("cohort", "samples", "AUC", "served", "rank UAUC", "log-loss", "calibr.", "item-mean AUC"):
         table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=column != "item-mean AUC")
     for name, row in cohort_rows(summary):
-        figures = [row[k] for k in ("auc", "served_auc", "rank_uauc", "log_loss", "ne", "calibration", "baseline_auc")]
+        figures = [row[k] for k in ("auc", "served_auc", "rank_uauc", "log_loss", "calibration", "baseline_auc")]
         table.add_row(name, f"{row['samples']:,}", *("-" if v is None else f"{v:.4f}" for v in figures))
     console.print(table)
     if len(summary["tasks"]) > 1:
