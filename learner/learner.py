@@ -14,6 +14,7 @@ from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
+from learner.named import below
 from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
@@ -64,9 +65,10 @@ class Learner:
 
     def learn(self, samples: Samples) -> Learned:
         """Predict the samples, and train once on those that bring a label; returns what was predicted before."""
-        with_ages = self._num_blocks % _AGED_ONE_IN == 0 and bool(samples.is_labelled.any())
         # Blocks of impressions that have just passed are not asked.
-        self._num_blocks += bool(samples.is_labelled.any())
+        has_labels = bool(samples.is_labelled.any())
+        with_ages = has_labels and self._num_blocks % _AGED_ONE_IN == 0
+        self._num_blocks += has_labels
         if self.deep is None or len(samples) <= self.settings.micro_batch:
             return self._learn(samples, with_ages=with_ages)
         parts = blocks(samples, self.settings.micro_batch)
@@ -89,10 +91,9 @@ class Learner:
             rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
         unseen_B2, norms_B2 = self._unseen(id_rows_B2, is_learned_B), self._norms(id_rows_B2)
-        deep = None
+        deep, deep_learns_B = None, is_learned_B & (targets.turn_B != SETTLED)
         if self.deep is not None:
-            learn_B = is_learned_B & (targets.turn_B != SETTLED)
-            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), learn_B))
+            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
         if self.fast is not None and crosses is not None:
             others = {} if deep is None else {"deep_B": deep.logits_B}
             imp_keys_B = rows["imp_key"]
@@ -114,7 +115,7 @@ class Learner:
             assert deep is not None
             predicted = deep_alone(deep.logits_B)
         if self.deep is not None and deep is not None:
-            self.deep.learn(deep, self._deep_target(targets, predicted, deep.logits_B))
+            self.deep.learn(deep, self._deep_target(targets, predicted, deep.logits_B, deep_learns_B))
         self._note(rows["ts"][is_learned_B])
         return Learned(
             probabilities(predicted.logit_B, self.settings.delayed_feedback).astype(np.float32),
@@ -129,12 +130,11 @@ class Learner:
             ages_N,
         )
 
-    def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray) -> Target:
+    def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray, learn_B: np.ndarray) -> Target:
         """What is left to learn for the deep part: its loss is on the sum with the fast part's inner logit.
 
         It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
         """
-        learn_B = targets.learn_B & (targets.turn_B != SETTLED)
         labels_L, inner_L = targets.labels_B[learn_B], predicted.inner_B[learn_B]
         weights_L = np.ones_like(labels_L)
         if self.settings.delayed_feedback == "fnw":
@@ -223,12 +223,8 @@ class Learner:
             ValueError: the state is of a model with other parts.
         """
         part = self.fast if self.fast is not None else self.table
-        part.restore(_below("fast.", arrays))
+        part.restore(below("fast.", arrays))
         if self.deep is not None:
-            self.deep.restore(_below("deep.", arrays))
+            self.deep.restore(below("deep.", arrays))
         self.num_samples = int(meta["num_samples"])
         self.max_ts = int(meta["max_ts"])
-
-
-def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {name[len(prefix) :]: value for name, value in arrays.items() if name.startswith(prefix)}

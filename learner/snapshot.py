@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import load, save
 
 from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES, below
+from learner.adaf2m2.deep import VALUES
 from learner.adaf2m2.model import AdaF2M2
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
@@ -14,6 +14,7 @@ from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.model import FastPart
 from learner.learner import Learner
+from learner.named import below
 from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
@@ -113,10 +114,10 @@ class ServingModel:
             values = {name: arrays[f"{n}.values.{name}"] for name in table.values if name in _SERVED}
             table.put(arrays[f"{n}.keys"], arrays[f"{n}.fields"], values)
         if self._fast is not None:
-            self._fast.dense.restore({name[5:]: value for name, value in arrays.items() if name.startswith("fast.")})
+            self._fast.dense.restore(below("fast.", arrays))
         if self._deep is not None:
-            tensors = {name: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("dense.")}
-            self._deep.load_state_dict(below("dense.", tensors))
+            tensors = {name: torch.from_numpy(value) for name, value in below("dense.", arrays).items()}
+            self._deep.load_state_dict(tensors)
 
     def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""

@@ -15,6 +15,7 @@ from learner.adaf2m2.batch import Batch, batch_of
 from learner.adaf2m2.loss import Target, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.fast.inputs.occurrences import Occurrences, take
+from learner.named import below
 from learner.recipe import Recipe
 from learner.tables.table import Group, Table
 
@@ -152,8 +153,3 @@ class DeepPart:
         adam["state"] = slots
         self._optimiser.load_state_dict(adam)
         self._mask_rng.set_state(tensors["rng.mask"])
-
-
-def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose name begins with a prefix, without it."""
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

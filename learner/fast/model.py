@@ -16,6 +16,7 @@ from learner.fast.layout import component_names, constants_of, cross_value_group
 from learner.fast.state import FastState
 from learner.fast.step import run
 from learner.fast.work import TableArrays
+from learner.named import below
 from learner.tables.memory import plain
 from learner.tables.table import Group, Table
 
@@ -162,8 +163,7 @@ class FastPart:
             (_BELIEFS, self.beliefs),
             (_DENSE, self.dense),
         ):
-            names = [name for name in state if name.startswith(prefix)]
-            part.restore({name.removeprefix(prefix): state[name] for name in names})
+            part.restore(below(prefix, state))
 
 
 def ids_of(offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, weights_N: np.ndarray) -> Ids:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from learner.named import below
 from learner.tables.memory import plain
 from learner.tables.rows import NEXT, NUM_FREE
 
@@ -48,11 +49,11 @@ def restore(table: "Table", state: dict[str, np.ndarray]) -> None:
     table.index.clear()
     table.index.insert(plain(state["keys"], np.uint64), plain(rows_N, np.int32))
     table.evicted = [state["evicted"].copy()] if len(state["evicted"]) else []
-    table.admission.restore({name.removeprefix(_FILTER): state[name] for name in state if name.startswith(_FILTER)})
+    table.admission.restore(below(_FILTER, state))
 
 
 def _check(table: "Table", state: dict[str, np.ndarray]) -> None:
-    saved = {name.removeprefix(_VALUES): state[name].shape[1] for name in state if name.startswith(_VALUES)}
+    saved = {name: values.shape[1] for name, values in below(_VALUES, state).items()}
     here = {group.name: group.width for group in table.groups}
     if saved != here:
         raise ValueError(f"the saved table has values {saved}, this one has {here}: the model's settings have changed")

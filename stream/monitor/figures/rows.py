@@ -14,6 +14,18 @@ NUM_COLUMNS = 11
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, RANK, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)
 """Earlier impressions of user and item, event times (ms), predictions, label, share of the negatives that are kept; -1
 where a negative is taken back, else 1; whether the sample counts as an impression."""
+_OF_LOG = (
+    (USER_N, "user_impressions"),
+    (ITEM_N, "item_impressions"),
+    (TS, "ts"),
+    (FIRST_TS, "user_first_ts"),
+    (PREDICTION, "prediction"),
+    (RANK, "rank_score"),
+    (REFERENCE, "baseline"),
+    (LABEL, "label"),
+    (RATE, "negative_rate"),
+)
+"""Columns that are in the prediction log, too."""
 _MAX_OPEN = 100_000
 """Negatives in a generation."""
 
@@ -28,17 +40,7 @@ def rows_of(logged: Sequence[Logged], *, room: int) -> np.ndarray:
     num_samples = sum(len(one.imp_id) for one in logged)
     rows = np.empty((NUM_COLUMNS, num_samples + room))
     of = rows[:, :num_samples]
-    for row, name in (
-        (USER_N, "user_impressions"),
-        (ITEM_N, "item_impressions"),
-        (TS, "ts"),
-        (FIRST_TS, "user_first_ts"),
-        (PREDICTION, "prediction"),
-        (RANK, "rank_score"),
-        (REFERENCE, "baseline"),
-        (LABEL, "label"),
-        (RATE, "negative_rate"),
-    ):
+    for row, name in _OF_LOG:
         np.concatenate([getattr(one, name) for one in logged], out=of[row], casting="unsafe")
     of[SIGN] = of[ONCE] = 1.0
     return rows
@@ -94,16 +96,7 @@ class OpenNegatives:
             (pl.col("kind") == int(SampleKind.NEGATIVE)) & ~pl.col("imp_id").is_in(turned.implode())
         ).tail(_MAX_OPEN)
         rows = np.zeros((len(negatives), NUM_COLUMNS), np.float32)
-        for column, name in (
-            (USER_N, "user_impressions"),
-            (ITEM_N, "item_impressions"),
-            (TS, "ts"),
-            (FIRST_TS, "user_first_ts"),
-            (PREDICTION, "prediction"),
-            (RANK, "rank_score"),
-            (REFERENCE, "baseline"),
-            (RATE, "negative_rate"),
-        ):
+        for column, name in _OF_LOG:
             rows[:, column] = negatives[name].to_numpy()
         rows[:, SIGN] = rows[:, ONCE] = 1.0
         self.keep(negatives["imp_id"].to_list(), rows)
