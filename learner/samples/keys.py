@@ -6,9 +6,11 @@ Those two would then be learned as one.
 """
 
 from functools import cache
+from typing import TypeVar
 
 from xxhash import xxh3_64_intdigest
 
+_T = TypeVar("_T")
 NO_KEY = 0
 """Of a value that is missing."""
 _MAX_CACHED, _LONGEST_CACHED = 1 << 16, 256
@@ -42,10 +44,7 @@ class KeyCache:
         found = self._known.get(value)
         if found is None:
             found = value_key(self._field, value)
-            if len(value) <= _LONGEST_CACHED:
-                if len(self._known) >= _MAX_CACHED:
-                    self._known.clear()
-                self._known[value] = found
+            _remember(self._known, value, found)
         return found
 
     def packed(self, values: list[str]) -> bytes:
@@ -60,8 +59,13 @@ class KeyCache:
         found = self._known_bytes.get(value)
         if found is None:
             found = value_key(self._field, value).to_bytes(8, "little")
-            if len(value) <= _LONGEST_CACHED:
-                if len(self._known_bytes) >= _MAX_CACHED:
-                    self._known_bytes.clear()
-                self._known_bytes[value] = found
+            _remember(self._known_bytes, value, found)
         return found
+
+
+def _remember(known: dict[str, _T], value: str, found: _T) -> None:
+    """Keep what was found of a value, unless it is long; all is forgotten when too many are kept."""
+    if len(value) <= _LONGEST_CACHED:
+        if len(known) >= _MAX_CACHED:
+            known.clear()
+        known[value] = found
