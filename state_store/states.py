@@ -20,6 +20,17 @@ _EVENT_TIME = ("max_ts", "claims", "moved", "seen")
 """What a fence knows of a topic's event time."""
 
 
+_NORMS_PER_CALL = 1000
+"""Ids of one call, so that nobody waits long for Redis."""
+
+
+def _norm_rows(norms: Mapping[str, float]) -> list[bytes]:
+    """Id, norm, id, norm, ..., in calls."""
+    rows = list(norms.items())
+    starts = range(0, len(rows), _NORMS_PER_CALL)
+    return [_pack([one for row in rows[at : at + _NORMS_PER_CALL] for one in row]) for at in starts]
+
+
 def _applied(answer: Any) -> Applied:
     outcome, offset, sequence, learned, more, stored_epoch = answer
     return Applied(Outcome(outcome.decode()), offset, sequence, learned, bool(more), stored_epoch)
@@ -246,11 +257,11 @@ class StateStore:
         Raises:
             LostOwnershipError: another learner has taken over.
         """
-        item_rows = _pack([x for pair in items.items() for x in pair])
+        user_ttl_s, item_ttl_s = self._ttl_s
+        item_rows = _norm_rows(items)
         for p in range(num_partitions):
-            parts = [(self.keys.item(p, ""), item_rows, self._ttl_s[1])] if items else []
-            if users.get(p):
-                parts.append((self.keys.user(p, ""), _pack([x for u in users[p].items() for x in u]), self._ttl_s[0]))
+            parts = [(self.keys.item(p, ""), rows, item_ttl_s) for rows in item_rows]
+            parts += [(self.keys.user(p, ""), rows, user_ttl_s) for rows in _norm_rows(users.get(p, {}))]
             for prefix, rows, ttl_s in parts:
                 if self._write_norms(keys=[self.keys.owner(p)], args=[prefix, version, rows, ttl_s, owner]) < 0:
                     raise lost_ownership(self.keys.prefix)

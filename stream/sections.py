@@ -82,7 +82,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumer: Literal["coalescing", "plain"] = "coalescing"
     """How records reach the worker: in batches made before Faust sees them, or one by one through Faust's documented
     `take_events`, which is some 25 times slower."""
-    batch: Annotated[int, Meta(gt=0, le=4096)] = 256
+    batch: Annotated[int, Meta(gt=0, le=4096)] = 512
     """Most records in one call to Redis."""
     outbox_high_water: PositiveInt = 60_000
     """Samples in one partition's outbox at which the worker waits for the learner; an impression makes two or three."""
@@ -95,7 +95,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Apache Kafka allows less than 6 s only where its `group.min.session.timeout.ms` does."""
     roll_up_s: Seconds = 1.0
     """How often item counts are exchanged between partitions."""
-    roll_up_records: PositiveInt = 5000
+    roll_up_records: PositiveInt = 10_000
     """And at the latest after so many records that a worker applied."""
 
 
@@ -106,8 +106,9 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Weights are published this often, whether or not samples came."""
     interval_samples: PositiveInt = 50_000
     """And at the latest after so many samples learned, however fast they come."""
-    norms_samples: PositiveInt = 500
-    """Embedding norms go back into the state at the latest after so many samples learned, between publishes, too."""
+    norms_samples: PositiveInt = 50_000
+    """Embedding norms go back into the state with each publish, and between them after so many samples learned. The
+    model itself reads norms from its own tables; these are for whoever reads the state."""
     full_every: PositiveInt = 20
     """Every n-th version is a full snapshot; those between carry touched rows only."""
     max_log_loss_rise: PositiveFloat = 0.25

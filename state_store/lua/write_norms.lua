@@ -9,8 +9,9 @@ for at = 1, #rows, 2 do
   local key = ARGV[1] .. rows[at]
   local old = tonumber(redis.call('HGET', key, 'norm_version')) or 0
   if version >= old then
-    redis.call('HSET', key, 'norm', rows[at + 1], 'norm_version', version)
-    redis.call('EXPIRE', key, ARGV[4])
+    local num_new = redis.call('HSET', key, 'norm', rows[at + 1], 'norm_version', version)
+    -- A hash that has been there is kept alive by those who count in it.
+    if num_new > 0 then redis.call('EXPIRE', key, ARGV[4]) end
   end
 end
 return #rows / 2

@@ -1,7 +1,6 @@
 """The worker wired to Faust: one agent on both topics, and timers."""
 
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,13 +12,15 @@ from aiokafka.errors import KafkaError
 
 from state_store.refusals import is_weather, told
 from stream.events import MAX_RECORD_BYTES
-from stream.ingest.coalesce import coalescing_app
-from stream.ingest.faust_app import CODEC, fenced_app, run_app
+from stream.ingest.consumer.coalesce import coalescing_app
+from stream.ingest.consumer.faust_app import CODEC, fenced_app, run_app
+from stream.ingest.consumer.reading import ReadingOptions
+from stream.ingest.consumer.record_batch import batches_of_events
+from stream.ingest.ending import StoppingError, fail_stop
 from stream.ingest.housekeeping import Housekeeping
-from stream.ingest.reading import ReadingOptions
-from stream.ingest.record_batch import batches_of_events
+from stream.ingest.lookahead import Lookahead
 from stream.ingest.stage import ZombieError
-from stream.ingest.worker import EXIT_FAILED, StoppingError, Worker
+from stream.ingest.worker import Worker
 from stream.kafka.group import GroupTakenError, check_group, check_prefix, client_id, group_of
 from stream.kafka.security import faust_credentials
 from stream.kafka.topics import admin, check_log, ensure_topics
@@ -60,9 +61,11 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
     worker.app = app
     source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
 
+    lookahead = Lookahead(worker.decode, worker.apply)
+
     async def ingest_batches(stream: Any) -> None:
         async for event in stream.events():
-            await fail_stop(worker.process(event.value))
+            await fail_stop(lookahead.take(event.value))
 
     async def ingest_events(stream: Any) -> None:
         async for events in stream.take_events(size, within=_TAKE_WITHIN_S):
@@ -71,25 +74,13 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
             for batch in batches_of_events(current, size):
                 # After a rebalance the rest comes again, from the fence on; to apply it now could leave a hole.
                 if app.consumer_generation_id == generation:
-                    await fail_stop(worker.process(batch))
+                    await fail_stop(lookahead.take(batch))
+            await lookahead.settle()
 
     app.agent(source)(ingest_batches if settings.worker.consumer == "coalescing" else ingest_events)
     for call, seconds in Housekeeping(worker).timers():
         app.timer(seconds)(_guarded(worker, call))
     return app
-
-
-async def fail_stop(step: Any) -> None:
-    """Run a step of the agent; what it cannot handle itself ends the process.
-
-    Faust would acknowledge the batch and go on, which would lose it. A process that ends loses nothing: its successor
-    starts at the fence.
-    """
-    try:
-        await step
-    except Exception:
-        log.critical("the worker stops: a batch could not be processed", exc_info=True)
-        os._exit(EXIT_FAILED)
 
 
 def _guarded(worker: Worker, call: Callable[..., Any]) -> Callable[[], Any]:

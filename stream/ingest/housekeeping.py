@@ -13,9 +13,10 @@ from state_store.keys import Keys
 from state_store.records import Reading
 from state_store.resident import resident_bytes
 from state_store.weights import WeightStore
+from stream.ingest.ending import EXIT_STALLED, start_anew
 from stream.ingest.relay import relay_dead, unrelayed
 from stream.ingest.stage import RollbackError
-from stream.ingest.worker import EXIT_STALLED, Worker, now_ms, start_anew
+from stream.ingest.worker import Worker, now_ms
 from stream.kafka.group import group_of
 
 _LOG_CHECK_S = 5.0

@@ -12,7 +12,7 @@ from learner.config import FieldSettings
 from state_store.config import ActionSettings
 from state_store.records import Applied, Call, Outcome, Reading, Span
 from state_store.states import StateStore
-from stream.ingest.rows import DeadLetter, LogRecord, RowDecoder
+from stream.ingest.rows import DeadLetter, Decoded, LogRecord, RowDecoder
 from stream.sections import EventSettings
 
 
@@ -26,6 +26,18 @@ class RollbackError(RuntimeError):
 
 class HoleError(RuntimeError):
     """Records between the fence and a batch never reached this worker: they are to be read again, from the fence on."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What was read of one topic partition, ready to be applied."""
+
+    topic: str
+    partition: int
+    records: Sequence[LogRecord]
+    span: Span
+    now_ms: int
+    """Wall clock."""
+    decoded: Decoded
 
 
 class Ingest:
@@ -86,22 +98,37 @@ class Ingest:
     ) -> Applied:
         """Apply records of one topic partition, in order; safe to call again with any of them.
 
+        Arguments and errors: as of `decode` and `apply`.
+        """
+        return self.apply(self.decode(topic, partition, records, now_ms, span))
+
+    def decode(
+        self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int, span: Span | None = None
+    ) -> Ready:
+        """Decode records of one topic partition; what is malformed is durable elsewhere once this returns.
+
         Args:
             topic: impressions or feedback.
             partition: assigned before.
             records: what was read.
-            now_ms: wall clock; event times far ahead of it are malformed.
+            now_ms: wall clock.
             span: the offsets that were read; default: those of the records, of which there is then at least one.
+        """
+        span = span or Span(records[0].offset, records[-1].offset)
+        decoded = self._decode(topic, partition, records, now_ms)
+        if decoded.dead:
+            self._bury(decoded.dead)
+        return Ready(topic, partition, records, span, now_ms, decoded)
+
+    def apply(self, ready: Ready) -> Applied:
+        """Apply what was decoded.
 
         Raises:
             ZombieError: a newer owner has the partition.
             RollbackError: Redis is older than what was applied; assign the partition anew and read from its fence.
             HoleError: the span does not begin where the last one ended.
         """
-        span = span or Span(records[0].offset, records[-1].offset)
-        decoded = self._decode(topic, partition, records, now_ms)
-        if decoded.dead:
-            self._bury(decoded.dead)
+        topic, partition, span, decoded = ready.topic, ready.partition, ready.span, ready.decoded
         applied = self._store.apply(
             partition,
             topic,
@@ -111,12 +138,12 @@ class Ingest:
             b"".join(decoded.cores),
             known_offset=self.applied[topic, partition],
             num_misplaced=decoded.num_misplaced,
-            reading=Reading(now_ms),
+            reading=Reading(ready.now_ms),
         )
         self.outcomes[applied.outcome.name] += 1
         if applied.outcome is Outcome.OVERLAP:
-            rest = [r for r in records if r.offset > applied.offset]
-            return self.process(topic, partition, rest, now_ms, span.behind(applied.offset))
+            rest = [r for r in ready.records if r.offset > applied.offset]
+            return self.process(topic, partition, rest, ready.now_ms, span.behind(applied.offset))
         self._check_owner(partition, applied)
         if applied.outcome is Outcome.HOLE:
             raise HoleError(f"{topic}/{partition}: offsets {applied.offset + 1} to {span.first - 1} were not delivered")

@@ -1,19 +1,18 @@
 """The worker's hot path: feeds batches to the ingest stage, with retries and back-pressure.
 
 The agent and the timers only wire stages. Stages block on Redis, so they run in one thread beside the event loop: calls
-stay in order, and rebalances are answered while Redis works.
+stay in order, and rebalances are answered while Redis works. Another thread decodes what comes next.
 """
 
 import asyncio
 import logging
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import faust
 import redis
@@ -22,12 +21,12 @@ from faust.types import TP
 
 from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
-from stream.environment import FAILPOINT
+from stream.ingest.consumer.record_batch import RecordBatch
+from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
-from stream.ingest.record_batch import RecordBatch
 from stream.ingest.relay import dead_letter_headers
 from stream.ingest.rows import DeadLetter, LogRecord
-from stream.ingest.stage import HoleError, Ingest, RollbackError, ZombieError
+from stream.ingest.stage import HoleError, Ingest, Ready, RollbackError, ZombieError
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
 from stream.process.store import connect_when_ready, open_store
@@ -39,12 +38,7 @@ log = logging.getLogger("coldstream.worker")
 _HIGH_WATER_PAUSE_S = 0.02
 _STOP_POLL_S = 0.1
 _CUT_TO_BYTES = 100_000
-EXIT_FAILED, EXIT_STALLED = 70, 75
 T = TypeVar("T")
-
-
-class StoppingError(RuntimeError):
-    """The worker is asked to stop while it waits for a server; what it was doing is left undone."""
 
 
 def now_ms() -> int:
@@ -78,6 +72,7 @@ class Worker:
         )
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.num_records = 0
         self._rolled_up_at = 0
         self.num_paused = 0
@@ -90,6 +85,8 @@ class Worker:
         """Set when the worker is wired to Faust (`stream.ingest.app`)."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
+        self._gave_up = False
+        """Whether a batch was left undone: none behind it is to be applied."""
 
     def stop_asked(self) -> None:
         """Whatever waits for a server gives up."""
@@ -118,14 +115,24 @@ class Worker:
         log.info("assigned partitions %s", partitions)
         return {tp: fences[tp.partition][tp.topic] + 1 for tp in earliest if tp.topic in topics}
 
-    async def process(self, batch: RecordBatch) -> None:
-        """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
+    async def decode(self, batch: RecordBatch) -> Ready | None:
+        """Decode one batch; None if the worker stops before what is malformed in it is durable elsewhere."""
         self._loop = asyncio.get_running_loop()
         try:
-            applied = await self.in_stage(self._apply, batch)
-            if batch.records:
-                self.brought_at[TP(batch.topic, batch.partition)] = time.monotonic()
-            self.num_records += len(batch.records)
+            return await self._loop.run_in_executor(self._decoding, self._decode, batch)
+        except StoppingError as exc:
+            self._give_up(exc)
+            return None
+
+    async def apply(self, ready: Ready | None) -> None:
+        """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
+        if ready is None or self._gave_up:
+            return
+        try:
+            applied = await self.in_stage(self._apply, ready)
+            if ready.records:
+                self.brought_at[TP(ready.topic, ready.partition)] = time.monotonic()
+            self.num_records += len(ready.records)
             if self.num_records - self._rolled_up_at >= self.settings.worker.roll_up_records:
                 await self.roll_up()
             self.moved_at = time.monotonic()
@@ -133,15 +140,19 @@ class Worker:
                 self.num_paused += 1
                 self.moved_at = time.monotonic()
                 await asyncio.sleep(_HIGH_WATER_PAUSE_S)
-                applied = await self.in_stage(self.retry, self.ingest.tick, batch.partition)
+                applied = await self.in_stage(self.retry, self.ingest.tick, ready.partition)
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
         except (RollbackError, HoleError) as exc:
             start_anew(exc)
         except StoppingError as exc:
-            # The next worker starts at the fence, so this batch comes again.
-            log.warning("%s", exc)
+            self._give_up(exc)
+
+    def _give_up(self, reason: StoppingError) -> None:
+        # The next worker starts at the fence, so what is left undone comes again.
+        self._gave_up = True
+        log.warning("%s", reason)
 
     async def roll_up(self) -> None:
         """Exchange item counts between partitions."""
@@ -149,15 +160,18 @@ class Worker:
         partitions, everywhere = sorted(self.ingest.epochs), self.settings.kafka.partitions
         await self.in_stage(self.retry, self.store.roll_up_items, partitions, everywhere)
 
-    def _apply(self, batch: RecordBatch) -> Applied:
-        expected = self.ingest.applied.get((batch.topic, batch.partition), -1) + 1
-        if batch.first != expected:
-            # A redelivery, or another log.
-            self.check_log()
+    def _decode(self, batch: RecordBatch) -> Ready:
         records = [LogRecord(r.offset, r.value, r.timestamp or 0) for r in batch.records]
         span = Span(batch.first, batch.offset, batch.num_lost)
+        return self.ingest.decode(batch.topic, batch.partition, records, now_ms(), span)
+
+    def _apply(self, ready: Ready) -> Applied:
+        expected = self.ingest.applied.get((ready.topic, ready.partition), -1) + 1
+        if ready.span.first != expected:
+            # A redelivery, or another log.
+            self.check_log()
         failpoint("worker.before_apply")
-        applied = self.retry(self.ingest.process, batch.topic, batch.partition, records, now_ms(), span)
+        applied = self.retry(self.ingest.apply, ready)
         failpoint("worker.after_apply")
         return applied
 
@@ -230,7 +244,7 @@ class Worker:
     # Dead letters -----------------------------------------------------------------------------------------------
 
     def _bury(self, dead: Sequence[DeadLetter]) -> None:
-        """Write malformed records to the dead-letter topic; called from the stage's thread."""
+        """Write malformed records to the dead-letter topic; called from another thread."""
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self.send_dead(dead), self._loop).result()
 
@@ -250,7 +264,7 @@ class Worker:
                 await self._send("dead letters", topic, value[:_CUT_TO_BYTES], headers)
 
     def _reroute(self, topic: str, partition: int, user: str, value: bytes) -> None:
-        """Write a record where its user is counted; called from the stage's thread."""
+        """Write a record where its user is counted; called from another thread."""
         assert self._loop is not None
         sent = self._send("rerouting", topic, value, None, partition, user.encode())
         asyncio.run_coroutine_threadsafe(sent, self._loop).result()
@@ -278,21 +292,3 @@ class Worker:
             else:
                 self.weather.passed(step)
                 return
-
-
-def stop_for_good(reason: str) -> NoReturn:
-    """End the process over something that only a person can mend."""
-    print(f"coldstream: {reason}", file=sys.stderr, flush=True)
-    os._exit(EXIT_FAILED)
-
-
-def start_anew(reason: object) -> NoReturn:
-    """Replace this process by a fresh one, which starts at the fences as they are now.
-
-    What Redis lost is read again from Kafka. Batches that wait inside Faust belong to the old position: they go with
-    the old process.
-    """
-    # Not by the log, whose handlers may hold messages back until a thread writes them.
-    print(f"{reason}; starting anew at the fence", file=sys.stderr, flush=True)
-    os.environ.pop(FAILPOINT, None)
-    os.execv(sys.executable, [sys.executable, "-m", "stream.command.cli", *sys.argv[1:]])

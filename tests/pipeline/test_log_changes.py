@@ -13,7 +13,7 @@ from stream.checks.finding import Level
 from stream.command.doctor import examine
 from stream.command.roles import Role, wait_until
 from stream.events import Impression, encode_event
-from stream.ingest.worker import EXIT_FAILED
+from stream.ingest.ending import EXIT_FAILED
 from stream.kafka.topics import admin, ensure_topics
 from stream.partitioning import partition_of
 from stream.settings import Settings

@@ -14,7 +14,7 @@ from support.load import Load
 from state_store.embedded.redis import EmbeddedRedis
 from stream.command.roles import Role, wait_until
 from stream.environment import FAILPOINT
-from stream.ingest.worker import EXIT_STALLED
+from stream.ingest.ending import EXIT_STALLED
 from stream.kafka.topics import ensure_topics
 from stream.process.status import read_status
 from stream.settings import Settings

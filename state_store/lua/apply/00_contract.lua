@@ -35,7 +35,8 @@ local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
 local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed
 local EMITTED_SETTLED = 6 -- a negative that has been settled
 
-local call, pack, unpack_all = redis.call, cmsgpack.pack, unpack
+local call, pack, unpack_all, sub, concat = redis.call, cmsgpack.pack, unpack, string.sub, table.concat
+local pack_bytes, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
 local fence, pending, waiting, due, outbox, dirty, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local user_prefix, item_prefix = ARGV[1], ARGV[2]
 local epoch, topic, first, last = tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])

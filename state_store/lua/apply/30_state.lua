@@ -1,5 +1,5 @@
 
--- User and item state: read once per batch, written once at the end ---------------------------------------------
+-- User and item state: read once per batch; what changed of it is written once, at the end -----------------------
 
 local user_fields, item_fields = {'impressions'}, {'impressions'}
 for i = 1, num_actions do
@@ -16,7 +16,7 @@ local function user_state(id)
   local state = users[id]
   if not state then
     local v = call('HMGET', user_prefix .. id, unpack_all(user_fields))
-    state = {own = {}}
+    state = {own = {}, changed = {}}
     for i = 1, num_actions + 1 do state.own[i] = tonumber(v[i]) or 0 end
     local at = num_actions + 1
     state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
@@ -30,7 +30,7 @@ local function item_state(id)
   local state = items[id]
   if not state then
     local v = call('HMGET', item_prefix .. id, unpack_all(item_fields))
-    state = {own = {}, other = {}}
+    state = {own = {}, other = {}, changed = {}}
     for i = 1, num_actions + 1 do
       state.own[i], state.other[i] = tonumber(v[i]) or 0, tonumber(v[num_actions + 1 + i]) or 0
     end
@@ -39,6 +39,12 @@ local function item_state(id)
     items[id] = state
   end
   return state
+end
+
+-- One more of what a user or an item is counted for: 1 impressions, n + 1 the n-th action.
+local function count_one(state, i)
+  state.own[i] = state.own[i] + 1
+  state.changed[i] = true
 end
 
 -- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
@@ -52,7 +58,7 @@ local function snapshot(user, item, rate)
   v[n + 1], v[n + 2], v[n + 3], v[n + 4] = user.norm, user.version, user.first_ts, user.last_ts
   for i = 1, n do v[n + 4 + i] = item.own[i] + item.other[i] end
   v[2 * n + 5], v[2 * n + 6], v[2 * n + 7] = item.norm, item.version, rate
-  return struct.pack(STATE, unpack_all(v))
+  return pack_bytes(STATE, unpack_all(v))
 end
 
 -- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that
@@ -60,5 +66,5 @@ end
 local function sampling(imp, user)
   local rate = options.negative_rate
   if rate == 1 or user.own[1] < options.negative_rate_from then return 1, true end
-  return rate, tonumber(string.sub(redis.sha1hex(imp), 1, 8), 16) < rate * 4294967296
+  return rate, tonumber(sub(redis.sha1hex(imp), 1, 8), 16) < rate * 4294967296
 end

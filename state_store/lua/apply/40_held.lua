@@ -9,46 +9,55 @@
 -- So it says itself of how many tasks it is: one that was declared since has had no feedback so far.
 
 local UNKNOWN, FALSE, TRUE = 0, 1, 2 -- what the learner has been told of a task's label
+local NO_ENTRIES = {} -- shared by all that have no values; never written to
 
+-- `data` from `body_at` on is the body: samples take what they need of it, and it is written again as it was.
 local function unpack_held(data)
-  local bits, code, ts, at = struct.unpack('>BBd', data)
-  local held = {bits = bits, phase = code % 8, ts = ts, first = {}, told = {}, values = {}, is_former = code < 128}
-  local n = math.floor(code / 8) % 8 + 1
-  for t = 1, n do held.first[t], at = struct.unpack('>d', data, at) end
-  for t = 1, n do
-    if n > 1 then held.told[t], at = struct.unpack('B', data, at) else held.told[t] = UNKNOWN end
+  local bits, code, ts, first, at = unpack_bytes('>BBdd', data)
+  local held = {bits = bits, phase = code % 8, ts = ts, first = {first}, told = {UNKNOWN}, values = NO_ENTRIES,
+    is_former = code < 128, data = data}
+  local n = floor(code / 8) % 8 + 1
+  if n > 1 then
+    for t = 2, n do held.first[t], at = unpack_bytes('>d', data, at) end
+    for t = 1, n do held.told[t], at = unpack_bytes('B', data, at) end
   end
   for t = n + 1, num_tasks do held.first[t], held.told[t] = 0, UNKNOWN end
   if code % 128 >= 64 then
     local num_values
-    num_values, at = struct.unpack('B', data, at)
+    num_values, at = unpack_bytes('B', data, at)
+    held.values = {}
     for i = 1, num_values do
       local action, delay, value
-      action, delay, value, at = struct.unpack('>Bdd', data, at)
+      action, delay, value, at = unpack_bytes('>Bdd', data, at)
       held.values[i] = {action, delay, value}
     end
   end
-  held.body = string.sub(data, at)
+  held.body_at = at
   return held
 end
+
+local HELD_HEAD = '>BBd' .. string.rep('d', num_tasks)
 
 local function pack_held(held)
   local values = held.values
   local code = held.phase + 8 * (num_tasks - 1) + (#values > 0 and 64 or 0) + (held.is_former and 0 or 128)
-  local parts = {struct.pack('>BBd', held.bits, code, held.ts)}
-  for t = 1, num_tasks do parts[#parts + 1] = struct.pack('>d', held.first[t]) end
+  local body = sub(held.data, held.body_at)
+  local head = pack_bytes(HELD_HEAD, held.bits, code, held.ts, unpack_all(held.first, 1, num_tasks))
+  if num_tasks == 1 and #values == 0 then return head .. body end
+  local parts = {head}
   if num_tasks > 1 then parts[#parts + 1] = string.char(unpack_all(held.told, 1, num_tasks)) end
   if #values > 0 then
     parts[#parts + 1] = string.char(#values)
-    for _, v in ipairs(values) do parts[#parts + 1] = struct.pack('>Bdd', v[1], v[2], v[3]) end
+    for _, v in ipairs(values) do parts[#parts + 1] = pack_bytes('>Bdd', v[1], v[2], v[3]) end
   end
-  parts[#parts + 1] = held.body
-  return table.concat(parts)
+  parts[#parts + 1] = body
+  return concat(parts)
 end
 
 local function new_held(ts, phase, body)
-  local held = {bits = 0, phase = phase, ts = ts, first = {}, told = {}, values = {}, body = body}
-  for t = 1, num_tasks do held.first[t], held.told[t] = 0, UNKNOWN end
+  local held = {bits = 0, phase = phase, ts = ts, first = {0}, told = {UNKNOWN}, values = NO_ENTRIES, data = body,
+    body_at = 1}
+  for t = 2, num_tasks do held.first[t], held.told[t] = 0, UNKNOWN end
   return held
 end
 

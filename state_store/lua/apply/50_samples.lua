@@ -2,7 +2,7 @@
 -- Samples ---------------------------------------------------------------------------------------------------------
 
 local NIL = '\192'
-local ROW, CORE_HEAD = '<BBBBBd', 14 -- and where the texts of a core begin
+local ROW = '<BBBBBd'
 local columns, tags = {}, {} -- samples of this batch, by the layout of their cores
 local former = {} -- samples of impressions that a former version held
 
@@ -15,7 +15,7 @@ local function pack_values(held, entries)
   if not found then return nil end
   if held.is_former then
     for i = 1, num_actions do places[i] = places[i] and pack(places[i]) or NIL end
-    return string.char(144 + num_actions) .. table.concat(places)
+    return string.char(144 + num_actions) .. concat(places)
   end
   return places
 end
@@ -24,7 +24,7 @@ end
 local function columns_of(values, n)
   local places = {}
   for i = 1, n do places[i] = values and values[i] or 0 / 0 end
-  return struct.pack('<' .. string.rep('d', n), unpack_all(places))
+  return pack_bytes('<' .. string.rep('d', n), unpack_all(places))
 end
 local NO_VALUES = columns_of(nil, num_actions)
 
@@ -46,31 +46,57 @@ end
 
 local function emit_former(kind, label, delay, held, labels, known, t, values)
   if num_tasks == 1 and not values then
-    former[#former + 1] = '\149' .. pack(kind, label, delay) .. held.body
+    former[#former + 1] = '\149' .. pack(kind, label, delay) .. sub(held.data, held.body_at)
   else
     local further = pack(labels, known, t - 1) .. (values or NIL)
-    former[#former + 1] = '\153' .. pack(kind, label, delay) .. held.body .. further
+    former[#former + 1] = '\153' .. pack(kind, label, delay) .. sub(held.data, held.body_at) .. further
   end
+end
+
+-- Of a body, by the layout that it says itself: tag, text, keys, number of its actions, what stands behind the values.
+local function parts_of(held)
+  local parts = held.parts
+  if not parts then
+    local data, at = held.data, held.body_at
+    local tag, text_size, keys_size, n_values, text_at = unpack_bytes('<I4I4I4B', data, at)
+    local keys_at = text_at + text_size
+    local row_at = keys_at + keys_size
+    parts = {tag, sub(data, text_at, keys_at - 1), sub(data, keys_at, row_at - 1), n_values, sub(data, row_at)}
+    held.parts = parts
+  end
+  return parts
+end
+
+local bare_heads = {} -- of rows of the main task that say nothing but their kind
+local function bare_head(kind)
+  local head = bare_heads[kind]
+  if not head then
+    head = pack_bytes(ROW, kind, 0, 0, 0, main - 1, -1) .. NO_VALUES
+    bare_heads[kind] = head
+  end
+  return head
 end
 
 local function emit(kind, label, delay, held, labels, known, t, values)
   if held.is_former then return emit_former(kind, label, delay, held, labels, known, t, values) end
   if num_tasks == 1 and not values then labels, known = 0, 0 end
-  local body = held.body
-  local tag, text_size, keys_size, n_values = struct.unpack('<I4I4I4B', body)
+  local parts = parts_of(held)
+  local tag, text, keys, n_values = parts[1], parts[2], parts[3], parts[4]
+  local head
+  if not values and n_values == num_actions then
+    if label == 0 and delay == -1 and known == 0 and t == main then head = bare_head(kind)
+    else head = pack_bytes(ROW, kind, label, labels, known, t - 1, delay) .. NO_VALUES end
+  else
+    head = pack_bytes(ROW, kind, label, labels, known, t - 1, delay) .. columns_of(values, n_values)
+  end
   local of = columns[tag]
   if not of then
     of = {texts = {}, keys = {}, rows = {}, text_size = 0, keys_size = 0}
     columns[tag], tags[#tags + 1] = of, tag
   end
   local n = #of.rows + 1
-  local keys_at = CORE_HEAD + text_size
-  of.texts[n] = string.sub(body, CORE_HEAD, keys_at - 1)
-  of.keys[n] = string.sub(body, keys_at, keys_at + keys_size - 1)
-  of.rows[n] = struct.pack(ROW, kind, label, labels, known, t - 1, delay)
-    .. (not values and n_values == num_actions and NO_VALUES or columns_of(values, n_values))
-    .. string.sub(body, keys_at + keys_size)
-  of.text_size, of.keys_size = of.text_size + text_size, of.keys_size + keys_size
+  of.texts[n], of.keys[n], of.rows[n] = text, keys, head .. parts[5]
+  of.text_size, of.keys_size = of.text_size + #text, of.keys_size + #keys
 end
 
 -- The base sample: label of the main task, and of the others what can be known by now. That is decided by event time

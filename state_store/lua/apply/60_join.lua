@@ -21,7 +21,7 @@ local function match_main(imp, held, delay)
     count('dropped', -1)
     emit_base(held, 1, delay, false)
     -- Deadlines before the one that is due next have been passed.
-    local next_due = tonumber(call('ZSCORE', due, 'i:' .. imp))
+    local next_due = due_at['i:' .. imp] or tonumber(call('ZSCORE', due, 'i:' .. imp))
     settle_all(held, next_due and next_due - held.ts - 1 or -lateness)
   elseif (phase == HELD or phase == UNSAMPLED) and delay <= window and options.early_positives then
     emit_base(held, 1, delay, true)
@@ -41,14 +41,16 @@ local function match(fb, held)
     return
   end
   held.bits = bit.bor(held.bits, mask)
-  local user, item, i = user_state(fb[5]), item_state(fb[6]), fb[7] + 1
-  user.own[i], item.own[i] = user.own[i] + 1, item.own[i] + 1
-  item.changed = true
+  count_one(user_state(fb[5]), fb[7] + 1)
+  count_one(item_state(fb[6]), fb[7] + 1)
   count('matched')
   -- Without a value it is kept only where another action of the same task could be taken for the one that decided.
   local value, of_main = fb[8], false
   if not value and bit.band(mask, options.rival_mask) ~= 0 then value = 0 / 0 end
-  if value then held.values[#held.values + 1] = {fb[7], delay, value} end
+  if value then
+    if held.values == NO_ENTRIES then held.values = {} end
+    held.values[#held.values + 1] = {fb[7], delay, value}
+  end
   for t, task in ipairs(tasks) do
     if bit.band(mask, task.positive_mask) ~= 0 and delay <= task.attribution_ms then
       note_positive(held, t, fb[3])
@@ -61,7 +63,7 @@ end
 local core_at = 1
 local function on_impression(r)
   local ts, imp = r[3], r[4]
-  local core = string.sub(ARGV[11], core_at, core_at + r[7] - 1)
+  local core = sub(ARGV[11], core_at, core_at + r[7] - 1)
   core_at = core_at + r[7]
   count('impressions')
   -- What the wall clock has brought to its end is forgotten, and could not be told from a retry.
@@ -72,7 +74,7 @@ local function on_impression(r)
     give_up('late impression', topic, r[2], event)
     return
   end
-  if call('HEXISTS', pending, imp) == 1 then
+  if kept(held_by_id, imp, unpack_held) then
     count('duplicate_impression')
     return
   end
@@ -91,19 +93,26 @@ local function on_impression(r)
     emit(SHOWN, 0, -1, held, 0, 0, main)
     count('shown')
   end
-  user.own[1], item.own[1] = user.own[1] + 1, item.own[1] + 1
-  if user.first_ts == 0 or ts < user.first_ts then user.first_ts = ts end
-  if ts > user.last_ts then user.last_ts = ts end
-  item.changed = true
+  count_one(user, 1)
+  count_one(item, 1)
+  if user.first_ts == 0 or ts < user.first_ts then user.first_ts, user.is_earlier = ts, true end
+  if ts > user.last_ts then user.last_ts, user.is_later = ts, true end
   count('accepted')
-  local early = call('HGET', waiting, imp)
+  local early = kept(waiting_by_id, imp, cmsgpack.unpack)
   if early then
-    for _, fb in ipairs(cmsgpack.unpack(early)) do match(fb, held) end
-    call('HDEL', waiting, imp)
-    call('ZREM', due, 'f:' .. imp)
+    for _, fb in ipairs(early) do match(fb, held) end
+    keep(waiting_by_id, imp, false)
+    set_due('f:' .. imp, false)
   end
-  call('HSET', pending, imp, pack_held(held))
-  call('ZADD', due, ts + options.deadlines[1], 'i:' .. imp)
+  keep(held_by_id, imp, held)
+  set_due('i:' .. imp, ts + options.deadlines[1])
+end
+
+-- When the first of those that wait for an impression is given up.
+local function expiry_of(list)
+  local first = list[1][3]
+  for _, fb in ipairs(list) do first = math.min(first, fb[3]) end
+  return first + lateness
 end
 
 local function on_feedback(r)
@@ -114,16 +123,14 @@ local function on_feedback(r)
     give_up('late feedback', topic, r[2], feedback_event(r))
     return
   end
-  local found = call('HGET', pending, imp)
-  if found then
-    local held = unpack_held(found)
+  local held = kept(held_by_id, imp, unpack_held)
+  if held then
     match(r, held)
-    call('HSET', pending, imp, pack_held(held))
+    keep(held_by_id, imp, held)
     return
   end
-  local others = call('HGET', waiting, imp)
-  local list = others and cmsgpack.unpack(others) or {}
+  local list = kept(waiting_by_id, imp, cmsgpack.unpack) or {}
   list[#list + 1] = r
-  call('HSET', waiting, imp, pack(list))
-  call('ZADD', due, 'LT', ts + lateness, 'f:' .. imp)
+  keep(waiting_by_id, imp, list)
+  set_due('f:' .. imp, expiry_of(list))
 end

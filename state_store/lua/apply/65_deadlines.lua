@@ -15,48 +15,50 @@ local function close_base(held)
   end
 end
 
+-- Whether anything may have to be done at a deadline, as things stand.
+local function matters(held, deadline)
+  if deadline >= attribution then return true end
+  local phase = held.phase
+  if deadline == window and (phase == HELD or phase == UNSAMPLED) then return true end
+  if deadline == settle_after and (phase == HELD or phase == EMITTED_NEGATIVE) then return true end
+  for t, task in ipairs(tasks) do
+    if t ~= main and deadline == task.window_ms then return true end
+  end
+  return false
+end
+
+local function next_deadline(held, passed)
+  for _, deadline in ipairs(options.deadlines) do
+    if deadline > passed and matters(held, deadline) then return deadline end
+  end
+  return attribution
+end
+
 -- A deadline of an impression has passed: the end of a task's window, or of all attribution.
 local function close_window(imp, score)
-  local held = unpack_held(call('HGET', pending, imp))
+  local held = kept(held_by_id, imp, unpack_held)
   local passed = score - held.ts
   if passed >= attribution then
     if held.phase == HELD or held.phase == UNSAMPLED then close_base(held) end
     if settle_after > 0 and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
     if is_out(held) then settle_all(held, passed) end
-    call('HDEL', pending, imp)
-    call('ZREM', due, 'i:' .. imp)
+    keep(held_by_id, imp, false)
+    set_due('i:' .. imp, false)
     return
   end
   if passed >= window and (held.phase == HELD or held.phase == UNSAMPLED) then close_base(held) end
   if settle_after > 0 and passed >= settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
   if is_out(held) then settle_all(held, passed) end
-  local next_deadline = attribution
-  for _, deadline in ipairs(options.deadlines) do
-    if deadline > passed then
-      next_deadline = deadline
-      break
-    end
-  end
-  call('HSET', pending, imp, pack_held(held))
-  call('ZADD', due, held.ts + next_deadline, 'i:' .. imp)
+  keep(held_by_id, imp, held)
+  set_due('i:' .. imp, held.ts + next_deadline(held, passed))
 end
 
 local function expire_waiting(imp)
-  local rest, next_due = {}, false
-  for _, fb in ipairs(cmsgpack.unpack(call('HGET', waiting, imp))) do
-    local deadline = fb[3] + lateness
-    if deadline < watermark then
-      orphan('no impression for it', fb)
-    else
-      rest[#rest + 1] = fb
-      next_due = next_due and math.min(next_due, deadline) or deadline
-    end
+  local rest = {}
+  for _, fb in ipairs(kept(waiting_by_id, imp, cmsgpack.unpack)) do
+    if fb[3] + lateness < watermark then orphan('no impression for it', fb) else rest[#rest + 1] = fb end
   end
-  if next_due then
-    call('HSET', waiting, imp, pack(rest))
-    call('ZADD', due, next_due, 'f:' .. imp)
-  else
-    call('HDEL', waiting, imp)
-    call('ZREM', due, 'f:' .. imp)
-  end
+  local some = #rest > 0
+  keep(waiting_by_id, imp, some and rest)
+  set_due('f:' .. imp, some and expiry_of(rest))
 end

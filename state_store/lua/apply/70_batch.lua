@@ -2,7 +2,11 @@
 -- The batch -----------------------------------------------------------------------------------------------------
 
 if not tick then
-  for _, r in ipairs(cmsgpack.unpack(ARGV[7])) do
+  local records = cmsgpack.unpack(ARGV[7])
+  local imps = ids_of(records, {[IMPRESSION] = true, [FEEDBACK] = true})
+  read_ahead(held_by_id, imps)
+  read_ahead(waiting_by_id, imps)
+  for _, r in ipairs(records) do
     local kind = r[1]
     if kind == IMPRESSION then on_impression(r)
     elseif kind == FEEDBACK then on_feedback(r)
@@ -49,14 +53,23 @@ if all_quiet then low = latest end
 if known and low and (not watermark or low - lateness > watermark) then watermark = low - lateness end
 
 local more = 0
+write_due()
 if watermark then
-  local ready = call('ZRANGEBYSCORE', due, '-inf', '(' .. string.format('%.0f', watermark), 'WITHSCORES',
-    'LIMIT', 0, options.release_limit)
+  local before = '(' .. string.format('%.0f', watermark)
+  local ready = call('ZRANGEBYSCORE', due, '-inf', before, 'WITHSCORES', 'LIMIT', 0, options.release_limit)
+  local closing, expiring = {}, {}
+  for i = 1, #ready, 2 do
+    local ids = sub(ready[i], 1, 1) == 'i' and closing or expiring
+    ids[#ids + 1] = sub(ready[i], 3)
+  end
+  read_ahead(held_by_id, closing)
+  read_ahead(waiting_by_id, expiring)
   for i = 1, #ready, 2 do
     local member = ready[i]
-    local imp = string.sub(member, 3)
-    if string.sub(member, 1, 1) == 'i' then close_window(imp, tonumber(ready[i + 1])) else expire_waiting(imp) end
+    local imp = sub(member, 3)
+    if sub(member, 1, 1) == 'i' then close_window(imp, tonumber(ready[i + 1])) else expire_waiting(imp) end
   end
+  write_due()
   -- A closed window may be due again at once, for the end of its attribution.
-  if #ready > 0 and call('ZCOUNT', due, '-inf', '(' .. string.format('%.0f', watermark)) > 0 then more = 1 end
+  if #ready > 0 and call('ZCOUNT', due, '-inf', before) > 0 then more = 1 end
 end

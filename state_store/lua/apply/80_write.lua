@@ -1,39 +1,41 @@
 
 -- Write back ----------------------------------------------------------------------------------------------------
 
-for id, s in pairs(users) do
-  local values = {'first_ts', s.first_ts, 'last_ts', s.last_ts, 'impressions', s.own[1]}
-  for i = 1, num_actions do
-    values[#values + 1] = actions[i]
-    values[#values + 1] = s.own[i + 1]
+write_behind(held_by_id, pack_held)
+write_behind(waiting_by_id, pack)
+
+-- Counters that have not changed stay as they are.
+local function write_entity(key, state, values, ttl_s)
+  for i = 1, num_actions + 1 do
+    if state.changed[i] then values[#values + 1], values[#values + 2] = user_fields[i], state.own[i] end
   end
-  call('HSET', user_prefix .. id, unpack_all(values))
-  call('EXPIRE', user_prefix .. id, options.user_ttl_s)
+  if #values == 0 then return false end
+  call('HSET', key, unpack_all(values))
+  call('EXPIRE', key, ttl_s)
+  return true
+end
+
+for id, s in pairs(users) do
+  local values = {}
+  if s.is_earlier then values[1], values[2] = 'first_ts', s.first_ts end
+  if s.is_later then values[#values + 1], values[#values + 2] = 'last_ts', s.last_ts end
+  write_entity(user_prefix .. id, s, values, options.user_ttl_s)
 end
 local changed = {}
 for id, s in pairs(items) do
-  if s.changed then
-    local values = {'impressions', s.own[1]}
-    for i = 1, num_actions do
-      values[#values + 1] = actions[i]
-      values[#values + 1] = s.own[i + 1]
-    end
-    call('HSET', item_prefix .. id, unpack_all(values))
-    call('EXPIRE', item_prefix .. id, options.item_ttl_s)
-    changed[#changed + 1] = id
-  end
+  if write_entity(item_prefix .. id, s, {}, options.item_ttl_s) then changed[#changed + 1] = id end
 end
-for i = 1, #changed, 4000 do call('SADD', dirty, unpack_all(changed, i, math.min(i + 3999, #changed))) end
+each_call('SADD', dirty, changed)
 
 local function add_entry(n, head, ...)
   seq = seq + n
-  call('XADD', outbox, string.format('%.0f-0', seq), 's', table.concat({head, ...}))
+  call('XADD', outbox, string.format('%.0f-0', seq), 's', concat({head, ...}))
 end
-if #former > 0 then add_entry(#former, '\221' .. struct.pack('>I4', #former), table.concat(former)) end
+if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  add_entry(#of.rows, struct.pack('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
-    table.concat(of.texts), table.concat(of.keys), table.concat(of.rows))
+  add_entry(#of.rows, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
+    concat(of.texts), concat(of.keys), concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}

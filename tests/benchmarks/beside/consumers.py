@@ -13,8 +13,8 @@ from typing import Any
 import faust
 
 from stream.events import decode_event
-from stream.ingest.coalesce import coalescing_app
-from stream.ingest.faust_app import CODEC, run_app
+from stream.ingest.consumer.coalesce import coalescing_app
+from stream.ingest.consumer.faust_app import CODEC, run_app
 
 _TAKE = 1024
 

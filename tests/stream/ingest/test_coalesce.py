@@ -9,7 +9,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.ingest.record_batch import Fetched, RecordBatch, batches_of_events, one_by_one, split_batches
+from stream.ingest.consumer.record_batch import Fetched, RecordBatch, batches_of_events, one_by_one, split_batches
 
 Raw = namedtuple("Raw", "topic partition offset timestamp timestamp_type value")
 

@@ -19,9 +19,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from kafka import KafkaProducer
 
-from stream.ingest.coalesce import CoalescingConsumer, coalescing_app
-from stream.ingest.reading import ReadingThread
-from stream.ingest.record_batch import Fetched, RecordBatch
+from stream.ingest.consumer.coalesce import CoalescingConsumer, coalescing_app
+from stream.ingest.consumer.reading import ReadingThread
+from stream.ingest.consumer.record_batch import Fetched, RecordBatch
 from stream.kafka.topics import ensure_topics
 from stream.sections import KafkaSettings
 
@@ -184,9 +184,9 @@ def test_a_worker_has_a_spinner_that_can_be_taken_away() -> None:
 
 _READER = """
 import json, os, sys, time
-from stream.ingest.coalesce import coalescing_app
-from stream.ingest.faust_app import CODEC, fenced_app, run_app
-from stream.ingest.record_batch import batches_of_events
+from stream.ingest.consumer.coalesce import coalescing_app
+from stream.ingest.consumer.faust_app import CODEC, fenced_app, run_app
+from stream.ingest.consumer.record_batch import batches_of_events
 way, group, broker, topic, total, start = *sys.argv[1:5], int(sys.argv[5]), json.loads(sys.argv[6])
 asked, since = {}, []
 def starts(earliest):

@@ -1,10 +1,10 @@
 """A Faust app whose consumer starts behind the fence; batches come from it in one of two ways.
 
-`worker.consumer` chooses: `coalescing` (`stream.ingest.coalesce`), or `plain`, Faust's documented `take_events`. Both
-lean on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` pins each:
+`worker.consumer` chooses: `coalescing` (`consumer.coalesce`), or `plain`, Faust's documented `take_events`. Both lean
+on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` pins each:
 
 * `seek_to_committed`: start where the fence in Redis says, not at the committed offset.
-* `_new_consumer_thread`: a thread that reads as `stream.ingest.reading` says.
+* `_new_consumer_thread`: a thread that reads as `stream.ingest.consumer.reading` says.
 * `App._new_transport`: a transport with this consumer.
 * `Worker._schedule_shutdown`: the moment at which it is asked to stop.
 """
@@ -19,8 +19,8 @@ from faust.serializers import codecs
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.ingest.reading import ReadingOptions, ReadingThread
-from stream.ingest.record_batch import Fetched, one_by_one
+from stream.ingest.consumer.reading import ReadingOptions, ReadingThread
+from stream.ingest.consumer.record_batch import Fetched, one_by_one
 from stream.process.repeats import sum_up_repeats
 
 CODEC = "coldstream_as_is"

@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.ingest.record_batch import Fetched
+from stream.ingest.consumer.record_batch import Fetched
 from stream.process.weather import Weather
 
 log = logging.getLogger("coldstream.worker")
