@@ -4,7 +4,7 @@ import numpy as np
 
 from learner.adaf2m2.deep import Said, groups_of
 from learner.fast.block import Predicted
-from learner.fast.crosses import Ids
+from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from learner.config import PositiveInt, Rate, Width
+from learner.config import PositiveInt, Probability, Rate, Width
 
 Prior = Annotated[float, Meta(gt=0, le=1e9)]
 Rows = Annotated[int, Meta(gt=0, le=2**31 - 2)]
@@ -20,6 +20,7 @@ Signal = Literal[
     "account_age",
 ]
 Bounds = Annotated[tuple[Annotated[int, Meta(gt=0, le=1 << 31)], ...], Meta(max_length=100)]
+MaskFields = Literal["item_id", "user_id", "ids", "all"]
 MAX_CROSSES = 64
 
 
@@ -98,6 +99,17 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level_rate: Rate = 0.5
     level_prior: Prior = 100.0
     """Evidence that a level waits for, in samples times p (1 - p)."""
+    num_masks: Annotated[int, Meta(ge=0, le=16)] = 0
+    """k, masked copies of each sample (AdaF2M2 3.3), learned one by one behind it. A masked field is as one that has no
+    row yet, which is what a cold one is. Off: see RESULTS.md for what they bring, and to whom."""
+    mask_fields: MaskFields = "ids"
+    """Fields that may be masked."""
+    mask_low: Probability = 0.1
+    """beta, least probability that a field is masked; drawn anew for each copy."""
+    mask_high: Probability = 0.5
+    """gamma, greatest probability that a field is masked."""
+    mask_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.2
+    """alpha in L = L_main + alpha L_aux; L_aux is a sum over the copies (eq. 3)."""
     max_rows: Rows = 50_000_000
     """Ids that may have a row at the same time. Their addresses are reserved at the start (218 bytes each at 24
     factors), memory is used when they come: 238 to 258 bytes each."""
@@ -108,6 +120,8 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `min_count` above 1."""
 
     def __post_init__(self) -> None:
+        if self.mask_low > self.mask_high:
+            raise ValueError(f"fast.mask_low {self.mask_low} must be <= fast.mask_high {self.mask_high}")
         for name in ("user_levels", "item_levels"):
             bounds = getattr(self, name)
             if list(bounds) != sorted(set(bounds)):

@@ -38,15 +38,15 @@ def add_up(
     """
     side_F, has_factors_F = constants.side_F, constants.has_factors_F
     rows_N, fields_N, weights_N = values.rows_N, values.kinds_N, values.weights_N
-    sides_4D, present_4, last_seen_F = work.sides_4D, work.present_4, work.last_seen_F
+    sides_4D, present_4, last_seen_F, masked_F = work.sides_4D, work.present_4, work.last_seen_F, work.masked_F
     num_factors = sides_4D.shape[1]
     sides_4D[:, :] = 0
     present_4[:] = 0
     for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
-        row = rows_N[n]
-        if row == 0:
+        row, field = rows_N[n], fields_N[n]
+        if row == 0 or masked_F[field]:
             continue
-        field, weight = fields_N[n], weights_N[n]
+        weight = weights_N[n]
         side = side_F[field]
         components_K[side] += weight * values_RX[row, WEIGHT]
         if not has_factors_F[field]:
@@ -84,12 +84,27 @@ def multiply(centre_2D: np.ndarray, work: Work, components_K: np.ndarray, k: int
 
 
 @inlined
+def is_masked(cross: int, constants: Constants, work: Work) -> bool:
+    """Whether one of a cross' fields is."""
+    fields_2 = constants.cross_fields_C2[cross]
+    return bool(work.masked_F[fields_2[0]] | work.masked_F[fields_2[1]])
+
+
+@inlined
 def add_rest(
-    block: Block, b: int, cross_values_RX: np.ndarray, bias: float, constants: Constants, components_K: np.ndarray
+    block: Block,
+    b: int,
+    cross_values_RX: np.ndarray,
+    bias: float,
+    constants: Constants,
+    work: Work,
+    components_K: np.ndarray,
 ) -> float:
     """Crosses, bias and deep part of sample b; returns the inner logit, the sum of all components."""
     crosses = block.crosses
     for m in range(crosses.offsets_B1[b], crosses.offsets_B1[b + 1]):
+        if is_masked(crosses.kinds_N[m], constants, work):
+            continue
         weight = crosses.weights_N[m] * cross_values_RX[crosses.rows_N[m], WEIGHT]
         components_K[NUM_SIDES + crosses.kinds_N[m]] += weight
     bias_at = NUM_SIDES + constants.num_crosses + NUM_PRODUCTS
@@ -124,15 +139,15 @@ def learn_values(
         constants.square_prior,
     )
     values_RX, touched_R, totals_2D = tables.values_RX, tables.touched_R, work.totals_2D
-    has_factors_F, keep = constants.has_factors_F, constants.keep
+    has_factors_F, keep, masked_F = constants.has_factors_F, constants.keep, work.masked_F
     num_attributes = np.float32(work.present_4[ATTRIBUTES])
     num_factors = totals_2D.shape[1]
     for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
-        row = rows_N[n]
-        if row == 0:
+        row, field = rows_N[n], fields_N[n]
+        if row == 0 or masked_F[field]:
             continue
         touched_R[row] |= BOTH
-        field, x = fields_N[n], weights_N[n]
+        x = weights_N[n]
         side, rate = side_F[field], rate_F[field]
         squares = max(keep * values_RX[row, SQUARES] + square * x * x, np.float32(0))
         values_RX[row, SQUARES] = squares
@@ -152,13 +167,19 @@ def learn_values(
 
 @inlined
 def learn_crosses(
-    crosses: Occurring, b: int, tables: TableArrays, constants: Constants, error: np.float32, square: np.float32
+    crosses: Occurring,
+    b: int,
+    tables: TableArrays,
+    constants: Constants,
+    work: Work,
+    error: np.float32,
+    square: np.float32,
 ) -> None:
     """One step for each cross in sample b."""
     values_RX = tables.cross_values_RX
     for m in range(crosses.offsets_B1[b], crosses.offsets_B1[b + 1]):
         row = crosses.rows_N[m]
-        if row == 0:
+        if row == 0 or is_masked(crosses.kinds_N[m], constants, work):
             continue
         x = crosses.weights_N[m]
         squares = max(constants.keep * values_RX[row, SQUARES] + square * x * x, np.float32(0))

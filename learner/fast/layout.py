@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.fast.config import FastRecipe, GroupSettings
+from learner.fast.config import FastRecipe, GroupSettings, MaskFields
 from learner.tables.table import Group
 
 USER, ATTRIBUTES, ITEM, CONTENT = 0, 1, 2, 3
@@ -37,6 +37,14 @@ class FieldGroup(IntEnum):
 
 _SIDES = (USER, ATTRIBUTES, ATTRIBUTES, ITEM, CONTENT)
 """By group."""
+
+
+_MASKED: dict[MaskFields, tuple[FieldGroup, ...]] = {
+    "item_id": (FieldGroup.ITEM,),
+    "user_id": (FieldGroup.USER,),
+    "ids": (FieldGroup.USER, FieldGroup.ITEM),
+    "all": tuple(FieldGroup),
+}
 
 
 def group_of(field: FieldSettings) -> FieldGroup:
@@ -88,6 +96,13 @@ class Constants(NamedTuple):
     level_prior: float
     is_weighted: bool
     """Whether samples weigh as in the fake-negative weighted loss."""
+    num_masks: int
+    may_mask_F: np.ndarray
+    """uint8: whether a field may be masked."""
+    cross_fields_C2: np.ndarray
+    mask_low: float
+    mask_high: float
+    mask_weight: np.float32
 
 
 def constants_of(
@@ -95,6 +110,7 @@ def constants_of(
 ) -> Constants:
     """The settings, per field."""
     groups = [group_of(field) for field in fields]
+    names = [field.name for field in fields]
     by_group: list[GroupSettings] = [
         settings.user,
         settings.attributes,
@@ -122,6 +138,12 @@ def constants_of(
         float(settings.level_rate),
         float(settings.level_prior),
         is_weighted,
+        settings.num_masks,
+        np.array([group in _MASKED[settings.mask_fields] for group in groups], np.uint8),
+        np.array([[names.index(name) for name in cross.fields] for cross in settings.crosses], np.int64).reshape(-1, 2),
+        float(settings.mask_low),
+        float(settings.mask_high),
+        np.float32(settings.mask_weight),
     )
 
 

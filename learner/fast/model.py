@@ -11,7 +11,7 @@ from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Occurring, Predicted, check, occurring
 from learner.fast.config import FastRecipe
-from learner.fast.crosses import Ids, cross, plan_of
+from learner.fast.inputs.crosses import Ids, cross, plan_of
 from learner.fast.layout import component_names, constants_of, cross_value_groups, value_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
@@ -56,8 +56,8 @@ class FastPart:
         more: Sequence[Group] = (),
     ) -> None:
         self.components = component_names(settings, has_deep=has_deep)
-        self._constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         self._plan = plan_of(settings.crosses, fields)
+        self._constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         min_counts = [field.min_count for field in fields]
         self.table = Table(
             [*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids

@@ -34,6 +34,8 @@ class Dense(NamedTuple):
     mean_S: np.ndarray
     var_S: np.ndarray
     counters_3: np.ndarray
+    random_1: np.ndarray
+    """uint64: state of the masks' random numbers."""
     gate_P: np.ndarray
     gradient_P: np.ndarray
     """Sum over the samples since the last step, over `gate_batch`."""
@@ -59,6 +61,7 @@ _STORED = (
     "mean_S",
     "var_S",
     "counters_3",
+    "random_1",
     "gate_P",
     "gradient_P",
     "first_P",
@@ -98,6 +101,7 @@ class FastState:
             np.zeros(num_inputs, np.float32),
             np.ones(num_inputs, np.float32),
             np.zeros(3, np.int64),
+            np.array([seed], np.uint64),
             gate_P,
             gradient_P,
             first_P,
@@ -118,6 +122,8 @@ class FastState:
         """
         for name in _STORED:
             here = getattr(self.arrays, name)
+            if name == "random_1" and name not in state:
+                continue  # of before there were masks
             if state[name].shape != here.shape:
                 raise ValueError(
                     f"the saved model's {name} is {state[name].shape}, this one's is {here.shape}: the settings of the "

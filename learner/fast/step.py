@@ -10,6 +10,7 @@ from learner.fast.block import Block, Predicted
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
 from learner.fast.inner import add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
 from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_SIDES, USER, USER_LEVEL, Constants
+from learner.fast.masked import learn_masked
 from learner.fast.state import ACCUMULATED, BIAS, Dense
 from learner.fast.work import TableArrays, Work, new_work
 from learner.tables.compiled import compiled, inlined
@@ -47,7 +48,7 @@ def predict_one(
         work.inputs_S[num_signals] = log_norm(work.sides_4D[USER])
         work.inputs_S[num_signals + 1] = log_norm(work.sides_4D[ITEM])
     multiply(dense.centre_2D, work, components_K, NUM_SIDES + constants.num_crosses)
-    inner = add_rest(block, b, tables.cross_values_RX, dense.bias_2[BIAS], constants, components_K)
+    inner = add_rest(block, b, tables.cross_values_RX, dense.bias_2[BIAS], constants, work, components_K)
     logit, added = inner, 0.0
     gates_K[:] = 1
     if constants.has_gate:
@@ -83,7 +84,7 @@ def learn_one(
     error, square = told(predicted.inner_B[b], INNER, block, b, tables, dense, constants)
     final_error, _ = told(final, FINAL, block, b, tables, dense, constants)
     learn_values(block.values, b, tables, constants, work, np.float32(error), np.float32(square))
-    learn_crosses(block.crosses, b, tables, constants, np.float32(error), np.float32(square))
+    learn_crosses(block.crosses, b, tables, constants, work, np.float32(error), np.float32(square))
     learn_dense(dense, constants, work, error, square, turn <= MAY_TURN)
     gated = final
     if constants.has_levels:
@@ -102,6 +103,8 @@ def learn_one(
         dense.counters_3[ACCUMULATED] += 1
         if dense.counters_3[ACCUMULATED] == constants.gate_batch:
             adam(dense, constants.gate_lr)
+    if constants.num_masks:
+        learn_masked(block, b, predicted.inner_B[b], error, tables, dense, constants, work)
     note_delay(block, b, tables, dense)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from learner.config import FieldSettings
 from learner.fast.block import block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.crosses import Ids
+from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from learner.fast.model import FastPart
 from learner.samples.columns import no_samples

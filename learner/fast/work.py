@@ -34,6 +34,9 @@ class Work(NamedTuple):
     """Fields of each side that have a row."""
     last_seen_F: np.ndarray
     """Sample in which a field last had a row."""
+    masked_F: np.ndarray
+    """uint8: 1 where a field is taken for one without a row."""
+    masked_components_K: np.ndarray
     inputs_S: np.ndarray
     """The gate's."""
     hidden_H: np.ndarray
@@ -49,6 +52,8 @@ def new_work(dense: Dense, constants: Constants) -> Work:
         np.zeros((2, num_factors), np.float32),
         np.zeros(NUM_SIDES, np.int64),
         np.full(len(constants.side_F), -1, np.int64),
+        np.zeros(len(constants.side_F), np.uint8),
+        np.zeros(len(dense.out_bias_O) - 1, np.float32),
         np.zeros_like(dense.mean_S),
         np.zeros_like(dense.in_bias_H),
         np.zeros_like(dense.in_bias_H),

@@ -21,7 +21,7 @@ from rich.table import Table as Printed
 from learner.config import FieldSettings
 from learner.fast.block import Block, Occurring, Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.crosses import Ids, cross, plan_of
+from learner.fast.inputs.crosses import Ids, cross, plan_of
 from learner.fast.model import FastPart
 from learner.fast.warm_up import warm_up
 from learner.tables.table import Group, Table

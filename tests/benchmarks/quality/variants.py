@@ -10,7 +10,7 @@ import numpy as np
 from quality.figures import Said
 from quality.recorded import Recording
 
-from learner.fast.config import GroupSettings, Signal
+from learner.fast.config import GroupSettings, MaskFields, Signal
 from learner.fast.layout import FieldGroup, group_of
 from learner.learner import Learner
 from learner.recipe import Recipe
@@ -41,6 +41,8 @@ def variants(recipe: Recipe) -> Iterator[Variant]:
         yield Variant("no levels", _fast(levels=False))
         yield Variant("no crosses", lambda given: msgspec.structs.replace(given, crosses=()))
         yield from _of_the_factors()
+        for fields in get_args(MaskFields):
+            yield Variant(f"masks per sample: {fields}", _fast(num_masks=1, mask_fields=fields))
     yield Variant("delayed feedback: none", _learner(delayed_feedback="none"))
     yield Variant("delayed feedback: undo, none settled", _learner(delayed_feedback="undo"), UNSETTLED)
     yield Variant("delayed feedback: undo, settled", _learner(delayed_feedback="undo"), SETTLED)

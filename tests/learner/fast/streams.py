@@ -11,7 +11,7 @@ from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.crosses import Ids
+from learner.fast.inputs.crosses import Ids
 from learner.fast.model import FastPart
 
 FIELDS = [

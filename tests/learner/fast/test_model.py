@@ -8,7 +8,7 @@ import pytest
 from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN
 from learner.fast.config import CrossSettings, FastRecipe, GroupSettings
-from learner.fast.crosses import Ids, cross, plan_of
+from learner.fast.inputs.crosses import Ids, cross, plan_of
 from learner.fast.layout import FieldGroup, constants_of, group_of, value_groups
 from learner.fast.model import FastPart, ids_of
 from learner.tables.rows import CHECKPOINT, PUBLISH

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 import pytest
 
-from learner.fast import block, crosses, model, step
-from learner.fast.inputs import occurrences
+from learner.fast import block, model, step
+from learner.fast.inputs import crosses, occurrences
 from learner.fast.warm_up import warm_up
 from learner.samples.columns import concatenate, decode
 from learner.tables import index, rows, table
