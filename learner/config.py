@@ -40,8 +40,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     logit = gated fast components + gated deep logit (`learner/fast`, `learner/adaf2m2`). Masks (`num_masks`) and
     adapter (`adapter`) are each on or off, around any g. Where the paper leaves something open there is a setting, with
-    the default that was measured to be best, or else the plainest reading. One thing is no setting: masked copies go
-    through the whole of g, its last layer, too, as in eq. 2; a last layer of their own is not in the paper.
+    a default that no measurement so far speaks against. One thing is no setting: masked copies go through the whole of
+    g, its last layer, too, as in eq. 2; a last layer of their own is not in the paper.
     """
 
     fast: bool = True
@@ -61,7 +61,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cross_rank: Annotated[int, Meta(ge=0, le=1 << 16)] = 0
     """Rank of their matrices; 0: full."""
     cross_experts: Annotated[int, Meta(gt=0, le=64)] = 1
-    """How many low-rank matrices are mixed in each cross layer, if they have a rank."""
+    """How many low-rank matrices are mixed in each cross layer; more than one needs a rank."""
     log_neurons: Width = 64
     """Logarithmic neurons of AFN, crosses that it can learn."""
     afn_ensemble: bool = False
@@ -112,6 +112,10 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model: mask_low {self.mask_low} must be <= mask_high {self.mask_high}")
         if self.main_emb_grad == "none" and self.num_masks == 0:
             raise ValueError("model: main_emb_grad = 'none' needs num_masks >= 1, or nothing trains the embeddings")
+        if self.cross_experts > 1 and not self.cross_rank:
+            raise ValueError(
+                f"model: cross_experts {self.cross_experts} needs a cross_rank; matrices of full rank are not mixed"
+            )
         if len(set(self.adapter_norms)) < len(self.adapter_norms):
             raise ValueError(f"model: adapter_norms names one twice, {', '.join(self.adapter_norms)}; leave one out")
 

@@ -55,6 +55,11 @@ def test_without_a_deep_part_there_is_no_interaction_model() -> None:
         build_interaction(ModelSettings(), 3)
 
 
+def test_matrices_of_full_rank_are_not_mixed() -> None:
+    with pytest.raises(ValueError, match=r"cross_experts 3 needs a cross_rank"):
+        ModelSettings(deep="dcnv2", cross_experts=3)
+
+
 @forms
 @pytest.mark.parametrize("num_fields", [1, 5])
 def test_it_follows_its_papers_equations(name: str, settings: dict[str, Any], num_fields: int) -> None:
