@@ -30,11 +30,15 @@ class DCNv2(nn.Module):
         self.deep = nn.Sequential(*layers)
         self.head = nn.Linear(width + last, 1)
 
-    def forward(self, emb_BFD: Tensor) -> Tensor:
-        """Logit per sample."""
+    def representation(self, emb_BFD: Tensor) -> Tensor:
+        """What the linear head takes, and heads of several tasks: crosses and deep part, side by side."""
         x0_BW = emb_BFD.flatten(1)
         x_BW = x0_BW
         for layer in self.cross:
             x_BW = torch.addcmul(x_BW, x0_BW, layer(x_BW))
-        logit_B1: Tensor = self.head(torch.cat([x_BW, self.deep(x0_BW)], dim=1))
+        return torch.cat([x_BW, self.deep(x0_BW)], dim=1)
+
+    def forward(self, emb_BFD: Tensor) -> Tensor:
+        """Logit per sample."""
+        logit_B1: Tensor = self.head(self.representation(emb_BFD))
         return logit_B1.squeeze(1)
