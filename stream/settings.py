@@ -140,6 +140,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.labels[main_task(self.labels)]
 
     @property
+    def learned_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that have a score: all, or the main one."""
+        if self.learner.tasks == "all":
+            return tuple(task.name for task in self.labels)
+        return (self.main_task.name,)
+
+    @property
+    def logged_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that have columns of their own in the prediction log."""
+        return self.learned_tasks if self.learner.tasks == "all" else ()
+
+    @property
     def horizon_ms(self) -> int:
         """How long after its impression feedback still counts for anything, event time."""
         return horizon_ms(self.labels, self.join)
