@@ -1,5 +1,6 @@
 """Settings of the model and of how it learns; msgspec only, no torch."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ Rate = Annotated[float, Meta(gt=0, le=100)]
 Logit = Annotated[float, Meta(ge=-1000, le=1000)]
 Seed = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
+TaskName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 
 
 Norm = Literal["log", "sqrt", "square", "raw"]
@@ -33,6 +35,28 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet"]
 """Interaction models; `learner/models/catalog.py` makes each, and its file there names the paper."""
+
+
+class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Heads of the deep part for several tasks: what turns its representation into one logit per task."""
+
+    kind: Literal["none", "shared_bottom", "mmoe", "snr", "ple"] = "none"
+    """none: the deep part learns the main task alone. `ple` with one layer is CGC (`learner/heads`)."""
+    layers: Annotated[int, Meta(gt=0, le=8)] = 1
+    """Layers of experts, of `snr` (at least 2) and `ple`."""
+    experts: Annotated[int, Meta(gt=0, le=64)] = 4
+    """Experts of `mmoe`, sub-networks of each layer of `snr`; of `ple` those that all tasks share."""
+    own_experts: Annotated[int, Meta(ge=0, le=64)] = 2
+    """Experts that each task has for itself in a layer of `ple`."""
+    expert_width: Width = 32
+    tower: Annotated[tuple[Width, ...], Meta(max_length=8)] = (16,)
+    """Widths of each task's tower, before its logit."""
+    gate_sparsity: Annotated[float, Meta(ge=0, le=100)] = 1e-4
+    """Of `snr`: weight of the expected share of open connections in the loss (lambda of its eq. 8)."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "snr" and self.layers < 2:
+            raise ValueError(f"model.heads: snr routes between layers of sub-networks: layers >= 2, got {self.layers}")
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +129,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What AdaF2M2 is compared with: probability that an id's embedding is 0 in the main forward of a sample that is
     learned (after DropoutNet, Volkovs et al., NIPS 2017); 0: never."""
 
+    heads: HeadSettings = HeadSettings()
+    """Where the learner learns all tasks (`learner.tasks`): the deep part's logits of each."""
+
     def __post_init__(self) -> None:
         if not self.fast and self.deep == "none":
             raise ValueError("model: fast is false and deep is 'none', so there is no model; turn one of them on")
@@ -118,6 +145,16 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if len(set(self.adapter_norms)) < len(self.adapter_norms):
             raise ValueError(f"model: adapter_norms names one twice, {', '.join(self.adapter_norms)}; leave one out")
+
+
+class BalanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the deep part's losses of several tasks are put together."""
+
+    method: Literal["fixed", "uncertainty", "pcgrad"] = "fixed"
+    """fixed: a weighted sum. uncertainty: weights are learned (Kendall et al. 2018). pcgrad: a weighted sum in which
+    gradients that conflict are projected (Yu et al. 2020)."""
+    weights: Mapping[TaskName, Annotated[float, Meta(ge=0, le=1000)]] = {}
+    """By task; 1 for one that is not named. Of `fixed` and `pcgrad`."""
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +176,10 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What becomes of a negative whose positive comes later, as a correction: `undo` takes what was learned of the
     negative back; `none` learns the positive on top of it. For `join.mode = "immediate"` (Ktena et al., RecSys 2019)
     also `fnw`, which weighs samples by importance, and `fnc`, which learns the biased rate and corrects predictions."""
+    tasks: Literal["main", "all"] = "main"
+    """Learn the main task's labels alone, or those of every task: each has a fast part of its own, with tables of its
+    own, and a logit of the deep part if `model.heads` says so."""
+    balance: BalanceSettings = BalanceSettings()
     new_model: bool = False
     """Where the checkpoint's model was made with other settings, begin a new one, behind the samples that it had
     learned from; else the learner refuses."""

@@ -1,11 +1,13 @@
 """The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
-from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring
+from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring, Said
 from learner.adaf2m2.loss import Target
 from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
@@ -13,13 +15,14 @@ from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
-from learner.learned import Learned, joined
+from learner.learned import ByTask, Learned, joined
 from learner.named import below
 from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
-from learner.targets import Targets, probabilities, targets_of
+from learner.targets import Targets, probabilities, targets_of, turned_of_task
+from learner.tasks.fast import TaskParts, TaskSaid, in_order
 
 FORMAT = 2
 """Of a learner's state; 1 was that of the learner that knew ids by their strings."""
@@ -49,6 +52,7 @@ class Learner:
         self.fast = fast_part(recipe)
         self.table = self.fast.table if self.fast is not None else deep_table(recipe)
         self.deep = DeepPart(recipe, self.table) if recipe.has_deep else None
+        self.others = TaskParts(recipe)
         self.num_samples = 0
         self.max_ts = 0
         self._num_blocks = 0
@@ -91,7 +95,10 @@ class Learner:
             rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
         unseen_B2, norms_B2 = self._unseen(id_rows_B2, is_learned_B), self._norms(id_rows_B2)
+        of_others = self.others.targets(samples)
         deep, deep_learns_B = None, is_learned_B & (targets.turn_B != SETTLED)
+        if self.recipe.has_heads:
+            deep_learns_B = np.logical_or.reduce([deep_learns_B, *(told.learn_B for told in of_others)])
         if self.deep is not None:
             deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
         if self.fast is not None and crosses is not None:
@@ -114,8 +121,9 @@ class Learner:
         else:
             assert deep is not None
             predicted = deep_alone(deep.logits_B)
+        said = self.others.learn(samples, occurrences, of_others, None if deep is None else deep.logits_BT)
         if self.deep is not None and deep is not None:
-            self.deep.learn(deep, self._deep_target(targets, predicted, deep.logits_B, deep_learns_B))
+            self._teach_deep(deep, [TaskSaid(targets, predicted), *said], deep_learns_B)
         self._note(rows["ts"][is_learned_B])
         return Learned(
             probabilities(predicted.logit_B, self.settings.delayed_feedback).astype(np.float32),
@@ -128,7 +136,44 @@ class Learner:
             weights_of(predicted, deep, has_gate=self.fast is not None and self.recipe.fast.gate),
             occurrences.sizes_BF,
             ages_N,
+            self._by_task(samples, TaskSaid(targets, predicted), said),
         )
+
+    def _by_task(self, samples: Samples, main: TaskSaid, others: Sequence[TaskSaid]) -> ByTask | None:
+        """What every task is like, where all of them are learned."""
+        if not self.recipe.learns_all:
+            return None
+        how = self.settings.delayed_feedback
+        said = in_order(self.recipe.main, main, others)
+        known = [one.targets.learn_B for one in said]
+        known[self.recipe.main] = samples.is_labelled
+        turned = [turned_of_task(samples, n, task) for n, task in enumerate(self.recipe.tasks)]
+        columns = (
+            [probabilities(one.predicted.logit_B, how).astype(np.float32) for one in said],
+            [one.predicted.rank_B for one in said],
+            [one.targets.labels_B for one in said],
+            known,
+            turned,
+        )
+        return ByTask(*(np.stack(column, axis=1) for column in columns))
+
+    def _teach_deep(self, deep: Said, said: Sequence[TaskSaid], learn_B: np.ndarray) -> None:
+        """The deep part learns what the fast parts leave over: the main task's, or, with heads, every task's."""
+        assert self.deep is not None
+        if deep.logits_BT is None:
+            main = said[0]
+            self.deep.learn(deep, self._deep_target(main.targets, main.predicted, deep.logits_B, learn_B))
+            return
+        targets = []
+        for n, one in enumerate(in_order(self.recipe.main, said[0], said[1:])):
+            told = one.targets
+            counts_B = told.learn_B & (told.turn_B != SETTLED)
+            target = self._deep_target(told, one.predicted, deep.logits_BT[:, n], learn_B)
+            counts_L = torch.from_numpy(counts_B[learn_B].astype(np.float32))
+            targets.append(
+                msgspec.structs.replace(target, weights_B=target.weights_B * counts_L, undo_B=target.undo_B * counts_L)
+            )
+        self.deep.learn_tasks(deep, targets)
 
     def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray, learn_B: np.ndarray) -> Target:
         """What is left to learn for the deep part: its loss is on the sum with the fast part's inner logit.
@@ -195,7 +240,7 @@ class Learner:
     @property
     def is_finite(self) -> bool:
         """Whether every dense weight is a number; a snapshot that is not finite is never published."""
-        return all(part.is_finite for part in (self.fast, self.deep) if part is not None)
+        return all(part.is_finite for part in (self.fast, self.deep, self.others) if part is not None)
 
     def evict_stale(self) -> int:
         """Free rows beyond their time to live, of a slice of all rows; returns how many."""
@@ -204,6 +249,7 @@ class Learner:
             return 0
         tables = [self.table, *([self.fast.cross_table, self.fast.beliefs] if self.fast is not None else [])]
         before = self.max_ts - days * _DAY_MS
+        tables += self.others.tables
         return sum(table.evict(before, table.end // _SCANNED_ONE_IN + 4096) for table in tables)
 
     # Checkpoints ------------------------------------------------------------------------------------------------
@@ -214,6 +260,7 @@ class Learner:
         arrays = {f"fast.{name}": value for name, value in part.state().items()}
         if self.deep is not None:
             arrays |= {f"deep.{name}": value for name, value in self.deep.state().items()}
+        arrays |= {f"tasks.{name}": value for name, value in self.others.state().items()}
         return arrays, {"format": FORMAT, "num_samples": self.num_samples, "max_ts": self.max_ts}
 
     def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
@@ -226,5 +273,6 @@ class Learner:
         part.restore(below("fast.", arrays))
         if self.deep is not None:
             self.deep.restore(below("deep.", arrays))
+        self.others.restore(below("tasks.", arrays))
         self.num_samples = int(meta["num_samples"])
         self.max_ts = int(meta["max_ts"])

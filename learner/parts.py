@@ -30,6 +30,22 @@ def weights_of(predicted: Predicted, deep: Said | None, *, has_gate: bool) -> np
     return np.concatenate(weights, axis=1) if weights else None
 
 
+def task_part(recipe: Recipe) -> FastPart:
+    """A new fast part for a task besides the main one: with tables, gate and levels of its own.
+
+    With the same seed, so that it is what the fast part would be if that task were the main one. None of its negatives
+    may turn: each is believed at once, and taken back if it does.
+    """
+    return FastPart(
+        recipe.fast_recipe,
+        recipe.fields,
+        len(recipe.fast.gate_signals),
+        recipe.learner.seed,
+        has_deep=recipe.has_heads,
+        is_weighted=recipe.learner.delayed_feedback == "fnw",
+    )
+
+
 def fast_part(recipe: Recipe) -> FastPart | None:
     """A new fast part, if the recipe has one; its table has the deep part's values, too."""
     if not recipe.model.fast:

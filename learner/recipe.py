@@ -9,6 +9,19 @@ from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
 
 
+class TaskRecipe(msgspec.Struct, frozen=True):
+    """One task, as the learner has to know it."""
+
+    name: str
+    positive: tuple[int, ...]
+    """Actions, by number, that make its label 1."""
+    window_ms: int = 0
+    """A positive with a longer delay turns a negative that was told before; one within it is told first."""
+    is_main: bool = False
+    told_at_once: bool = False
+    """Whether every impression was told as a negative first, so that each positive turns one."""
+
+
 class Recipe(msgspec.Struct, frozen=True):
     """Settings of a model, of one pipeline."""
 
@@ -23,6 +36,41 @@ class Recipe(msgspec.Struct, frozen=True):
     learner: LearnerSettings = LearnerSettings()
     settles: bool = False
     """Whether negatives are settled (`join.settle_ms`), and believed only so far until then."""
+    tasks: tuple[TaskRecipe, ...] = ()
+    """All tasks, in the order of their bits in `labels` and `known`; read only where `learner.tasks` is `all`."""
+
+    def __post_init__(self) -> None:
+        if not self.learns_all:
+            return
+        if sum(task.is_main for task in self.tasks) != 1:
+            raise ValueError(
+                f"learner.tasks is 'all': one of the tasks must be the main one, got {[t.name for t in self.tasks]}"
+            )
+        unknown = sorted(set(self.learner.balance.weights) - {task.name for task in self.tasks})
+        if unknown:
+            raise ValueError(
+                f"learner.balance.weights names {unknown}; the tasks are {[task.name for task in self.tasks]}"
+            )
+        if not self.model.fast and not self.has_heads and len(self.tasks) > 1:
+            raise ValueError(
+                "learner.tasks is 'all', model.fast is false and model.heads.kind is 'none': nothing would learn the "
+                "tasks besides the main one; choose a kind of heads, or turn the fast part on"
+            )
+
+    @property
+    def learns_all(self) -> bool:
+        """Whether the labels of every task are learned."""
+        return self.learner.tasks == "all"
+
+    @property
+    def main(self) -> int:
+        """Index of the main task."""
+        return next((n for n, task in enumerate(self.tasks) if task.is_main), 0)
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether the deep part has a logit of each task."""
+        return self.learns_all and self.has_deep and self.model.heads.kind != "none"
 
     @property
     def layout(self) -> Layout:

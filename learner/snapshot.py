@@ -6,11 +6,10 @@ import torch
 from safetensors.numpy import load, save
 
 from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES
-from learner.adaf2m2.model import AdaF2M2
+from learner.adaf2m2.deep import VALUES, dense_of
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
-from learner.fast.inputs.occurrences import occurrences_of, plan_of
+from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.model import FastPart
 from learner.learner import Learner
@@ -21,6 +20,7 @@ from learner.samples.columns import Samples
 from learner.tables.rows import PUBLISH
 from learner.tables.table import Table
 from learner.targets import probabilities
+from learner.tasks.fast import TaskParts
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -30,6 +30,9 @@ class Scores(msgspec.Struct, frozen=True):
     """Probabilities."""
     ranks_B: np.ndarray
     """What a user's candidates are ordered by."""
+    predictions_BT: np.ndarray | None = None
+    """Of every task, in the order of their declaration, where all of them are learned; and their ranks."""
+    ranks_BT: np.ndarray | None = None
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -58,11 +61,11 @@ def take_changed(learner: Learner) -> Changed:
 
 
 def _tables(learner: Learner) -> list[Table]:
-    return _tables_of(learner.fast, learner.table)
+    return _tables_of(learner.fast, learner.table, learner.others)
 
 
-def _tables_of(fast: FastPart | None, table: Table) -> list[Table]:
-    return [table, *([fast.cross_table] if fast is not None else [])]
+def _tables_of(fast: FastPart | None, table: Table, others: TaskParts) -> list[Table]:
+    return [table, *([fast.cross_table] if fast is not None else []), *others.tables]
 
 
 def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
@@ -83,6 +86,8 @@ def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
         arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
     if learner.deep is not None:
         arrays |= learner.deep.weights()
+    for n, part in enumerate(learner.others.parts):
+        arrays |= {f"task.{n}.{name}": value for name, value in part.dense.state().items()}
     blob: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     return blob
 
@@ -104,48 +109,60 @@ class ServingModel:
         # With the optimisers' columns, which stay 0: compiled code finds values by their place in a row.
         self._fast = fast_part(recipe)
         self._table = self._fast.table if self._fast is not None else deep_table(recipe)
-        self._deep = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts).eval() if recipe.has_deep else None
+        self._deep = dense_of(recipe).eval() if recipe.has_deep else None
+        self._others = TaskParts(recipe)
 
     def load(self, blob: bytes) -> None:
         """Take a full or incremental snapshot in; an incremental one goes on top of what is there."""
         arrays = load(blob)
-        for n, table in enumerate(_tables_of(self._fast, self._table)):
+        for n, table in enumerate(_tables_of(self._fast, self._table, self._others)):
             table.drop(arrays[f"{n}.evicted"])
             values = {name: arrays[f"{n}.values.{name}"] for name in table.values if name in _SERVED}
             table.put(arrays[f"{n}.keys"], arrays[f"{n}.fields"], values)
         if self._fast is not None:
             self._fast.dense.restore(below("fast.", arrays))
+        for n, part in enumerate(self._others.parts):
+            part.dense.restore(below(f"task.{n}.", arrays))
         if self._deep is not None:
             tensors = {name: torch.from_numpy(value) for name, value in below("dense.", arrays).items()}
             self._deep.load_state_dict(tensors)
 
     def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""
-        predicted = self._predict(samples)
-        delayed_feedback = self._recipe.learner.delayed_feedback
-        return Scores(probabilities(predicted.logit_B, delayed_feedback).astype(np.float32), predicted.rank_B)
+        main, deep_BT, occurrences = self._predict(samples)
+        how = self._recipe.learner.delayed_feedback
+        predictions_B = probabilities(main.logit_B, how).astype(np.float32)
+        if not self._recipe.learns_all:
+            return Scores(predictions_B, main.rank_B)
+        said = self._others.predict(samples, occurrences, deep_BT)
+        said.insert(self._recipe.main, main)
+        predictions_BT = np.stack([probabilities(one.logit_B, how).astype(np.float32) for one in said], axis=1)
+        return Scores(predictions_B, main.rank_B, predictions_BT, np.stack([one.rank_B for one in said], axis=1))
 
     def explain(self, samples: Samples) -> list[Part]:
         """The parts of the first sample's logit."""
-        predicted = self._predict(samples)
+        predicted, _, _ = self._predict(samples)
         if self._fast is None:
             return [Part("deep", float(predicted.logit_B[0]), 1.0)]
         columns = predicted.components_BK[0].tolist(), predicted.gates_BK[0].tolist()
         parts = [Part(*said) for said in zip(self._fast.components, *columns, strict=True)]
         return [*parts, Part("state", float(predicted.added_B[0]), 1.0)]
 
-    def _predict(self, samples: Samples) -> Predicted:
+    def _predict(self, samples: Samples) -> tuple[Predicted, np.ndarray | None, Occurrences]:
+        """Of the main task; the deep part's logits of each, if it has them; occurrences of the samples' values."""
         occurrences = occurrences_of(samples, self._plan)
-        rows_N, deep_B = self._table.find(occurrences.keys_N), None
+        rows_N, deep_B, deep_BT = self._table.find(occurrences.keys_N), None, None
         if self._deep is not None:
             norms_B2 = np.stack([samples.rows_B["user_norm"], samples.rows_B["item_norm"]], axis=1)
             batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples))
             with torch.inference_mode():
                 rows_UW = torch.from_numpy(self._table.values[VALUES][batch.rows_U.numpy()])
-                deep_B = self._deep(rows_UW, batch).main_B.numpy()
+                output = self._deep(rows_UW, batch)
+            deep_B = output.main_B.numpy()
+            deep_BT = None if output.main_BT is None else output.main_BT.numpy()
         if self._fast is None:
             assert deep_B is not None
-            return deep_alone(deep_B)
+            return deep_alone(deep_B), deep_BT, occurrences
         fast, nothing_B = self._recipe.fast, np.zeros(len(samples), np.float32)
         block = block_of(
             *self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False),
@@ -154,7 +171,7 @@ class ServingModel:
             levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),
             **({} if deep_B is None else {"deep_B": deep_B}),
         )
-        return self._fast.predict(block)
+        return self._fast.predict(block), deep_BT, occurrences
 
 
 __all__ = ["Changed", "Part", "Scores", "ServingModel", "encode_snapshot", "take_changed"]

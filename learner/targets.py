@@ -20,8 +20,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from learner.fast.belief import turns_of
+from learner.fast.belief import TURNED, turns_of
+from learner.recipe import TaskRecipe
 from learner.samples.columns import Samples
+from learner.samples.kind import SampleKind
 
 DelayedFeedback = Literal["undo", "none", "fnw", "fnc"]
 _CALIBRATED_MAX = 0.999
@@ -58,6 +60,45 @@ def targets_of(samples: Samples, delayed_feedback: DelayedFeedback, *, settles: 
         turn_B,
         -np.log(rows["negative_rate"]).astype(np.float32),
     )
+
+
+def targets_of_task(samples: Samples, number: int, task: TaskRecipe, delayed_feedback: DelayedFeedback) -> Targets:
+    """Targets of a task that is not the main one.
+
+    Its label is in the base sample if it was known by then, or comes later in a sample that names the task. A positive
+    that comes after its negative was told turns that one; the join decides that by delays alone, and so it is here.
+
+    Args:
+        samples: the samples.
+        number: the task's, as of its bit.
+        task: the task.
+        delayed_feedback: what becomes of negatives that turn.
+    """
+    rows, bit = samples.rows_B, np.uint8(1 << number)
+    is_base_B, is_later_B = rows["kind"] <= SampleKind.POSITIVE, _is_later(samples, number)
+    labels_B = np.where(is_later_B, rows["label"], (rows["labels"] & bit) > 0).astype(np.float32)
+    learn_B = is_later_B | (is_base_B & ((rows["known"] & bit) > 0))
+    turn_B = np.zeros(len(rows), np.uint8)
+    if delayed_feedback == "undo":
+        turn_B[turned_of_task(samples, number, task)] = TURNED
+    return Targets(labels_B, learn_B, turn_B, np.zeros(len(rows), np.float32))
+
+
+def turned_of_task(samples: Samples, number: int, task: TaskRecipe) -> np.ndarray:
+    """Which samples turn a negative of the task that was told before, booleans; arguments as of `targets_of_task`."""
+    rows = samples.rows_B
+    if task.is_main:
+        turned_B: np.ndarray = rows["kind"] == SampleKind.CORRECTION
+    else:
+        is_after_B = np.logical_or(task.told_at_once, rows["delay_ms"] > task.window_ms)
+        turned_B = _is_later(samples, number) & (rows["label"] > 0) & is_after_B
+    return turned_B
+
+
+def _is_later(samples: Samples, number: int) -> np.ndarray:
+    rows = samples.rows_B
+    later_B: np.ndarray = (rows["kind"] == SampleKind.TASK_CORRECTION) & (rows["task"] == number)
+    return later_B
 
 
 def probabilities(logits_B: np.ndarray, delayed_feedback: DelayedFeedback) -> np.ndarray:

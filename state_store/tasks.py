@@ -30,7 +30,8 @@ class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attribution_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 0
     """Up to this long after the impression one of them turns the label; 0: `join.attribution_ms`."""
     main: bool = False
-    """Whether the model learns this one, and samples leave when its window closes; if no task says so, the first."""
+    """Whether samples leave when its window closes, and the model learns this one (others, too, if `learner.tasks` is
+    `all`); if no task says so, the first."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -146,8 +147,15 @@ def _check(declared: Sequence[TaskSettings], actions: ActionSettings, join: Join
             )
 
 
-def labels_by_task(counts: Mapping[str, int], tasks: Sequence[Task]) -> list[dict[str, Any]]:
+def labels_by_task(
+    counts: Mapping[str, int], tasks: Sequence[Task], learned: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """What the join said of each task's labels.
+
+    Args:
+        counts: of the fences.
+        tasks: all of them.
+        learned: names of those that the model learns, if it is not the main one alone.
 
     >>> like = Task("like", ("like",), 100, 1000, is_main=True)
     >>> labels_by_task({"positive:like": 3, "negative:like": 5, "correction:like": 1}, [like])[0]["rate"]
@@ -160,5 +168,7 @@ def labels_by_task(counts: Mapping[str, int], tasks: Sequence[Task]) -> list[dic
         known = of["positive"] + of["negative"] + of["late_positive"] + of["late_negative"]
         waiting = of["unknown"] - of["late_positive"] - of["late_negative"]
         rate = positive / known if known else None
-        rows.append({"task": task.name, "learned": task.is_main, **of, "waiting": waiting, "rate": rate})
+        is_learned = task.is_main if learned is None else task.name in learned
+        row = {"task": task.name, "main": task.is_main, "learned": is_learned, **of, "waiting": waiting, "rate": rate}
+        rows.append(row)
     return rows

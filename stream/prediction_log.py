@@ -17,6 +17,7 @@ import polars as pl
 from learner.files import forget_parts, remove, write_whole
 from learner.samples.columns import Samples
 from learner.samples.kind import SampleKind
+from stream.task_columns import TaskColumns, names_of, schema_of
 
 _PRIOR_WEIGHT = 5.0
 
@@ -51,6 +52,8 @@ class Logged(msgspec.Struct, frozen=True):
     """Bit t: whether it is; 0 where there is one task only."""
     task: Annotated[np.ndarray, pl.Int8]
     """The task that a sample is about."""
+    by_task: TaskColumns | None = None
+    """Of every task, where all of them are learned; a column each in the file."""
 
     def __len__(self) -> int:
         return len(self.imp_id)
@@ -60,17 +63,21 @@ class Logged(msgspec.Struct, frozen=True):
         wanted = chosen_B.tolist()
         columns: list[Any] = [
             column[chosen_B] if isinstance(column, np.ndarray) else list(compress(column, wanted))
-            for column in msgspec.structs.astuple(self)
+            for column in msgspec.structs.astuple(self)[:-1]
         ]
+        columns.append(None if self.by_task is None else self.by_task.take(chosen_B))
         return Logged(*columns)
 
 
 _SCHEMA: dict[str, type[pl.DataType]] = {
-    name: hint.__metadata__[0] for name, hint in get_type_hints(Logged, include_extras=True).items()
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Logged, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
 }
 
 SampleKey = tuple[str, int, int, int]
 _BY_TASK = int(SampleKind.TASK_CORRECTION)
+_BY_TASK_SAID = ("prediction", "rank_score", "baseline")
 
 
 def sample_keys(samples: Samples) -> list[SampleKey]:
@@ -105,6 +112,7 @@ def log_columns(
     ranks_B: np.ndarray,
     baselines_B: np.ndarray,
     version: int,
+    by_task: TaskColumns | None = None,
 ) -> Logged:
     """What is logged of a block.
 
@@ -115,6 +123,7 @@ def log_columns(
         ranks_B: rank scores.
         baselines_B: the baseline's probabilities.
         version: weights last published.
+        by_task: of every task, where all of them are learned.
     """
     rows = samples.rows_B
     of_task = rows["kind"] == _BY_TASK
@@ -138,6 +147,7 @@ def log_columns(
         labels=rows["labels"],
         known=rows["known"],
         task=rows["task"],
+        by_task=by_task,
     )
 
 
@@ -147,11 +157,13 @@ class PredictionLog:
     Args:
         folder: where the files lie.
         keep: newest files kept.
+        tasks: those whose columns are written, too, where all of them are learned.
     """
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
+    def __init__(self, folder: Path, *, keep: int, tasks: Sequence[str] = ()) -> None:
         self._folder = folder
         self._keep = keep
+        self._tasks = tuple(tasks)
         self._waiting: list[Logged] = []
         """What is in no file of a durable checkpoint."""
 
@@ -166,14 +178,25 @@ class PredictionLog:
             parts = [getattr(logged, name) for logged in self._waiting]
             whole = np.concatenate(parts) if parts and isinstance(parts[0], np.ndarray) else list(chain(*parts))
             columns.append(pl.Series(name, whole).cast(kind) if len(whole) else pl.Series(name, [], dtype=kind))
-        return pl.DataFrame(columns)
+        return pl.DataFrame(columns + self._of_tasks())
+
+    def _of_tasks(self) -> list[pl.Series]:
+        waiting = [logged.by_task for logged in self._waiting if logged.by_task is not None]
+        if not waiting:
+            return [pl.Series(name, [], dtype=kind) for name, kind in schema_of(self._tasks).items()]
+        wholes = [np.concatenate(parts) for parts in zip(*map(msgspec.structs.astuple, waiting), strict=True)]
+        return [
+            pl.Series(name, whole_BT[:, n])
+            for n, task in enumerate(self._tasks)
+            for name, whole_BT in zip(names_of(task), wholes, strict=True)
+        ]
 
     def learned_behind(self, partition: int, sequence: int) -> set[SampleKey]:
         """Keys of the samples of a partition that were learned behind a sequence number."""
         behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
         kind, of_task = pl.col("kind"), pl.col("kind") == _BY_TASK
         what = kind.replace({int(SampleKind.POSITIVE): 0, int(SampleKind.CORRECTION): 1})
-        rows = pl.concat([read_predictions(self._folder), self._frame()]).filter(behind)
+        rows = pl.concat([read_predictions(self._folder), self._frame()], how="diagonal").filter(behind)
         keys = rows.select("imp_id", what, *(pl.when(of_task).then(name).otherwise(0) for name in ("task", "label")))
         return set(keys.iter_rows())
 
@@ -222,7 +245,9 @@ def read_user(files: Sequence[Path], user_id: str) -> pl.DataFrame:
     """One user's part of some files of the log; the others' is never put together."""
     if not files:
         return pl.DataFrame(schema=_SCHEMA)
-    return pl.scan_parquet(list(files)).filter(pl.col("user_id") == user_id).collect()
+    # Files of a model of other tasks have other columns behind the common ones.
+    found = pl.scan_parquet(list(files), schema=_SCHEMA, missing_columns="insert", extra_columns="ignore")
+    return found.filter(pl.col("user_id") == user_id).collect()
 
 
 def matured(predictions: pl.DataFrame, task: int | None = None) -> pl.DataFrame:
@@ -233,7 +258,8 @@ def matured(predictions: pl.DataFrame, task: int | None = None) -> pl.DataFrame:
     Args:
         predictions: rows of the log.
         task: index of the task whose labels are wanted, if it is not the main one; impressions whose label is not
-            known yet are left out. The prediction is the main task's all the same.
+            known yet are left out. The prediction is the main task's all the same; or, of a log as `of_task` gives it,
+            the one that was made right before the task's label was first learned.
     """
     kind = pl.col("kind")
     base = predictions.filter(kind.is_in([int(SampleKind.NEGATIVE), int(SampleKind.POSITIVE)]))
@@ -243,10 +269,18 @@ def matured(predictions: pl.DataFrame, task: int | None = None) -> pl.DataFrame:
     else:
         of_task = (kind == _BY_TASK) & (pl.col("task") == task)
         # At most two: not in time, and then all the same.
-        later = predictions.filter(of_task).group_by("imp_id").agg(later=pl.col("label").max())
+        first = [pl.col(name).first().fill_nan(None).alias(f"later_{name}") for name in _BY_TASK_SAID]
+        rows = predictions.filter(of_task).group_by("imp_id", maintain_order=True)
+        later = rows.agg(pl.col("label").max().alias("later"), *first)
         bit = 1 << task
         known = pl.when(pl.col("known") & bit > 0).then((pl.col("labels") & bit > 0).cast(pl.Int8))
     joined = base.join(later, on="imp_id", how="left", maintain_order="left")
+    if task is not None:
+        was_known = pl.col("known") & (1 << task) > 0
+        joined = joined.with_columns(
+            pl.when(was_known).then(name).otherwise(pl.coalesce(f"later_{name}", name)).alias(name)
+            for name in _BY_TASK_SAID
+        ).drop([f"later_{name}" for name in _BY_TASK_SAID])
     return joined.with_columns(label=pl.coalesce("later", known)).drop("later").drop_nulls("label")
 
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.fast.config import CrossSettings, FastSettings
-from learner.recipe import Recipe
+from learner.recipe import Recipe, TaskRecipe
 from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
@@ -87,6 +87,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
         resolve_tasks(self.tasks, self.actions, self.join)
+        if self.learner.tasks == "all" and self.join.negative_rate < 1:
+            raise ValueError(
+                f"join.negative_rate is {self.join.negative_rate}, learner.tasks is 'all': impressions are left out by "
+                "the main task's label, which would bias the other tasks; set one of them to its default (1.0, 'main')"
+            )
+        # What is wrong with the model is told with the other settings.
+        _ = self.recipe
 
     @property
     def _effective_crosses(self) -> tuple[CrossSettings, ...]:
@@ -107,6 +114,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self._effective_crosses,
             self.learner,
             settled_after_ms(self.labels, self.join) > 0,
+            self._task_recipes,
+        )
+
+    @property
+    def _task_recipes(self) -> tuple[TaskRecipe, ...]:
+        at_once = self.join.mode == "immediate"
+        return tuple(
+            TaskRecipe(task.name, self.actions_of(task), task.window_ms, task.is_main, at_once) for task in self.labels
         )
 
     @property
@@ -125,6 +140,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.labels[main_task(self.labels)]
 
     @property
+    def learned_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that have a score: all, or the main one."""
+        if self.learner.tasks == "all":
+            return tuple(task.name for task in self.labels)
+        return (self.main_task.name,)
+
+    @property
+    def logged_tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that have columns of their own in the prediction log."""
+        return self.learned_tasks if self.learner.tasks == "all" else ()
+
+    @property
     def horizon_ms(self) -> int:
         """How long after its impression feedback still counts for anything, event time."""
         return horizon_ms(self.labels, self.join)
@@ -132,7 +159,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def main_actions(self) -> tuple[int, ...]:
         """The actions, by number, that make the main task's label 1."""
-        return tuple(self.actions.names.index(name) for name in self.main_task.positive)
+        return self.actions_of(self.main_task)
+
+    def actions_of(self, task: Task) -> tuple[int, ...]:
+        """The actions, by number, that make a task's label 1."""
+        return tuple(self.actions.names.index(name) for name in task.positive)
 
     def masked(self) -> dict[str, Any]:
         """The effective values, secrets hidden."""

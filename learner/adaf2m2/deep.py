@@ -4,6 +4,7 @@ Only the rows of a micro-batch are gathered, differentiated and written back, by
 2011); everything else by Adam.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
-from learner.adaf2m2.loss import Target, total_loss
+from learner.adaf2m2.loss import Target, losses_by_task, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.fast.inputs.occurrences import Occurrences, take
+from learner.heads.balance import Balance
 from learner.named import below
 from learner.recipe import Recipe
 from learner.tables.table import Group, Table
@@ -30,6 +32,12 @@ def groups_of(recipe: Recipe) -> list[Group]:
     stds = (recipe.learner.embedding_init,) * len(recipe.fields)
     width = recipe.model.dim + 1
     return [Group(VALUES, width, stds=stds), Group(SQUARES, width)]
+
+
+def dense_of(recipe: Recipe) -> AdaF2M2:
+    """A new model, with heads where the deep part learns several tasks."""
+    num_tasks = len(recipe.tasks) if recipe.has_heads else 0
+    return AdaF2M2(recipe.model, recipe.fields, recipe.num_counts, num_tasks, recipe.main)
 
 
 class Occurring(msgspec.Struct, frozen=True):
@@ -56,6 +64,8 @@ class Said(msgspec.Struct):
     logits_B: np.ndarray
     weights_BF: np.ndarray | None
     """The adapter's, if there is one."""
+    logits_BT: np.ndarray | None = None
+    """Of each task, where there are heads; `logits_B` is the main one's."""
     batch: Batch | None = None
     rows_UW: Tensor | None = None
     output: Output | None = None
@@ -75,10 +85,17 @@ class DeepPart:
         self._table = table
         self._values_RW, self._squares_RW = table.values[VALUES], table.values[SQUARES]
         torch.manual_seed(learning.seed)
-        self.dense = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts)
+        self.dense = dense_of(recipe)
         self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
         self._is_noisy = recipe.model.dropout > 0 or recipe.model.id_dropout > 0
-        self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
+        self._heads_rng = torch.Generator().manual_seed(learning.seed + 2)
+        parameters = list(self.dense.parameters())
+        self._balance: Balance | None = None
+        if self.dense.heads is not None:
+            self.dense.heads.generator = self._heads_rng
+            self._balance = Balance(learning.balance, [task.name for task in recipe.tasks], learning.seed + 3)
+            parameters += self._balance.parameters()
+        self._optimiser = torch.optim.Adam(parameters, lr=learning.dense_lr, fused=True)
 
     def predict(self, occurring: Occurring) -> Said:
         """Logits of samples, and of those to learn from what `learn` goes back through.
@@ -88,7 +105,8 @@ class DeepPart:
         learn_B = occurring.learn_B
         logits_B = np.empty(len(learn_B), np.float32)
         weights_BF = np.empty((len(learn_B), len(self._recipe.fields)), np.float32) if self.dense.adapter else None
-        said = Said(logits_B, weights_BF)
+        logits_BT = None if self.dense.heads is None else np.empty((len(learn_B), len(self._recipe.tasks)), np.float32)
+        said = Said(logits_B, weights_BF, logits_BT)
         for chosen_B, is_learned in ((~learn_B, False), (learn_B, True)):
             if not chosen_B.any():
                 continue
@@ -104,6 +122,8 @@ class DeepPart:
                 # What is said is what would be served: nothing is dropped from that.
                 output = output if self._is_noisy else learned
             logits_B[chosen_B] = output.main_B.detach().numpy()
+            if logits_BT is not None and output.main_BT is not None:
+                logits_BT[chosen_B] = output.main_BT.detach().numpy()
             if weights_BF is not None:
                 weights_BF[chosen_B] = output.weight_BF.detach().numpy()
         return said
@@ -122,9 +142,24 @@ class DeepPart:
         """One step, on what was predicted of the samples to learn from; the target is of those alone."""
         if said.output is None or said.rows_UW is None or said.batch is None:
             return
-        output, rows_UW, batch = said.output, said.rows_UW, said.batch
         self._optimiser.zero_grad()
-        total_loss(output, target, self._recipe.model).backward()  # type: ignore[no-untyped-call]
+        total_loss(said.output, target, self._recipe.model).backward()  # type: ignore[no-untyped-call]
+        self._step(said.rows_UW, said.batch)
+
+    def learn_tasks(self, said: Said, targets: Sequence[Target]) -> None:
+        """The same with heads: a target for each task, in which samples without a label of it do not count."""
+        if said.output is None or said.rows_UW is None or said.batch is None:
+            return
+        assert self._balance is not None
+        assert self.dense.heads is not None
+        self._optimiser.zero_grad()
+        losses, counts_T = losses_by_task(said.output, targets, self._recipe.model)
+        parameters = [said.rows_UW, *self.dense.parameters()]
+        self._balance.backward(losses, counts_T, self.dense.heads.penalty(), parameters)
+        self._step(said.rows_UW, said.batch)
+
+    def _step(self, rows_UW: Tensor, batch: Batch) -> None:
+        """With the gradients that there are: Adam for what is dense, Adagrad for the rows."""
         self._optimiser.step()
         assert rows_UW.grad is not None
         rows_U, grad_UW = batch.rows_U.numpy(), rows_UW.grad.numpy()
@@ -151,6 +186,10 @@ class DeepPart:
         for i, slots in self._optimiser.state_dict()["state"].items():
             arrays |= {f"adam.{i}.{name}": value.numpy().copy() for name, value in slots.items()}
         arrays["rng.mask"] = self._mask_rng.get_state().numpy()
+        if self._balance is not None:
+            arrays["rng.heads"] = self._heads_rng.get_state().numpy()
+            arrays["rng.balance"] = self._balance.generator.get_state().numpy()
+            arrays |= {f"balance.{name}": value.numpy().copy() for name, value in self._balance.state_dict().items()}
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -176,3 +215,7 @@ class DeepPart:
         adam["state"] = slots
         self._optimiser.load_state_dict(adam)
         self._mask_rng.set_state(tensors["rng.mask"])
+        if self._balance is not None:
+            self._balance.load_state_dict(below("balance.", tensors))
+            self._heads_rng.set_state(tensors["rng.heads"])
+            self._balance.generator.set_state(tensors["rng.balance"])

@@ -8,6 +8,8 @@ no gradient is taken, the derivative of a sample's loss by its logit is
 Beside a fast part, g learns what that leaves over: its logit is added to that of the fast part, which is held still.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import torch
 import torch.nn.functional as nnf
@@ -54,3 +56,20 @@ def total_loss(output: Output, target: Target, model: ModelSettings) -> Tensor:
     aux = _loss(masked_KB, target) / size
     copies = 1 if model.aux_reduction == "sum" else len(masked_KB)
     return main + model.aux_weight * aux / copies
+
+
+def losses_by_task(output: Output, targets: Sequence[Target], model: ModelSettings) -> tuple[list[Tensor], Tensor]:
+    """Loss of one micro-batch for each task, scalars, and how many of its samples count in each, shape (T,).
+
+    Args:
+        output: forwards with heads.
+        targets: per task, of B samples; one that brings no label of a task counts nothing in it.
+        model: weights of the parts.
+    """
+    assert output.main_BT is not None
+    losses, counts = [], []
+    for t, target in enumerate(targets):
+        masked_KB = None if output.masked_KBT is None else output.masked_KBT[..., t]
+        losses.append(total_loss(Output(output.main_BT[:, t], masked_KB, None), target, model))
+        counts.append(((target.weights_B > 0) | (target.undo_B > 0)).sum())
+    return losses, torch.stack(counts)

@@ -26,6 +26,7 @@ from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.dropout import kept_ids
 from learner.adaf2m2.mask import FeatureMask
 from learner.config import FieldSettings, ModelSettings
+from learner.heads.build import build_heads
 from learner.models.catalog import build_interaction
 
 
@@ -36,6 +37,9 @@ class Output(msgspec.Struct, frozen=True):
     masked_KB: Tensor | None
     weight_BF: Tensor | None
     """The adapter's weights."""
+    main_BT: Tensor | None = None
+    """Of each task, where there are heads; `main_B` is the main one's."""
+    masked_KBT: Tensor | None = None
 
 
 class AdaF2M2(nn.Module):
@@ -45,11 +49,20 @@ class AdaF2M2(nn.Module):
         settings: the model section.
         fields: declared fields; those with `state` form r_ID.
         num_counts: C, counters of user and item together.
+        num_tasks: T; 0: there are no heads, and g's own logit is the one of the only task.
+        main: the main task.
     """
 
     is_id_F: Tensor
 
-    def __init__(self, settings: ModelSettings, fields: Sequence[FieldSettings], num_counts: int) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        fields: Sequence[FieldSettings],
+        num_counts: int,
+        num_tasks: int = 0,
+        main: int = 0,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self._state_fields = [i for i, field in enumerate(fields) if field.state]
@@ -58,6 +71,11 @@ class AdaF2M2(nn.Module):
         self.has_first_order = settings.wide or self.interaction.needs_first_order
         self.adapter = self._adapter(len(fields), num_counts) if settings.adapter else None
         self.mask = self._mask(len(fields)) if settings.num_masks else None
+        self.heads, self._main = None, main
+        if num_tasks:
+            with torch.no_grad():
+                width = self.interaction.representation(torch.zeros(1, len(fields), settings.dim)).shape[1]
+            self.heads = build_heads(settings.heads, width, num_tasks)
 
     def _adapter(self, num_fields: int, num_counts: int) -> StateAdapter:
         settings = self.settings
@@ -116,6 +134,8 @@ class AdaF2M2(nn.Module):
             keep_BF = kept_ids(B, self.is_id_F, self.settings.id_dropout, mask_generator)
             given = emb_BFD * keep_BF.unsqueeze(-1), first_BF * keep_BF
         main_BFD, main_first_BF, weight_BF = self._weigh(*given, batch)
+        if self.heads is not None:
+            return self._by_task(emb_BFD, main_BFD, (first_BF, main_first_BF), weight_BF, mask_generator)
         if self.mask is None or mask_generator is None:
             return Output(self.interaction(main_BFD) + main_first_BF.sum(1), None, weight_BF)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
@@ -124,3 +144,28 @@ class AdaF2M2(nn.Module):
         # A masked field is unknown to the first-order part, too.
         masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
         return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)
+
+    def _by_task(
+        self,
+        emb_BFD: Tensor,
+        main_BFD: Tensor,
+        firsts_BF: tuple[Tensor, Tensor],
+        weight_BF: Tensor | None,
+        mask_generator: torch.Generator | None,
+    ) -> Output:
+        """The same with heads: a logit per task, to each of which the first-order terms are added.
+
+        `firsts_BF`: those of the whole sample, and of the main forward.
+        """
+        assert self.heads is not None
+        first_BF, main_first_BF = firsts_BF
+        B, first_B1 = len(emb_BFD), main_first_BF.sum(1, keepdim=True)
+        if self.mask is None or mask_generator is None:
+            main_BT = self.heads(self.interaction.representation(main_BFD)) + first_B1
+            return Output(main_BT[:, self._main], None, weight_BF, main_BT)
+        masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
+        logits = self.heads(self.interaction.representation(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)])))
+        main_BT = logits[:B] + first_B1
+        masked_first_KB1 = (first_BF * keep_KBF1.squeeze(-1)).sum(-1, keepdim=True)
+        masked_KBT = logits[B:].view(-1, B, logits.shape[1]) + masked_first_KB1
+        return Output(main_BT[:, self._main], masked_KBT[..., self._main], weight_BF, main_BT, masked_KBT)

@@ -71,16 +71,23 @@ class FastPart:
         self.beliefs = Table([Group("q", 2)], [1], settings.max_rows if settles else 1)
         self.dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
 
-    def look_up(self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray) -> tuple[Occurring, Occurring]:
+    def crosses_of(self, values: Ids) -> Ids:
+        """Occurrences of the crosses of a block's values; the same for all parts of the same recipe."""
+        return cross(ids_of(*values), self._plan)
+
+    def look_up(
+        self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
+    ) -> tuple[Occurring, Occurring]:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
 
         Args:
             values: the occurrences of B samples.
             ts_B: event times, ms.
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
+            crosses: of `crosses_of`, if they are at hand.
         """
         values = ids_of(*values)
-        crosses = cross(values, self._plan)
+        crosses = cross(values, self._plan) if crosses is None else crosses
         found = []
         for table, ids in ((self.table, values), (self.cross_table, crosses)):
             sizes_B = np.diff(ids.offsets_B1)

@@ -46,10 +46,14 @@ class DCNv2(Interaction):
         self.deep, last = hidden_layers(width, hidden, dropout)
         self.head = nn.Linear(width + last, 1)
 
+    def representation(self, emb_BFD: Tensor) -> Tensor:
+        """What the linear head takes, and heads of several tasks: crosses and deep part, side by side."""
+        x0_BW = emb_BFD.flatten(1)
+        return torch.cat([self.cross(x0_BW), self.deep(x0_BW)], dim=1)
+
     def forward(self, emb_BFD: Tensor) -> Tensor:
         """Logit per sample."""
-        x0_BW = emb_BFD.flatten(1)
-        logit_B1: Tensor = self.head(torch.cat([self.cross(x0_BW), self.deep(x0_BW)], dim=1))
+        logit_B1: Tensor = self.head(self.representation(emb_BFD))
         return logit_B1.squeeze(1)
 
 
@@ -82,3 +86,8 @@ class StackedDCNv2(Interaction):
         """Logit per sample."""
         logit_B1: Tensor = self.deep(self.cross(emb_BFD.flatten(1)))
         return logit_B1.squeeze(1)
+
+    def representation(self, emb_BFD: Tensor) -> Tensor:
+        """What the last layer takes."""
+        h_BH: Tensor = self.deep[:-1](self.cross(emb_BFD.flatten(1)))
+        return h_BH

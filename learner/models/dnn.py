@@ -35,3 +35,8 @@ class DNN(Interaction):
         """Logit per sample."""
         logit_B1: Tensor = self.deep(emb_BFD.flatten(1))
         return logit_B1.squeeze(1)
+
+    def representation(self, emb_BFD: Tensor) -> Tensor:
+        """What the last layer takes."""
+        h_BH: Tensor = self.deep[:-1](emb_BFD.flatten(1))
+        return h_BH

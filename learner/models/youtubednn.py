@@ -42,3 +42,8 @@ class YouTubeDNN(Interaction):
         """Logit per sample."""
         logit_B1: Tensor = self.tower(emb_BFD.flatten(1))
         return logit_B1.squeeze(1)
+
+    def representation(self, emb_BFD: Tensor) -> Tensor:
+        """What the last layer takes."""
+        h_BH: Tensor = self.tower[:-1](emb_BFD.flatten(1))
+        return h_BH

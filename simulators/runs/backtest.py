@@ -26,6 +26,7 @@ from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import Ingest
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.recorder import Recorder, run_name
+from stream.monitor.history.tasks import TaskMeters
 from stream.monitor.twin.feed import TwinFeed
 from stream.monitor.twin.twin import Twin
 from stream.prediction_log import PredictionLog
@@ -67,7 +68,9 @@ class Backtest:
         self._partitions = range(settings.kafka.partitions)
         for partition in self._partitions:
             self._ingest.assign(partition)
-        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
+        self._log = PredictionLog(
+            folder / "predictions", keep=settings.publish.keep_prediction_files, tasks=settings.logged_tasks
+        )
         self._log.rewind(0)
         learner = Learner(settings.recipe)
         outbox = Outbox(client, settings.redis.prefix, settings.kafka.partitions)
@@ -80,9 +83,12 @@ class Backtest:
         meter = Meter(monitor, len(settings.fields), num_weights, feed=self._feed) if monitor.enabled else None
         prefix = settings.redis.prefix
         self._norms = NormWriter(self.store, settings.kafka.partitions)
+        self._tasks = TaskMeters(settings) if monitor.enabled else None
         self.trainer = Trainer(
-            learner, outbox, self._log, meter=meter, positive=settings.main_actions, norms=self._norms
+            learner, outbox, self._log, None, meter, self._tasks, positive=settings.main_actions, norms=self._norms
         )
+        if self._tasks is not None:
+            self._tasks.record(folder, keep=1, number=0)
         self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
         self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish, prefix)
         self._published_at = 0
@@ -109,6 +115,8 @@ class Backtest:
         self._log.flush(1)
         if self._recorder is not None:
             self._recorder.write(1, self.trainer.num_trained)
+        if self._tasks is not None:
+            self._tasks.write(1, self.trainer.num_trained)
 
     def _step(self, *, partial: bool) -> int:
         # A run that can be repeated has no clock: to the meter, a sample is a millisecond.

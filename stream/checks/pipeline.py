@@ -29,7 +29,7 @@ def check_pipeline(settings: Settings, client: redis.Redis) -> Iterator[Finding]
     counts = store.fence_counts(range(settings.kafka.partitions))
     main = ", ".join(f"{k} {v}" for k, v in sorted(counts.items()) if ":" not in k)
     yield ok("state", main or "empty: nothing ingested yet")
-    for row in labels_by_task(counts, settings.labels):
+    for row in labels_by_task(counts, settings.labels, settings.learned_tasks):
         yield _task(row)
     yield from check_counts(counts)
     workers = read_workers(client, settings.redis.prefix)

@@ -52,7 +52,7 @@ class Scorer:
         self._lock = threading.Lock()
         self._model: ServingModel | None = None
         self.manifest: Manifest | None = None
-        self.tasks: tuple[str, ...] = (settings.main_task.name,)
+        self.tasks: tuple[str, ...] = settings.learned_tasks
         """Tasks that have a score."""
 
     def refresh(self) -> bool:
@@ -106,14 +106,27 @@ class Scorer:
         candidates: Sequence[Candidate],
         task: str = "",
     ) -> Scores:
-        """The same, with the score to order candidates by."""
+        """The same, with the score to order candidates by, and those of every task, where all of them are learned."""
         if task and task not in self.tasks:
             raise UnknownTaskError(f"task {task!r} has no score; the model learns {list(self.tasks)}")
         self._need_weights()
         samples = self._samples(user_id, user_features, candidates)
         with self._lock:
             assert self._model is not None
-            return self._model.predict(samples)
+            scores = self._model.predict(samples)
+        if scores.predictions_BT is None or scores.ranks_BT is None:
+            return scores
+        n = self.tasks.index(task or self._settings.main_task.name)
+        return msgspec.structs.replace(scores, predictions_B=scores.predictions_BT[:, n], ranks_B=scores.ranks_BT[:, n])
+
+    def score_tasks(
+        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+    ) -> dict[str, np.ndarray]:
+        """Probability of a positive label per candidate, by task, of every task that is learned."""
+        scores = self.scores(user_id, user_features, candidates)
+        if scores.predictions_BT is None:
+            return {self.tasks[0]: scores.predictions_B}
+        return {task: scores.predictions_BT[:, n] for n, task in enumerate(self.tasks)}
 
     def explain(self, user_id: str, item_id: str, features: Mapping[str, RawFeature] | None = None) -> list[Part]:
         """The parts of the logit for a user and an item as they stand now, with the weight that state gives each.

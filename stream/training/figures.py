@@ -9,6 +9,7 @@ from learner.parts import weight_names
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import open_history
 from stream.monitor.history.recorder import Recorder, read_buckets, run_name
+from stream.monitor.history.tasks import TaskMeters
 from stream.monitor.twin.feed import TwinFeed
 from stream.prediction_log import read_predictions
 from stream.settings import Settings
@@ -45,14 +46,22 @@ class Figures:
             history=lambda behind: open_history(settings, client, name, behind, _now_ms()),
             number=number,
         )
-        self.meter.remember(
-            read_predictions(folder / "predictions", newest=_REMEMBERED_FILES),
-            read_buckets(folder, newest=_REMEMBERED_FILES),
+        self.tasks = TaskMeters(settings)
+        """Of the other tasks, where all of them are learned."""
+        self.tasks.record(
+            folder,
+            keep=settings.publish.keep_prediction_files,
+            number=number,
+            history=lambda behind, series: open_history(settings, client, name, behind, _now_ms(), series),
         )
+        predictions = read_predictions(folder / "predictions", newest=_REMEMBERED_FILES)
+        self.meter.remember(predictions, read_buckets(folder, newest=_REMEMBERED_FILES))
+        self.tasks.remember(predictions)
 
     def cut(self, number: int) -> None:
         """Write what belongs to checkpoint `number` to the run folder, before it is durable."""
         self._recorder.cut(number, _now_ms())
+        self.tasks.cut(number, _now_ms())
 
     def offer(self, number: int) -> None:
         """Write the twin's samples of checkpoint `number`, before it is durable; what Redis refuses goes later."""
@@ -67,16 +76,19 @@ class Figures:
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable."""
         self._recorder.durable(number)
+        self.tasks.durable(number)
         if self._feed is not None:
             self._feed.durable(number)
 
     def look_again(self) -> None:
         """Redis may have lost a part of the history."""
         self._recorder.look_again()
+        self.tasks.look_again()
 
     def send_history(self) -> None:
         """Write to the history what waits for it."""
         self._recorder.send()
+        self.tasks.send()
 
     def send_twin(self) -> None:
         """Hand the twin the samples that wait for it."""

@@ -65,7 +65,8 @@ class LearnerRole:
         self._status_file = StatusFile(folder, self._weather)
         self._stopping = Stopping(log)
         self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
-        self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
+        keep = settings.publish.keep_prediction_files
+        self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.logged_tasks)
         self._number = 0
         self._num_published = 0
         self._published_ms = 0
@@ -107,9 +108,9 @@ class LearnerRole:
         log.info("compiled code is ready after %.1f s", learner.warm_up())
         monitored = settings.monitor.enabled
         self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
-        meter = self._figures.meter if self._figures is not None else None
+        meters = (None, None) if self._figures is None else (self._figures.meter, self._figures.tasks)
         return Trainer(
-            learner, self._outbox, self._log, state, meter, positive=settings.main_actions, norms=self._norms
+            learner, self._outbox, self._log, state, *meters, positive=settings.main_actions, norms=self._norms
         )
 
     # Steps ------------------------------------------------------------------------------------------------------

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from learner.learned import Learned
 from learner.learner import Learner
 from learner.metrics import RecentAuc, sampling_weights
-from learner.samples.columns import LayoutError
+from learner.samples.columns import LayoutError, Samples
 from learner.samples.former import read_entry
 from learner.samples.kind import SampleKind
 from state_store.errors import OperatorError
 from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
+from stream.monitor.history.tasks import TaskMeters
 from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_keys
+from stream.task_columns import TaskColumns, task_columns
 from stream.training.norms import NormWriter
 from stream.training.queue import Piece, SampleQueue
 
@@ -69,8 +72,9 @@ class TrainerState(msgspec.Struct, frozen=True):
 class Trainer:
     """Reads joined samples behind a cursor and trains on each once.
 
-    The model learns the main task. What becomes known of other tasks' labels after their base sample has left is
-    logged, and not learned from; impressions that have just passed are predicted and logged.
+    The model learns the main task, or all of them (`learner.tasks`). What becomes known of other tasks' labels after
+    their base sample has left is logged, and in the latter case learned from; impressions that have just passed are
+    predicted and logged.
 
     Args:
         learner: what learns.
@@ -78,6 +82,7 @@ class Trainer:
         log: where predictions go.
         state: where an earlier trainer was.
         meter: sums the predictions up by cohort.
+        task_meters: sum up those of the other tasks, where all of them are learned.
         positive: the actions, by number, that make the main task's label 1.
         norms: is told who was learned from.
     """
@@ -89,6 +94,7 @@ class Trainer:
         log: PredictionLog,
         state: TrainerState | None = None,
         meter: Meter | None = None,
+        task_meters: TaskMeters | None = None,
         *,
         positive: Sequence[int] = (0,),
         norms: NormWriter | None = None,
@@ -119,6 +125,7 @@ class Trainer:
         self._queue = SampleQueue()
         self._read: dict[int, int] = dict(self.cursor)
         self._norms = norms
+        self._task_meters = task_meters
         self._unpublished_ms: list[np.ndarray] = []
         outbox.expect(self.cursor)
 
@@ -212,8 +219,13 @@ class Trainer:
         learned = self.learner.learn(samples)
         popularity_B = item_mean_baseline(rows["item_counts"], self._positive)
         places = taken.partitions_B, taken.sequences_B
-        logged = log_columns(samples, places, learned.predictions_B, learned.ranks_B, popularity_B, self.version)
+        by_task = self._by_task(samples, learned)
+        logged = log_columns(
+            samples, places, learned.predictions_B, learned.ranks_B, popularity_B, self.version, by_task
+        )
         self._log.append(logged)
+        if self._task_meters is not None:
+            self._task_meters.observe(logged, samples, learned, self.version, now_ms)
         is_labelled_B = samples.is_labelled
         if not is_labelled_B.all():
             samples, learned = samples.take(is_labelled_B), learned.take(is_labelled_B)
@@ -231,6 +243,13 @@ class Trainer:
             self.num_by_kind[kind] += number
         return len(rows)
 
+    def _by_task(self, samples: Samples, learned: Learned) -> TaskColumns | None:
+        if learned.by_task is None:
+            return None
+        counts_BC = samples.rows_B["item_counts"]
+        popularity = [item_mean_baseline(counts_BC, task.positive) for task in self.learner.recipe.tasks]
+        return task_columns(samples, learned.by_task, np.stack(popularity, axis=1))
+
     def _note_ages(self, produced_B: np.ndarray) -> None:
         known_N = produced_B[produced_B > 0]
         self.num_ageless += len(produced_B) - len(known_N)
@@ -241,6 +260,8 @@ class Trainer:
         self.version = version
         if self.meter is not None:
             self.meter.published(version, now_ms)
+        if self._task_meters is not None:
+            self._task_meters.published(version, now_ms)
         if self._unpublished_ms:
             self.freshness.update(now_ms - np.concatenate(self._unpublished_ms).astype(np.float64))
             self._unpublished_ms = []

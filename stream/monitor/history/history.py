@@ -5,6 +5,7 @@ the checkpoint is durable and learns the same samples again. So each sample is i
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
@@ -21,6 +22,13 @@ COHORTS = "cohorts"
 TWIN = "twin"
 """The series of the frozen twin: the model beside weights of an age."""
 _SERIES_KEPT = 6
+
+
+def task_series(task: str) -> str:
+    """The series of a task besides the main one."""
+    return f"task-{task}"
+
+
 _REVISION = b"revision"
 
 
@@ -49,6 +57,7 @@ class HistoryWriter:
         max_buckets: buckets kept.
         max_runs: runs kept.
         series: what kind of figures.
+        others: series that a run may have besides those of the learner and of the twin, which go with it.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class HistoryWriter:
         max_buckets: int,
         max_runs: int,
         series: str = COHORTS,
+        others: Sequence[str] = (),
     ) -> None:
         self._client = client
         self._keys = Keys(prefix)
@@ -84,7 +94,7 @@ class HistoryWriter:
         client.zadd(self._keys.monitor_runs, {run: now_ms}, nx=True)
         surplus: Any = client.zrange(self._keys.monitor_runs, 0, -max_runs - 1)
         for old in surplus:
-            for name in (COHORTS, TWIN):
+            for name in (COHORTS, TWIN, *others):
                 client.delete(self._keys.monitor_history(old.decode(), name))
             client.delete(self._keys.monitor_feed(old.decode()))
             client.zrem(self._keys.monitor_runs, old)
@@ -141,6 +151,7 @@ def open_history(
         max_buckets=monitor.max_buckets,
         max_runs=monitor.max_runs,
         series=series,
+        others=[task_series(task.name) for task in settings.labels],
     )
 
 

@@ -97,7 +97,7 @@ class Health:
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),
             "counts": counts,
-            "tasks": labels_by_task(counts, self._settings.labels),
+            "tasks": labels_by_task(counts, self._settings.labels, self._settings.learned_tasks),
             "sample_lag": self._sample_lag(fences, learner),
             "rates": rates(counts),
             "outcomes": self._outcomes(workers),

@@ -234,17 +234,17 @@ function drawAll() {
   drawFeatures();
 }
 
-function options(select, names, empty) {
+function options(select, names, empty, first) {
   const held = select.value;
   const have = [...select.options].map((option) => option.value);
   const want = empty ? ["", ...names] : names;
   if (JSON.stringify(have) === JSON.stringify(want)) return;
   select.replaceChildren(...want.map((name) => element("option", name || "none", { value: name })));
-  select.value = want.includes(held) ? held : empty ? "" : want[want.length - 1] || "";
+  select.value = want.includes(held) ? held : empty ? "" : first || want[want.length - 1] || "";
 }
 
 async function view(run) {
-  const answer = await answerOf(`api/view?run=${encodeURIComponent(run)}&fading=${byId("points").value}`);
+  const answer = await answerOf(`api/view?run=${encodeURIComponent(run)}&fading=${byId("points").value}&task=${encodeURIComponent(byId("task").value)}`);
   return { tag: answer.headers.get("ETag"), ...(await answer.json()) };
 }
 
@@ -307,6 +307,9 @@ async function refreshHealth() {
     tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "\u2013"),
   ];
   drawTasks(health.tasks);
+  const learned = health.tasks.filter((row) => row.learned).map((row) => row.task);
+  byId("task-choice").hidden = learned.length < 2;
+  options(byId("task"), learned, false, health.tasks.find((row) => row.main).task);
   if (learner) {
     tiles.push(tile("samples behind: learner / norms", `${whole(health.sample_lag.learner)} / ${whole(health.sample_lag.norms)}`));
     const age = learner.published_ms ? (health.time_ms - learner.published_ms) / 1000 : null;
@@ -387,7 +390,7 @@ byId("lookup").addEventListener("submit", async (event) => {
 });
 for (const id of ["metric", "dimension", "axis"]) byId(id).addEventListener("change", () => shown && drawSeries());
 byId("over").addEventListener("change", () => shown && drawTable());
-for (const id of ["run", "other", "points"]) byId(id).addEventListener("change", refreshView);
+for (const id of ["run", "task", "other", "points"]) byId(id).addEventListener("change", refreshView);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && drawAll());
 
 byId("login").addEventListener("submit", (event) => {

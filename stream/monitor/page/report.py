@@ -40,7 +40,7 @@ def write_report(settings: Settings, folder: Path) -> list[Path]:
     # A closing tag inside a script would end it.
     shown = view.show(buckets, read_buckets(folder, TWIN))
     by_task = figures_by_task(read_predictions(folder / "predictions"), settings.labels)
-    tasks = [{"task": t.name, "learned": t.is_main, **by_task[t.name]} for t in settings.labels]
+    tasks = [{"task": t.name, "learned": t.name in settings.learned_tasks, **by_task[t.name]} for t in settings.labels]
     data = to_json({"run": folder.name, "tasks": tasks, **shown}).decode().replace("</", "<\\/")
     style = f"<style>{page_file('page.css')}\n.live {{ display: none; }}</style>"
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"

@@ -21,7 +21,7 @@ from learner.files import told as told_of_disk
 from state_store.refusals import is_weather, told
 from stream.monitor.access.hosts import Access
 from stream.monitor.figures.bucket import Bucket
-from stream.monitor.history.history import TWIN, HistoryReader
+from stream.monitor.history.history import TWIN, HistoryReader, task_series
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.view import View, to_json
@@ -42,8 +42,10 @@ _OPEN = (*_PAGE, "/plotly.js", "/healthz")
 _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
 _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
-_VIEWS_KEPT = 4
+_VIEWS_KEPT = 8
 _TWIN_EVERY_S = 2.0
+_NO_TWIN: list[Bucket] = []
+"""Of the tasks besides the main one."""
 
 log = logging.getLogger("coldstream.monitor")
 
@@ -83,13 +85,15 @@ class Monitor:
         self._client = client
         self._history = HistoryReader(client, settings.redis.prefix)
         self._view = View(settings)
+        others = [name for name in settings.learned_tasks if name != settings.main_task.name]
+        self._task_views = {name: View(settings, has_weights=False) for name in others}
         self._folder = folder
         self._weather = Weather(log)
         self._health = Health(settings, client, folder, self._weather)
         self._lookup = Lookup(settings, client, folder)
         self._twin_state = ""
         self._held: dict[str, tuple[float, Any]] = {}
-        self._shown: dict[tuple[str, bool], Shown] = {}
+        self._shown: dict[tuple[str, str, bool], Shown] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._plotly = plotly_js()
         self._access = Access(settings.monitor)
@@ -195,20 +199,24 @@ class Monitor:
     async def _runs(self, _: web.Request) -> web.Response:
         return web.json_response(await self._held_for("runs", self._history.runs))
 
-    async def _view_of(self, run: str, *, fading: bool = False) -> Shown:
-        shown: Shown = await self._held_for(f"view:{run}:{fading}", self._make_view, run, fading)
+    async def _view_of(self, run: str, task: str = "", *, fading: bool = False) -> Shown:
+        shown: Shown = await self._held_for(f"view:{run}:{task}:{fading}", self._make_view, run, task, fading)
         return shown
 
-    def _make_view(self, run: str, fading: bool) -> Shown:
-        """The view, made anew only if there is something new to see."""
-        sources = self._history.read(run), self._history.read(run, TWIN)
-        held = self._shown.get((run, fading))
+    def _make_view(self, run: str, task: str, fading: bool) -> Shown:
+        """The view of a task, or of the main one, made anew only if there is something new to see."""
+        if task in self._task_views:
+            sources: tuple[list[Bucket], list[Bucket]] = self._history.read(run, task_series(task)), _NO_TWIN
+            shows = self._task_views[task]
+        else:
+            sources, shows = (self._history.read(run), self._history.read(run, TWIN)), self._view
+        held = self._shown.get((run, task, fading))
         if held is not None and all(a is b for a, b in zip(held.sources, sources, strict=True)):
             return held
-        view = {"run": run, **self._view.show(*sources, fading=fading)}
+        view = {"run": run, **shows.show(*sources, fading=fading)}
         body = to_json(view)
         shown = Shown(sources, view, body, f'"{crc32(body):08x}"')
-        self._shown[run, fading] = shown
+        self._shown[run, task, fading] = shown
         if len(self._shown) > _VIEWS_KEPT:
             del self._shown[next(iter(self._shown))]
         return shown
@@ -218,7 +226,11 @@ class Monitor:
         run = request.query.get("run") or (runs[-1] if runs else "")
         if run and run not in runs:
             return web.json_response({"error": f"run {run!r} is unknown; known: {runs}"}, status=404)
-        shown = await self._view_of(run, fading=request.query.get("fading") == "1")
+        task = request.query.get("task", "")
+        if task and task not in self._settings.learned_tasks:
+            said = f"task {task!r} has no figures; learned: {list(self._settings.learned_tasks)}"
+            return web.json_response({"error": said}, status=404)
+        shown = await self._view_of(run, task, fading=request.query.get("fading") == "1")
         headers = {"ETag": shown.tag, "Cache-Control": "no-cache"}
         if request.headers.get("If-None-Match") == shown.tag:
             return web.Response(status=304, headers=headers)

@@ -1,7 +1,8 @@
 """Exact figures of a finished run by task and cohort, from its prediction log.
 
-The model learns the main task. Its score is held against the labels of the other tasks, too: how well it ranks them
-(AUC, UAUC). Their probabilities are not predicted, so for them there is no log-loss and no calibration.
+Where the model learns the main task alone, its score is held against the labels of the other tasks, too: how well it
+ranks them (AUC, UAUC). Their probabilities are not predicted, so for them there is no log-loss and no calibration.
+Where it learns all tasks, each has its own figures, all of them.
 
 Each figure is there twice: of the prediction made right before the label was learned (progressive validation), and,
 with `served_` before its name, of that made when the impression passed, with only what had been learned by then. The
@@ -18,6 +19,7 @@ import polars as pl
 from learner.metrics import auc, calibration, log_loss, sampling_weights, summarise, uauc
 from state_store.tasks import Task
 from stream.prediction_log import matured, with_served
+from stream.task_columns import learned_in, of_task
 
 COHORTS: tuple[tuple[str, int, float], ...] = (
     ("0-9", 0, 10),
@@ -46,7 +48,7 @@ def figures_by_task(predictions: pl.DataFrame, tasks: Sequence[Task]) -> dict[st
 
     Args:
         predictions: the prediction log.
-        tasks: all of them; popularity is the main one's.
+        tasks: all of them; popularity is the main one's, but of a task that is learned its own.
 
     Returns:
         task -> figures, as of `summarise`, and more by cohort: `cohorts` (of users), `item_cohorts`, `first_impression`
@@ -54,8 +56,10 @@ def figures_by_task(predictions: pl.DataFrame, tasks: Sequence[Task]) -> dict[st
     """
     found = {}
     for n, task in enumerate(tasks):
-        figures = _evaluate(with_served(matured(predictions, None if task.is_main else n), predictions))
-        found[task.name] = figures if task.is_main else _ranking_alone(figures)
+        is_learned = not task.is_main and learned_in(predictions, task.name)
+        rows = of_task(predictions, task.name) if is_learned else predictions
+        figures = _evaluate(with_served(matured(rows, None if task.is_main else n), rows))
+        found[task.name] = figures if task.is_main or is_learned else _ranking_alone(figures)
     return found
 
 

@@ -51,13 +51,14 @@ class View:
 
     Args:
         settings: effective settings; cohorts and field names come from them.
+        has_weights: whether the buckets have weights by state, as those of the main task have.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, has_weights: bool = True) -> None:
         self._settings = settings
         self.scheme = CohortScheme(settings.monitor)
         self._fields = [field.name for field in settings.fields]
-        self._weights = weight_names(settings.recipe)
+        self._weights = weight_names(settings.recipe) if has_weights else []
         self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
         self._users = slice(0, self.scheme.num_users)
         self._points: OrderedDict[PointKey, Point] = OrderedDict()

@@ -1,0 +1,1 @@
+"""Several tasks: a fast part for each task besides the main one, and what each of them is told."""
