@@ -8,19 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.adaf2m2.loss import Target, total_loss
-from learner.config import ModelSettings
 from learner.metrics import auc, log_loss, uauc
-from simulators.experiments.feed import Feed
-from simulators.experiments.offline.model import OfflineModel
+from simulators.experiments.offline.fit import Fit
 from simulators.experiments.offline.results import Epoch, RunResult, finite
 from simulators.experiments.offline.settings import ChoiceError, RunSettings, model_settings
 from simulators.experiments.ratings import Ratings
 from simulators.experiments.split import counts_of, random_split
 from stream.command.doctor import versions
 
-_EVALUATED = 16_384
-"""Samples predicted at a time."""
 DROPPED = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of fields that are missing at test time; the paper's masks go up to one half."""
 Progress = Callable[[int, float], None]
@@ -37,64 +32,32 @@ class Training:
     """
 
     def __init__(self, run: RunSettings, ratings: Ratings, device: torch.device) -> None:
-        self.run, self.ratings, self.device = run, ratings, device
-        self.settings: ModelSettings = model_settings(run)
+        self.run, self.ratings = run, ratings
         self.split = random_split(len(ratings), run.seed, share=run.share)
         for part in (self.split.valid_N, self.split.test_N):
             if len(np.unique(ratings.labels_N[part])) < 2:
                 raise ChoiceError(
                     f"--share {run.share:g}: so few samples have labels of one kind only; give a larger one"
                 )
-        self.feed = Feed(ratings, counts_of(ratings, self.split.train_N), device)
-        with torch.device(device):
-            self.model = OfflineModel(self.settings, ratings.fields, ratings.num_rows, run.seed)
-            self._masks = torch.Generator(device).manual_seed(run.seed + 1)
+        counts = counts_of(ratings, self.split.train_N)
+        self.fit = Fit(model_settings(run), run.hyper, ratings, counts, seed=run.seed, device=device)
         self._order = np.random.default_rng(run.seed + 2)
-        self._optimiser = self.model.optimiser(run.hyper.lr, run.hyper.decay)
 
     def epoch(self, progress: Callable[[float], None]) -> float:
         """Train once over the training part; returns the mean loss of its batches."""
-        self.model.train()
         order = self._order.permutation(self.split.train_N)
         losses: list[Tensor] = []
         for start in range(0, len(order), self.run.batch):
-            losses.append(self.step(order[start : start + self.run.batch]))
+            losses.append(self.fit.step(order[start : start + self.run.batch]))
             progress(min(1.0, (start + self.run.batch) / len(order)))
         return float(torch.stack(losses).mean())
-
-    def step(self, samples_B: np.ndarray) -> Tensor:
-        """One step; returns the loss before it."""
-        batch, labels_B = self.feed.batch(samples_B, self.model.rows_RW), self.feed.labels(samples_B)
-        nothing_B = torch.zeros_like(labels_B)
-        target = Target(labels_B, torch.ones_like(labels_B), nothing_B, nothing_B)
-        with torch.device(self.device):
-            loss = total_loss(self.model(batch, self._masks), target, self.settings)
-        self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        return loss.detach()
-
-    @torch.inference_mode()
-    def predict(self, samples_N: np.ndarray, dropped_NF: np.ndarray | None = None) -> np.ndarray:
-        """Probabilities of samples, float32; with some of their fields missing if that is said."""
-        self.model.eval()
-        rows_RW = self.model.with_defaults()
-        found = []
-        for start in range(0, len(samples_N), _EVALUATED):
-            chosen = slice(start, start + _EVALUATED)
-            dropped = None if dropped_NF is None else dropped_NF[chosen]
-            batch = self.feed.batch(samples_N[chosen], rows_RW, dropped)
-            found.append(torch.sigmoid(self.model.dense(rows_RW, batch).main_B).cpu().numpy())
-        # A model that has diverged says nothing, and is judged so.
-        predictions_N: np.ndarray = np.nan_to_num(np.concatenate(found), nan=0.5)
-        return predictions_N
 
     def test_with_dropped(self) -> Iterator[tuple[float, float]]:
         """Share of fields that are missing -> AUC of the test part. Which ones depends on the seed alone."""
         test_N, num_fields = self.split.test_N, len(self.ratings.fields)
         for share in DROPPED:
             dropped_NF = np.random.default_rng(self.run.seed).random((len(test_N), num_fields)) < share
-            yield share, auc(self.ratings.labels_N[test_N], self.predict(test_N, dropped_NF))
+            yield share, auc(self.ratings.labels_N[test_N], self.fit.predict(test_N, dropped_NF))
 
 
 def train(
@@ -119,19 +82,19 @@ def train(
         epochs.append(epoch)
         if number == 0 or epoch.valid_auc > epochs[best].valid_auc:
             best, predictions_N = number, test_N
-            best_state = {name: value.clone() for name, value in training.model.state_dict().items()}
+            best_state = {name: value.clone() for name, value in training.fit.model.state_dict().items()}
         if number - best >= run.patience or not np.isfinite(loss):
             break
     dropped: dict[str, float] = {}
     if run.drops:
-        training.model.load_state_dict(best_state)
+        training.fit.model.load_state_dict(best_state)
         dropped = {"0": epochs[best].test_auc}
         dropped |= {f"{share:g}": value for share, value in training.test_with_dropped()}
     result = RunResult(
         run,
         epochs,
         best,
-        sum(parameter.numel() for parameter in training.model.parameters()),
+        sum(parameter.numel() for parameter in training.fit.model.parameters()),
         dropped,
         round(time.perf_counter() - began, 1),
         ratings.source,
@@ -144,7 +107,7 @@ def train(
 
 def _judged(training: Training, loss: float, started: float) -> tuple[Epoch, np.ndarray]:
     ratings, split = training.ratings, training.split
-    valid_N, test_N = training.predict(split.valid_N), training.predict(split.test_N)
+    valid_N, test_N = training.fit.predict(split.valid_N), training.fit.predict(split.test_N)
     valid_labels_N, test_labels_N = ratings.labels_N[split.valid_N], ratings.labels_N[split.test_N]
     epoch = Epoch(
         finite(loss),

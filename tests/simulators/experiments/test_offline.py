@@ -66,14 +66,14 @@ def test_a_field_that_is_dropped_is_its_default_vector() -> None:
     dropped_BF = np.zeros((5, num_fields), np.bool_)
     dropped_BF[:, 2] = True
     with torch.no_grad():
-        assert training.model.dense.mask is not None
-        training.model.dense.mask.default_FD += torch.arange(float(num_fields))[:, None]
-    rows_RW = training.model.with_defaults()
-    batch = training.feed.batch(np.arange(5), rows_RW, dropped_BF)
-    emb_BFD, _ = training.model.dense._fields(rows_RW, batch)
-    default_D = training.model.dense.mask.default_FD[2]
+        assert training.fit.model.dense.mask is not None
+        training.fit.model.dense.mask.default_FD += torch.arange(float(num_fields))[:, None]
+    rows_RW = training.fit.model.with_defaults()
+    batch = training.fit.feed.batch(np.arange(5), rows_RW, dropped_BF)
+    emb_BFD, _ = training.fit.model.dense._fields(rows_RW, batch)
+    default_D = training.fit.model.dense.mask.default_FD[2]
     assert torch.equal(emb_BFD[:, 2], default_D.expand(5, -1))
-    plain_BFD, _ = training.model.dense._fields(rows_RW, training.feed.batch(np.arange(5), rows_RW))
+    plain_BFD, _ = training.fit.model.dense._fields(rows_RW, training.fit.feed.batch(np.arange(5), rows_RW))
     assert torch.equal(emb_BFD[:, :2], plain_BFD[:, :2])
     assert not torch.equal(emb_BFD[:, 2], plain_BFD[:, 2])
 
