@@ -13,6 +13,10 @@ Seed = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 
 
+Norm = Literal["log", "sqrt", "square", "raw"]
+"""What is made of a norm: ln n, n^1/2, n^2, n itself."""
+
+
 class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One field of a sample."""
 
@@ -27,43 +31,79 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An id gets a row of its own from this occurrence on."""
 
 
+Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet"]
+"""Interaction models; `learner/models/catalog.py` makes each, and its file there names the paper."""
+
+
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which parts the model has, and AdaF2M2 around the deep part's interaction model g.
 
-    logit = gated fast components + gated deep logit (`learner/fast`, `learner/adaf2m2`).
+    logit = gated fast components + gated deep logit (`learner/fast`, `learner/adaf2m2`). Masks (`num_masks`) and
+    adapter (`adapter`) are each on or off, around any g. Where the paper leaves something open there is a setting, with
+    the default that was measured to be best, or else the plainest reading. One thing is no setting: masked copies go
+    through the whole of g, its last layer, too, as in eq. 2; a last layer of their own is not in the paper.
     """
 
     fast: bool = True
     """The fast part: learns from each sample by itself."""
-    deep: Literal["none", "dcnv2", "fm"] = "none"
+    deep: Deep = "none"
     """g(.), the deep part: what turns field embeddings into a logit, in PyTorch, learned in micro-batches."""
     dim: Width = 16
     """Length of each field's embedding in the deep part."""
-    num_cross_layers: Annotated[int, Meta(gt=0, le=64)] = 2
     hidden: Annotated[tuple[Width, ...], Meta(max_length=16)] = (128, 64)
-    """Widths of the deep part, beside the cross layers."""
+    """Widths of g's hidden layers, in every model that has some (all but FM and EulerNet)."""
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """Share of hidden units dropped in training (not in FM and YouTubeDNN; in EulerNet, of what a layer takes)."""
+    layer_norm: bool = True
+    """Normalise each sample by itself where AFN's and EulerNet's papers normalise batches."""
+    num_cross_layers: Annotated[int, Meta(gt=0, le=64)] = 2
+    """Cross layers of DCN-V2."""
+    cross_rank: Annotated[int, Meta(ge=0, le=1 << 16)] = 0
+    """Rank of their matrices; 0: full."""
+    cross_experts: Annotated[int, Meta(gt=0, le=64)] = 1
+    """How many low-rank matrices are mixed in each cross layer, if they have a rank."""
+    log_neurons: Width = 64
+    """Logarithmic neurons of AFN, crosses that it can learn."""
+    afn_ensemble: bool = False
+    """AFN+: AFN beside a DNN."""
+    euler_orders: Annotated[tuple[Width, ...], Meta(min_length=1, max_length=16)] = (8,)
+    """Order vectors of each of EulerNet's layers; as many as fields begin with one field each."""
     wide: bool = False
-    """Add a learned first-order weight per feature to g; the fast part has its own."""
+    """Add a learned first-order weight per feature to g also where its paper has none (FM and DeepFM have it anyway).
+    The fast part has its own."""
     adapter: bool = True
     """Weigh the deep part's fields by the state of user and item (AdaF2M2 3.4)."""
     adapter_hidden: Annotated[int, Meta(ge=0, le=1 << 16)] = 64
     """Width of the adapter's hidden layer; 0 for none."""
     adapter_bias: Logit = 2.0
     """Initial bias of the gates: sigmoid(2) = .88; 0 is the paper's literal reading."""
+    adapter_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    """Weights are this times a sigmoid: 1 as in the paper; 2, with `adapter_bias = 0`, begins with weights of 1."""
     adapter_detach: bool = True
-    """Keep the adapter's gradient out of the embeddings it reads."""
+    """Keep the adapter's gradient out of the embeddings it reads; norms and counts are given, and have none."""
+    adapter_norms: Annotated[tuple[Norm, ...], Meta(max_length=4)] = ("log", "sqrt", "square")
+    """How the norms of user and item embedding enter r_norm; none: not at all."""
+    adapter_counts: bool = True
+    """Whether r_count is there: log(1 + count) of every counter of user and item."""
+    adapter_first_order: bool = False
+    """Weigh first-order terms, too, by the weights of their fields; the paper speaks of embeddings alone."""
     num_masks: Annotated[int, Meta(ge=0, le=64)] = 1
     """k, masked forwards per sample; 0 turns the auxiliary loss off."""
     mask_low: Probability = 0.1
     """beta, least probability that a field is masked."""
     mask_high: Probability = 0.5
     """gamma, greatest probability that a field is masked."""
+    mask_scope: Literal["copy", "field"] = "copy"
+    """What a probability is drawn for: each copy of each sample, as in the paper, or each field of each copy."""
     aux_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.2
     """alpha in L = L_main + alpha L_aux."""
     aux_reduction: Literal["sum", "mean"] = "sum"
     """Over the k masked forwards; eq. 3 is a sum."""
     main_emb_grad: Literal["full", "none"] = "full"
     """Whether L_main trains the embeddings, too (3.4), or L_aux alone does (3.3)."""
+    id_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """What AdaF2M2 is compared with: probability that an id's embedding is 0 in the main forward of a sample that is
+    learned (after DropoutNet, Volkovs et al., NIPS 2017); 0: never."""
 
     def __post_init__(self) -> None:
         if not self.fast and self.deep == "none":
@@ -72,6 +112,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model: mask_low {self.mask_low} must be <= mask_high {self.mask_high}")
         if self.main_emb_grad == "none" and self.num_masks == 0:
             raise ValueError("model: main_emb_grad = 'none' needs num_masks >= 1, or nothing trains the embeddings")
+        if len(set(self.adapter_norms)) < len(self.adapter_norms):
+            raise ValueError(f"model: adapter_norms names one twice, {', '.join(self.adapter_norms)}; leave one out")
 
 
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,10 +3,22 @@
 AdaF2M2, section 3.4: a(v_i) = w_i v_i with [w_1 .. w_n] = sigmoid(h([r_ID, r_norm, r_count])).
 """
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
+from learner.config import Norm
+
 _NORM_MIN, _NORM_MAX = 1e-6, 1e3
+_OF_NORMS: Mapping[Norm, Callable[[Tensor], Tensor]] = {
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "square": torch.square,
+    "raw": torch.Tensor.clone,
+}
+NORMS: tuple[Norm, ...] = ("log", "sqrt", "square")
+"""The paper's."""
 
 
 class RunningStandardiser(nn.Module):
@@ -52,24 +64,47 @@ class StateAdapter(nn.Module):
     Args:
         num_fields: F.
         num_state_fields: fields whose embeddings form r_ID.
-        num_counts: C.
+        num_counts: C; 0: r_count is left out.
         dim: D.
         hidden: width of h's hidden layer, 0 for none.
         bias: initial bias of the gates.
+        norms: how norms enter; none: r_norm is left out.
+        scale: what weights are at most.
 
     Shape:
-        id_BE of shape (B, num_state_fields * D), norms_B2, counts_BC -> weight_BF in (0, 1)
+        id_BE of shape (B, num_state_fields * D), norms_B2, counts_BC -> weight_BF in (0, scale)
+
+    Raises:
+        ValueError: there is no signal at all.
 
     >>> StateAdapter(3, 2, 4, 8)(torch.zeros(5, 16), torch.ones(5, 2), torch.ones(5, 4)).shape
     torch.Size([5, 3])
     """
 
     def __init__(
-        self, num_fields: int, num_state_fields: int, num_counts: int, dim: int, hidden: int = 64, bias: float = 2.0
+        self,
+        num_fields: int,
+        num_state_fields: int,
+        num_counts: int,
+        dim: int,
+        hidden: int = 64,
+        bias: float = 2.0,
+        *,
+        norms: Sequence[Norm] = NORMS,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
-        num_signals = num_state_fields * dim + 6 + num_counts
-        self.standardise = RunningStandardiser(6 + num_counts)
+        num_measured = 2 * len(norms) + num_counts
+        num_signals = num_state_fields * dim + num_measured
+        if num_signals < 1:
+            raise ValueError(
+                "the adapter has nothing to weigh fields by: give a field state = true, or set model.adapter_norms or "
+                "model.adapter_counts, or turn model.adapter off"
+            )
+        self._norms = tuple(norms)
+        self._num_counts = num_counts
+        self._scale = scale
+        self.standardise = RunningStandardiser(num_measured)
         self.normalise = nn.LayerNorm(num_signals)
         last = nn.Linear(hidden or num_signals, num_fields)
         nn.init.constant_(last.bias, bias)
@@ -78,8 +113,14 @@ class StateAdapter(nn.Module):
     def forward(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
         """Weights per field; in training mode the running statistics take the batch in."""
         norms_B2 = norms_B2.clamp(_NORM_MIN, _NORM_MAX)
-        signals_BS = torch.cat([norms_B2.log(), norms_B2.sqrt(), norms_B2.square(), counts_BC.log1p()], dim=1)
-        if self.training:
-            self.standardise.update(signals_BS)
-        r_BS = torch.cat([id_BE, self.standardise(signals_BS)], dim=1)
-        return torch.sigmoid(self.h(self.normalise(r_BS)))
+        measured = [_OF_NORMS[name](norms_B2) for name in self._norms]
+        if self._num_counts:
+            measured.append(counts_BC.log1p())
+        r_BS = id_BE
+        if measured:
+            measured_BS = torch.cat(measured, dim=1)
+            if self.training:
+                self.standardise.update(measured_BS)
+            r_BS = torch.cat([id_BE, self.standardise(measured_BS)], dim=1)
+        weight_BF: Tensor = self._scale * torch.sigmoid(self.h(self.normalise(r_BS)))
+        return weight_BF

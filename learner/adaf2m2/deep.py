@@ -77,6 +77,7 @@ class DeepPart:
         torch.manual_seed(learning.seed)
         self.dense = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts)
         self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
+        self._is_noisy = recipe.model.dropout > 0 or recipe.model.id_dropout > 0
         self._optimiser = torch.optim.Adam(self.dense.parameters(), lr=learning.dense_lr, fused=True)
 
     def predict(self, occurring: Occurring) -> Said:
@@ -93,18 +94,29 @@ class DeepPart:
                 continue
             batch = occurring.batch(chosen_B)
             rows_UW = torch.from_numpy(self._values_RW[batch.rows_U.numpy()])
-            if is_learned:
-                self.dense.train()
-                output = self.dense(rows_UW.requires_grad_(), batch, self._mask_rng)
-                said.batch, said.rows_UW, said.output = batch, rows_UW, output
-            else:
+            if not is_learned or self._is_noisy:
                 self.dense.eval()
                 with torch.inference_mode():
                     output = self.dense(rows_UW, batch)
+            if is_learned:
+                learned = self._forward(rows_UW.requires_grad_(), batch)
+                said.batch, said.rows_UW, said.output = batch, rows_UW, learned
+                # What is said is what would be served: nothing is dropped from that.
+                output = output if self._is_noisy else learned
             logits_B[chosen_B] = output.main_B.detach().numpy()
             if weights_BF is not None:
                 weights_BF[chosen_B] = output.weight_BF.detach().numpy()
         return said
+
+    def _forward(self, rows_UW: Tensor, batch: Batch) -> Output:
+        """The forward that is learned from."""
+        self.dense.train()
+        # Dropout draws from torch's own generator, which no checkpoint keeps; so it is given a seed by the one that is.
+        with torch.random.fork_rng(devices=[], enabled=self._recipe.model.dropout > 0):
+            if self._recipe.model.dropout:
+                torch.manual_seed(int(torch.randint(1 << 62, (), generator=self._mask_rng)))
+            output: Output = self.dense(rows_UW, batch, self._mask_rng)
+        return output
 
     def learn(self, said: Said, target: Target) -> None:
         """One step, on what was predicted of the samples to learn from; the target is of those alone."""
@@ -142,9 +154,20 @@ class DeepPart:
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Continue from `state()`."""
+        """Continue from `state()`.
+
+        Raises:
+            ValueError: the state is of another interaction model, or of other widths.
+        """
         tensors = {name: torch.from_numpy(value.copy()) for name, value in arrays.items()}
-        self.dense.load_state_dict(below("dense.", tensors))
+        try:
+            self.dense.load_state_dict(below("dense.", tensors))
+        except RuntimeError as exc:
+            why = str(exc).splitlines()[-1].strip()
+            raise ValueError(
+                f"the deep part's weights are not those of model.deep = {self._recipe.model.deep!r} as it is set now "
+                f"({why}); its settings have changed"
+            ) from exc
         adam: dict[str, Any] = self._optimiser.state_dict()
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in below("adam.", tensors).items():

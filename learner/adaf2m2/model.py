@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.batch import Batch
+from learner.adaf2m2.dropout import kept_ids
 from learner.adaf2m2.mask import FeatureMask
 from learner.config import FieldSettings, ModelSettings
-from learner.models.dcnv2 import DCNv2
-from learner.models.fm import FM
+from learner.models.catalog import build_interaction
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -38,13 +38,6 @@ class Output(msgspec.Struct, frozen=True):
     """The adapter's weights."""
 
 
-def build_interaction(settings: ModelSettings, num_fields: int) -> nn.Module:
-    """The interaction model that the settings name."""
-    if settings.deep == "fm":
-        return FM()
-    return DCNv2(num_fields, settings.dim, num_cross_layers=settings.num_cross_layers, hidden=settings.hidden)
-
-
 class AdaF2M2(nn.Module):
     """The dense part: adapter, mask vectors and g. Embedding rows live in a `Table` and are given per batch.
 
@@ -54,30 +47,40 @@ class AdaF2M2(nn.Module):
         num_counts: C, counters of user and item together.
     """
 
+    is_id_F: Tensor
+
     def __init__(self, settings: ModelSettings, fields: Sequence[FieldSettings], num_counts: int) -> None:
         super().__init__()
         self.settings = settings
-        num_fields = len(fields)
         self._state_fields = [i for i, field in enumerate(fields) if field.state]
-        self.interaction = build_interaction(settings, num_fields)
-        self.adapter = (
-            StateAdapter(
-                num_fields,
-                len(self._state_fields),
-                num_counts,
-                settings.dim,
-                settings.adapter_hidden,
-                settings.adapter_bias,
-            )
-            if settings.adapter
-            else None
+        self.register_buffer("is_id_F", torch.tensor([field.kind == "id" for field in fields]), persistent=False)
+        self.interaction = build_interaction(settings, len(fields))
+        self.has_first_order = settings.wide or self.interaction.needs_first_order
+        self.adapter = self._adapter(len(fields), num_counts) if settings.adapter else None
+        self.mask = self._mask(len(fields)) if settings.num_masks else None
+
+    def _adapter(self, num_fields: int, num_counts: int) -> StateAdapter:
+        settings = self.settings
+        return StateAdapter(
+            num_fields,
+            len(self._state_fields),
+            num_counts if settings.adapter_counts else 0,
+            settings.dim,
+            settings.adapter_hidden,
+            settings.adapter_bias,
+            norms=settings.adapter_norms,
+            scale=settings.adapter_scale,
         )
-        self.mask = (
-            FeatureMask(
-                num_fields, settings.dim, num_masks=settings.num_masks, low=settings.mask_low, high=settings.mask_high
-            )
-            if settings.num_masks
-            else None
+
+    def _mask(self, num_fields: int) -> FeatureMask:
+        settings = self.settings
+        return FeatureMask(
+            num_fields,
+            settings.dim,
+            num_masks=settings.num_masks,
+            low=settings.mask_low,
+            high=settings.mask_high,
+            scope=settings.mask_scope,
         )
 
     def _fields(self, rows_UD: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -85,29 +88,39 @@ class AdaF2M2(nn.Module):
         pooled = nnf.embedding_bag(
             batch.occurrence_N, rows_UD, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
         ).view(len(batch), -1, self.settings.dim + 1)
-        emb_BFD, wide_BF = pooled[..., :-1], pooled[..., -1]
-        return emb_BFD, wide_BF if self.settings.wide else torch.zeros_like(wide_BF)
+        emb_BFD, first_BF = pooled[..., :-1], pooled[..., -1]
+        return emb_BFD, first_BF if self.has_first_order else torch.zeros_like(first_BF)
+
+    def _weigh(self, emb_BFD: Tensor, first_BF: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the main forward takes: weighted embeddings, first-order terms, and the weights."""
+        main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
+        if self.adapter is None:
+            return main_BFD, first_BF, None
+        id_BE = emb_BFD[:, self._state_fields].flatten(1)
+        if self.settings.adapter_detach:
+            id_BE = id_BE.detach()
+        weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
+        if self.settings.adapter_first_order:
+            first_BF = first_BF * weight_BF
+        return main_BFD * weight_BF.unsqueeze(-1), first_BF, weight_BF
 
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
-        """Main logits, and masked ones if a generator is given.
+        """Main logits; if a generator is given, also masked ones, and ids are dropped from the main ones.
 
         The weighted sample and its masked copies go through g as one batch of B(1 + k), so g is shared as in the paper.
+        Masked copies are of the whole sample, whatever ids are dropped from the main one.
         """
         emb_BFD, first_BF = self._fields(rows_UD, batch)
-        main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
-        weight_BF = None
-        if self.adapter is not None:
-            id_BE = emb_BFD[:, self._state_fields].flatten(1)
-            if self.settings.adapter_detach:
-                id_BE = id_BE.detach()
-            weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
-            main_BFD = main_BFD * weight_BF.unsqueeze(-1)
+        B, given = len(batch), (emb_BFD, first_BF)
+        if mask_generator is not None and self.settings.id_dropout:
+            keep_BF = kept_ids(B, self.is_id_F, self.settings.id_dropout, mask_generator)
+            given = emb_BFD * keep_BF.unsqueeze(-1), first_BF * keep_BF
+        main_BFD, main_first_BF, weight_BF = self._weigh(*given, batch)
         if self.mask is None or mask_generator is None:
-            return Output(self.interaction(main_BFD) + first_BF.sum(1), None, weight_BF)
-        B = len(batch)
+            return Output(self.interaction(main_BFD) + main_first_BF.sum(1), None, weight_BF)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
         logits = self.interaction(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]))
         main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
         # A masked field is unknown to the first-order part, too.
         masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
-        return Output(main_B + first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)
+        return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)

@@ -1,15 +1,26 @@
-"""DCN-V2, parallel form (Wang et al., WWW 2021): cross layers beside a deep part, one linear head on both."""
+"""DCN-V2 (Wang et al., WWW 2021): cross layers beside a deep part, or below it, one linear head (section 3.4)."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from learner.models.cross import CrossNetwork
+from learner.models.interaction import Interaction
+from learner.models.mlp import hidden_layers, perceptron
 
-class DCNv2(nn.Module):
-    """Explicit feature crosses of bounded degree and a deep part.
 
-    Cross layer: x_{l+1} = x_0 * (W_l x_l + b_l) + x_l (eq. 1).
+class DCNv2(Interaction):
+    """Parallel: y = w^T [x_L ; h(x_0)]; x_L of cross layers (eq. 1), h a deep part.
+
+    Args:
+        num_fields: F.
+        dim: D.
+        num_cross_layers: L.
+        hidden: widths of the deep part.
+        cross_rank: 0, or r of low-rank cross layers (eq. 2 to 4).
+        cross_experts: K of these.
+        dropout: after each hidden layer of the deep part.
 
     Shape:
         emb_BFD -> logit_B
@@ -18,23 +29,56 @@ class DCNv2(nn.Module):
     torch.Size([5])
     """
 
-    def __init__(self, num_fields: int, dim: int, *, num_cross_layers: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        num_fields: int,
+        dim: int,
+        *,
+        num_cross_layers: int,
+        hidden: Sequence[int],
+        cross_rank: int = 0,
+        cross_experts: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         width = num_fields * dim
-        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(num_cross_layers))
-        layers: list[nn.Module] = []
-        last = width
-        for units in hidden:
-            layers += [nn.Linear(last, units), nn.ReLU()]
-            last = units
-        self.deep = nn.Sequential(*layers)
+        self.cross = CrossNetwork(width, num_cross_layers, cross_rank, cross_experts)
+        self.deep, last = hidden_layers(width, hidden, dropout)
         self.head = nn.Linear(width + last, 1)
 
     def forward(self, emb_BFD: Tensor) -> Tensor:
         """Logit per sample."""
         x0_BW = emb_BFD.flatten(1)
-        x_BW = x0_BW
-        for layer in self.cross:
-            x_BW = torch.addcmul(x_BW, x0_BW, layer(x_BW))
-        logit_B1: Tensor = self.head(torch.cat([x_BW, self.deep(x0_BW)], dim=1))
+        logit_B1: Tensor = self.head(torch.cat([self.cross(x0_BW), self.deep(x0_BW)], dim=1))
+        return logit_B1.squeeze(1)
+
+
+class StackedDCNv2(Interaction):
+    """Stacked: y = w^T h(x_L): the deep part takes what the cross layers make.
+
+    Arguments and shape are those of `DCNv2`.
+
+    >>> StackedDCNv2(3, 4, num_cross_layers=2, hidden=(8,))(torch.ones(5, 3, 4)).shape
+    torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        num_fields: int,
+        dim: int,
+        *,
+        num_cross_layers: int,
+        hidden: Sequence[int],
+        cross_rank: int = 0,
+        cross_experts: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        width = num_fields * dim
+        self.cross = CrossNetwork(width, num_cross_layers, cross_rank, cross_experts)
+        self.deep = perceptron(width, hidden, dropout)
+
+    def forward(self, emb_BFD: Tensor) -> Tensor:
+        """Logit per sample."""
+        logit_B1: Tensor = self.deep(self.cross(emb_BFD.flatten(1)))
         return logit_B1.squeeze(1)

@@ -3,39 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from learner.adaf2m2.adapter import StateAdapter
-from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.batch import batch_of as learner_batch_of
 from learner.adaf2m2.loss import Target, total_loss
 from learner.adaf2m2.mask import FeatureMask
 from learner.adaf2m2.model import AdaF2M2, Output
-from learner.config import FieldSettings, ModelSettings
+from learner.config import ModelSettings
 from learner.fast.inputs.occurrences import Occurrences
-from learner.models.dcnv2 import DCNv2
-from learner.models.fm import FM
-
-FIELDS = [
-    FieldSettings("user_id", "user", "id", state=True),
-    FieldSettings("item_id", "item", "id", state=True),
-    FieldSettings("age", "user", "categorical"),
-]
-
-
-def batch_of(num_samples: int, dim: int) -> tuple[Batch, torch.Tensor]:
-    """One row per field and sample."""
-    torch.manual_seed(1)
-    n = num_samples * len(FIELDS)
-    batch = Batch(
-        torch.arange(1, n + 1),
-        torch.arange(n),
-        torch.arange(n),
-        torch.ones(n),
-        torch.rand(num_samples, 2),
-        torch.randint(0, 50, (num_samples, 4)).float(),
-    )
-    return batch, torch.randn(n, dim + 1)
+from learner.models.catalog import NAMES
+from tests.learner.adaf2m2.small import FIELDS, batch_of
 
 
 def target_of(labels: list[float], **others: list[float]) -> Target:
@@ -95,26 +72,7 @@ def test_running_statistics_are_those_of_the_stream() -> None:
     assert torch.allclose(adapter.standardise.var_S[-2:], seen.var(0), atol=0.03)
 
 
-def test_dcnv2_follows_its_equation() -> None:
-    model = DCNv2(2, 3, num_cross_layers=2, hidden=(4,))
-    emb = torch.randn(5, 2, 3)
-    x0 = x = emb.flatten(1).numpy()
-    for layer in model.cross:
-        assert isinstance(layer, nn.Linear)
-        x = x0 * (x @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()) + x
-    deep = model.deep(emb.flatten(1)).detach().numpy()
-    head = model.head
-    expected = np.concatenate([x, deep], 1) @ head.weight.detach().numpy()[0] + head.bias.item()
-    np.testing.assert_allclose(model(emb).detach(), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_fm_sums_all_pairs() -> None:
-    emb = torch.randn(4, 5, 3)
-    pairs = sum((emb[:, i] * emb[:, j]).sum(1) for i in range(5) for j in range(i))
-    assert torch.allclose(FM()(emb), pairs, atol=1e-5)
-
-
-@pytest.mark.parametrize("interaction", ["dcnv2", "fm"])
+@pytest.mark.parametrize("interaction", NAMES)
 def test_the_served_logit_needs_no_masks(interaction: str) -> None:
     torch.manual_seed(0)
     settings = ModelSettings(deep=interaction, dim=4, num_masks=3)
@@ -138,15 +96,19 @@ def test_the_main_pass_weighs_fields_and_the_masked_passes_do_not() -> None:
     assert torch.allclose(out.main_B, model.interaction(emb * out.weight_BF.unsqueeze(-1)), atol=1e-5)
 
 
-@pytest.mark.parametrize("interaction", ["dcnv2", "fm"])
-def test_first_order_terms_are_wide_weights(interaction: str) -> None:
+@pytest.mark.parametrize("interaction", NAMES)
+@pytest.mark.parametrize("wide", [False, True])
+def test_first_order_terms_are_added_where_they_are_asked_for_or_belong_to_the_model(
+    interaction: str, wide: bool
+) -> None:
     torch.manual_seed(0)
     batch, rows = batch_of(6, 4)
-    plain = AdaF2M2(ModelSettings(deep=interaction, dim=4, wide=False), FIELDS, 4).eval()
-    first = AdaF2M2(ModelSettings(deep=interaction, dim=4, wide=True), FIELDS, 4).eval()
-    first.load_state_dict(plain.state_dict())
-    wide = rows.view(6, 3, 5)[..., 4]
-    assert torch.allclose(first(rows, batch).main_B, plain(rows, batch).main_B + wide.sum(1), atol=1e-5)
+    model = AdaF2M2(ModelSettings(deep=interaction, dim=4, wide=wide, adapter=False), FIELDS, 4).eval()
+    first_BF = rows.view(6, 3, 5)[..., 4]
+    expected = model.interaction(rows.view(6, 3, 5)[..., :4])
+    if wide or interaction in ("fm", "deepfm"):
+        expected = expected + first_BF.sum(1)
+    assert torch.allclose(model(rows, batch).main_B, expected, atol=1e-5)
 
 
 def test_a_masked_field_has_no_first_order_term_either() -> None:
