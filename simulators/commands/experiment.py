@@ -51,6 +51,17 @@ def _parser() -> _Parser:
         "--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="kept and found here"
     )
     parser.add_argument("--report", action="store_true", help="show what is there, and train nothing")
+    cold = parser.add_argument_group("with --cold-items")
+    cold.add_argument(
+        "--comparators",
+        nargs="*",
+        default=["deepfm"],
+        choices=MODELS,
+        metavar="MODEL",
+        help="base models compared with",
+    )
+    cold.add_argument("--passes", nargs="+", type=int, default=[1], metavar="N", help="of them over the base")
+    cold.add_argument("--rounds", nargs="+", type=int, default=[1, 20], metavar="N", help="of them over each step")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
     return parser
@@ -76,6 +87,7 @@ def run(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     if options.cold_items == (options.table is not None):
         raise UsageError("experiment ml-1m: say which, --table 3 or --cold-items")
-    from simulators.commands.experiments import table_3
+    from simulators.commands.experiments import cold_items, table_3
 
-    table_3(options, " ".join(["coldstream experiment ml-1m", *arguments]))
+    chosen = cold_items if options.cold_items else table_3
+    chosen(options, " ".join(["coldstream experiment ml-1m", *arguments]))

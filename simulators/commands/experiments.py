@@ -10,13 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from simulators.commands.options import UsageError
+from simulators.experiments.cold_items.comparators import STARTS, ComparatorSettings
+from simulators.experiments.cold_items.run import ColdItems, ColdResult
+from simulators.experiments.kept import Kept
 from simulators.experiments.offline.results import Results, RunResult
 from simulators.experiments.offline.search import Plan, carry_out, chosen_device, num_done
 from simulators.experiments.offline.settings import RunSettings, grid_of, model_settings, parse_options
 from simulators.experiments.offline.training import Progress as Told
 from simulators.experiments.ratings import PAPER_FIELDS, Ratings, ratings_of
+from simulators.experiments.reporting.cold_items import report as cold_report
 from simulators.experiments.reporting.compared import Judge
 from simulators.experiments.reporting.table3 import report
+from simulators.logs.log import Log
 from simulators.logs.open import open_log
 from stream.command.options import usable_folder
 from stream.command.output import print_json
@@ -53,6 +58,58 @@ def table_3(options: argparse.Namespace, command: str) -> None:
         print_json({"compared": compared, "runs": num_done(plan, results), "of": plan.num_runs, "report": str(path)})
 
 
+def cold_items(options: argparse.Namespace, command: str) -> None:
+    """Items with 0, 20, 40 and 60 ratings, by the product's learner and by others.
+
+    Args:
+        options: of the command.
+        command: how it was called, for the report.
+    """
+    console = Console(stderr=True)
+    device = chosen_device(options.device)
+    torch.set_num_threads(options.threads)
+    seeds = _seeds(options)
+    methods = [
+        checked({"start": start, "model": model, "passes": passes, "rounds": rounds}, ComparatorSettings)
+        for model in options.comparators
+        for start in STARTS
+        for passes in options.passes
+        for rounds in options.rounds
+    ]
+    kept = Kept(usable_folder(options.out, "--out"), ColdResult)
+    log = _log(options.data, console)
+    settings = load_settings(environment={}, overrides=["join.settle_ms=0"], defaults=log.settings)
+    experiment = ColdItems(ratings_of(log, settings.fields), settings.recipe, kept, device)
+    results = []
+    with console.status("cold items") as status:
+        for result in experiment.run(methods, seeds, status.update):
+            results.append(result)
+            aucs = ", ".join(f"{phase.name} {phase.auc:.4f}" for phase in result.phases)
+            console.print(f"{result.name}: {aucs}; {result.seconds:.0f} s", highlight=False, soft_wrap=True)
+        status.update("comparing")
+        text = cold_report(experiment, kept, results, command)
+    path = kept.write("cold-items.md", text)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written to {path}; paste it into learner/RESULTS.md")
+    if options.json:
+        print_json({"results": results, "report": str(path)})
+
+
+def _seeds(options: argparse.Namespace) -> tuple[int, ...]:
+    """Seeds of an experiment.
+
+    Raises:
+        UsageError: one is out of bounds, or there twice.
+    """
+    for seed in options.seeds:
+        checked({"seed": seed, "model": "", "variant": "base"}, RunSettings)
+    if len(set(options.seeds)) < len(options.seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: one is there twice")
+    if options.threads < 1:
+        raise UsageError(f"--threads {options.threads}: expected 1 or more")
+    return tuple(options.seeds)
+
+
 def _plan(options: argparse.Namespace) -> Plan:
     given = {
         "model": options.models[0],
@@ -61,17 +118,12 @@ def _plan(options: argparse.Namespace) -> Plan:
         "options": parse_options(options.set),
         **{name: getattr(options, name) for name in ("batch", "epochs", "patience", "share")},
     }
-    for seed in options.seeds:
-        checked({"seed": seed, "model": "", "variant": "base"}, RunSettings)
-    if len(set(options.seeds)) < len(options.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: one is there twice")
-    if options.threads < 1:
-        raise UsageError(f"--threads {options.threads}: expected 1 or more")
+    seeds = _seeds(options)
     variants = options.variants if "base" in options.variants else ["base", *options.variants]
     plan = Plan(
         tuple(dict.fromkeys(options.models)),
         tuple(dict.fromkeys(variants)),
-        tuple(options.seeds),
+        seeds,
         grid_of(options.lr, options.dim, options.decay),
         checked(given, RunSettings),
     )
@@ -98,9 +150,14 @@ def checked(given: dict[str, Any], kind: type[T]) -> T:
         raise UsageError(f"--{option} {given.get(name)}: {problem}") from exc
 
 
-def _ratings(data: Path | None, console: Console) -> Ratings:
+def _log(data: Path | None, console: Console) -> Log:
     log = open_log(LOG, data)
     console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
+    return log
+
+
+def _ratings(data: Path | None, console: Console) -> Ratings:
+    log = _log(data, console)
     fields = load_settings(environment={}, defaults=log.settings).fields
     return ratings_of(log, [field for field in fields if field.name in PAPER_FIELDS])
 

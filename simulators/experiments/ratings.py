@@ -63,6 +63,22 @@ class Ratings(msgspec.Struct, frozen=True):
         """Those of users, then those of items."""
         return (*self.users.fields_F, *self.items.fields_F)
 
+    def with_fields(self, names: Sequence[str]) -> "Ratings":
+        """The same samples with some of the fields; rows keep their numbers."""
+        users, items = (_chosen(side, names) for side in (self.users, self.items))
+        return msgspec.structs.replace(self, users=users, items=items)
+
+
+def _chosen(side: Side, names: Sequence[str]) -> Side:
+    num_fields = len(side.fields_F)
+    keep_F = np.array([field.name in names for field in side.fields_F])
+    sizes_EF = np.diff(side.offsets_EF).reshape(-1, num_fields)
+    keep_V = np.repeat(np.tile(keep_F, len(side.ids_E)), sizes_EF.ravel())
+    offsets = np.concatenate([[0], np.cumsum(sizes_EF[:, keep_F].ravel())])
+    texts = [text for text, keep in zip(side.texts_V, keep_V, strict=True) if keep]
+    fields = tuple(field for field, keep in zip(side.fields_F, keep_F, strict=True) if keep)
+    return Side(fields, offsets, side.rows_V[keep_V], texts, side.ids_E)
+
 
 def ratings_of(log: Log, fields: Sequence[FieldSettings], *, positive: int = 0) -> Ratings:
     """Read a log of impressions that are known for good once they are shown, as ratings are.

@@ -44,14 +44,19 @@ class Fit:
             self._masks = torch.Generator(device).manual_seed(seed + 1)
         self.optimiser = self.model.optimiser(hyper.lr, hyper.decay)
 
-    def loss(self, samples_B: np.ndarray) -> Tensor:
-        """Loss of samples, with gradients."""
+    def loss(self, samples_B: np.ndarray, *, noisy: bool = True) -> Tensor:
+        """Loss of samples, with gradients.
+
+        Args:
+            samples_B: numbers of the samples.
+            noisy: whether masks, and ids that are dropped, are drawn.
+        """
         self.model.train()
         batch, labels_B = self.feed.batch(samples_B, self.model.rows_RW), self.feed.labels(samples_B)
         nothing_B = torch.zeros_like(labels_B)
         target = Target(labels_B, torch.ones_like(labels_B), nothing_B, nothing_B)
         with torch.device(self.device):
-            return total_loss(self.model(batch, self._masks), target, self.settings)
+            return total_loss(self.model(batch, self._masks if noisy else None), target, self.settings)
 
     def step(self, samples_B: np.ndarray) -> Tensor:
         """One step of everything; returns the loss before it."""

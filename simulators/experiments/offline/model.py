@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from learner.adaf2m2.batch import Batch
@@ -39,6 +40,18 @@ class OfflineModel(nn.Module):
         """Logits of a batch; masked ones, too, if a generator is given."""
         output: Output = self.dense(self.rows_RW, batch, generator)
         return output
+
+    def pooled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings of a batch's fields, and their first-order weights; emb_BFD, first_BF."""
+        pooled = nnf.embedding_bag(
+            batch.occurrence_N, self.rows_RW, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
+        ).view(len(batch), self._num_fields, -1)
+        return pooled[..., :-1], pooled[..., -1]
+
+    def logits(self, emb_BFD: Tensor, first_BF: Tensor) -> Tensor:
+        """What the interaction model says of embeddings, without masks and adapter."""
+        logits_B: Tensor = self.dense.interaction(emb_BFD)
+        return logits_B + first_BF.sum(1) if self.dense.has_first_order else logits_B
 
     def with_defaults(self) -> Tensor:
         """The rows, and behind them those that stand for fields that are missing, shape (R + F, D + 1).

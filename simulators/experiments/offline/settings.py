@@ -13,8 +13,6 @@ Variant = Literal["base", "masks", "adapter", "full"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 """Without AdaF2M2, with its feature masks and auxiliary loss, with its state-aware adapter, with both."""
 MODELS: tuple[str, ...] = tuple(name for name in get_args(get_type_hints(ModelSettings)["deep"]) if name != "none")
-FIRST_ORDER = ("fm", "deepfm")
-"""Models whose papers have a weight per feature beside the embeddings."""
 HIDDEN, NUM_CROSS_LAYERS = (256, 128), 3
 """As the figures that this is compared with had them."""
 _PARTS: dict[Variant, dict[str, Any]] = {
@@ -90,7 +88,6 @@ def model_settings(run: RunSettings) -> ModelSettings:
         "dim": run.hyper.dim,
         "hidden": HIDDEN,
         "num_cross_layers": NUM_CROSS_LAYERS,
-        "wide": run.model in FIRST_ORDER,
         **run.options,
         # Last, so that an option of masks or adapter leaves those alone that have none.
         **_PARTS[run.variant],

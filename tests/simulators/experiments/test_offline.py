@@ -15,6 +15,7 @@ from support.small_ratings import small_ratings
 
 from learner.metrics import auc
 from simulators.experiments.feed import Feed
+from simulators.experiments.kept import KeptError
 from simulators.experiments.offline.results import Results
 from simulators.experiments.offline.search import Plan, carry_out, found, missing, num_done
 from simulators.experiments.offline.settings import ChoiceError, HyperParameters, RunSettings, model_settings
@@ -130,7 +131,7 @@ def test_a_folder_made_with_other_settings_is_not_gone_on_with(tmp_path: Path) -
     results, ratings = Results(tmp_path), small_ratings(400)
     results.keep(*train(RUN, ratings, CPU))
     other = msgspec.structs.replace(RUN, batch=128)
-    with pytest.raises(ChoiceError, match=r"was made with batch 256 and not 128: remove it, or give another --out"):
+    with pytest.raises(KeptError, match=r"was made with batch 256 and not 128: remove it, or give another --out"):
         results.find(other)
 
 
