@@ -55,7 +55,7 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """Share of hidden units dropped in training (not in FM and YouTubeDNN; in EulerNet, of what a layer takes)."""
     layer_norm: bool = True
-    """Normalise each sample by itself where AFN's and EulerNet's papers normalise batches."""
+    """Normalise each sample by itself where AFN's and EulerNet's papers normalise batches; AFN diverges without."""
     num_cross_layers: Annotated[int, Meta(gt=0, le=64)] = 2
     """Cross layers of DCN-V2."""
     cross_rank: Annotated[int, Meta(ge=0, le=1 << 16)] = 0
