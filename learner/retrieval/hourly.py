@@ -13,7 +13,7 @@ import numpy as np
 from learner.retrieval.interactions import Interactions, Pairs, counts_before
 from learner.retrieval.model import TwoTower
 from learner.retrieval.ranking import grouped, hits, ndcg, recall, relevant_of
-from learner.retrieval.search import exact_top
+from learner.retrieval.search import exact_top, popular_top
 
 HOUR_MS = 3_600_000
 COHORTS = (0, 1, 10, 50, 200)
@@ -32,6 +32,8 @@ class HourFigures(msgspec.Struct, frozen=True):
     """Sum over these of recall@N."""
     ndcg_sum: float
     """Likewise of NDCG@N."""
+    popular_recall_sum: float
+    """Likewise of recall@N, had each been given the items with most positives before the hour."""
     found_C: tuple[int, ...]
     """Positives that were among the N of their user, by cohort of the item as of the hour's start."""
     positives_C: tuple[int, ...]
@@ -45,6 +47,11 @@ class HourFigures(msgspec.Struct, frozen=True):
     def ndcg(self) -> float:
         """Likewise."""
         return self.ndcg_sum / self.num_users if self.num_users else float("nan")
+
+    @property
+    def popular_recall(self) -> float:
+        """Likewise, of the most popular items."""
+        return self.popular_recall_sum / self.num_users if self.num_users else float("nan")
 
 
 def total(hours: Sequence[HourFigures]) -> HourFigures:
@@ -61,6 +68,7 @@ def total(hours: Sequence[HourFigures]) -> HourFigures:
         sum(hour.num_users for hour in hours),
         sum(hour.recall_sum for hour in hours),
         sum(hour.ndcg_sum for hour in hours),
+        sum(hour.popular_recall_sum for hour in hours),
         tuple(map(sum, zip(*(hour.found_C for hour in hours), strict=True))),
         tuple(map(sum, zip(*(hour.positives_C for hour in hours), strict=True))),
     )
@@ -124,11 +132,13 @@ class HourlyRetrieval:
         positives = samples.take(samples.labels_N > 0)
         users_G, relevant, without = relevant_of(positives.users_N, positives.items_N, self._seen_by)
         found_C = positives_C = np.zeros(len(COHORTS), np.int64)
-        recall_sum = ndcg_sum = 0.0
+        recall_sum = ndcg_sum = popular_sum = 0.0
         if len(users_G):
             users_GE = self.model.user_vectors(users_G, self._user_counts_E2[users_G])
             items_IE = self.model.item_vectors(self._item_counts_E2)
             found_GN, _ = exact_top(users_GE, items_IE, self._num, without=without)
+            popular_GN, _ = popular_top(len(users_G), self._item_counts_E2, self._num, without=without)
+            popular_sum = float(recall(popular_GN, relevant).sum())
             recall_sum = float(recall(found_GN, relevant).sum())
             ndcg_sum = float(ndcg(found_GN, relevant).sum())
             found_C = self._by_cohort(found_GN[hits(found_GN, relevant)])
@@ -139,6 +149,7 @@ class HourlyRetrieval:
             len(users_G),
             recall_sum,
             ndcg_sum,
+            popular_sum,
             tuple(found_C.tolist()),
             tuple(positives_C.tolist()),
         )

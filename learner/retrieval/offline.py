@@ -20,7 +20,7 @@ from learner.retrieval.entities import Entities
 from learner.retrieval.interactions import Interactions, Pairs, counted
 from learner.retrieval.model import TwoTower
 from learner.retrieval.ranking import grouped, ndcg, recall, relevant_of
-from learner.retrieval.search import exact_top
+from learner.retrieval.search import exact_top, popular_top
 
 
 class SplitData(NamedTuple):
@@ -47,6 +47,8 @@ class RetrievalFigures(msgspec.Struct, frozen=True):
 
     recall: float
     """Recall@N, mean over users with a positive in the part."""
+    popular_recall: float
+    """Likewise, of the items with most positives in the training part."""
     ndcg: float
     """NDCG@N, likewise."""
     auc: float
@@ -94,6 +96,7 @@ def fit(
     if settings.loss == "softmax":
         pairs = pairs.take(pairs.labels_B > 0)
     item_counts_I2 = data.counts()[1]
+    valid = data.interactions.take(data.valid)
     rng = np.random.default_rng(settings.seed)
     history: list[RetrievalFigures] = []
     best, best_state, best_epoch = -np.inf, model.state(), 0
@@ -103,7 +106,7 @@ def fit(
             model.learn(pairs.take(order_N[start : start + settings.batch]), item_counts_I2)
             for start in range(0, len(order_N), settings.batch)
         ]
-        history.append(evaluate(model, data, part=data.valid, num=num, known=data.train))
+        history.append(figures_of(judge(model, data, part=data.valid, num=num, known=data.train), valid))
         report(epoch, float(np.nanmean(losses)), history[-1])
         value = getattr(history[-1], criterion)
         if value > best:
@@ -120,15 +123,27 @@ def _pairs(data: SplitData) -> Pairs:
     return Pairs(part.users_N, part.items_N, part.labels_N, user_counts_E2[part.users_N], item_counts_E2[part.items_N])
 
 
-def evaluate(
+class Judged(NamedTuple):
+    """What a model said of one part of a log: G users with something to be found, N samples."""
+
+    users_G: np.ndarray
+    recall_G: np.ndarray
+    popular_recall_G: np.ndarray
+    """Had each been given the items with most positives in the training part."""
+    ndcg_G: np.ndarray
+    scores_N: np.ndarray
+    """Inner products of the part's samples."""
+
+
+def judge(
     model: TwoTower,
     data: SplitData,
     *,
     part: np.ndarray | None = None,
     num: int = 50,
     known: np.ndarray | None = None,
-) -> RetrievalFigures:
-    """Figures of a part of the log.
+) -> Judged:
+    """What the model says of a part of the log, user by user.
 
     Each user is given N of all items but those of its interactions in the known parts, whatever their label; its
     other positives in the part are what is relevant.
@@ -149,18 +164,36 @@ def evaluate(
     at_N = np.searchsorted(users_Q, judged.users_N)
     scores_N = np.einsum("ne,ne->n", users_QE[at_N], items_IE[judged.items_N])
     positives = judged.take(judged.labels_N > 0)
-    asking_G, relevant, without = relevant_of(
+    users_G, relevant, without = relevant_of(
         positives.users_N, positives.items_N, lambda users_G: seen_by(users_G, before)
     )
-    found_GN, _ = exact_top(users_QE[np.searchsorted(users_Q, asking_G)], items_IE, num, without=without)
+    found_GN, _ = exact_top(users_QE[np.searchsorted(users_Q, users_G)], items_IE, num, without=without)
+    popular_GN, _ = popular_top(len(users_G), item_counts_E2, num, without=without)
+    return Judged(users_G, recall(found_GN, relevant), recall(popular_GN, relevant), ndcg(found_GN, relevant), scores_N)
+
+
+def figures_of(judged: Judged, samples: Interactions) -> RetrievalFigures:
+    """Figures of what was said.
+
+    Args:
+        judged: of the samples.
+        samples: the part of the log.
+    """
+    has_users = len(judged.users_G) > 0
     return RetrievalFigures(
-        float(recall(found_GN, relevant).mean()) if len(asking_G) else float("nan"),
-        float(ndcg(found_GN, relevant).mean()) if len(asking_G) else float("nan"),
-        auc(judged.labels_N, scores_N),
-        uauc(judged.labels_N, scores_N, judged.users_N),
-        len(asking_G),
-        len(judged.labels_N),
+        float(judged.recall_G.mean()) if has_users else float("nan"),
+        float(judged.popular_recall_G.mean()) if has_users else float("nan"),
+        float(judged.ndcg_G.mean()) if has_users else float("nan"),
+        auc(samples.labels_N, judged.scores_N),
+        uauc(samples.labels_N, judged.scores_N, samples.users_N),
+        len(judged.users_G),
+        len(samples.labels_N),
     )
+
+
+def evaluate(model: TwoTower, data: SplitData, *, num: int = 50) -> RetrievalFigures:
+    """Figures of the test part; see `judge`."""
+    return figures_of(judge(model, data, num=num), data.interactions.take(data.test))
 
 
 def seen_by(users_G: np.ndarray, before: Interactions) -> list[np.ndarray]:

@@ -59,6 +59,20 @@ def exact_top(
     return found_QN, scores_QN
 
 
+def popular_top(
+    num_queries: int, item_counts_I2: np.ndarray, num: int, *, without: Sequence[np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The items with most positives, for every query alike: what every retrieval has to beat.
+
+    Args:
+        num_queries: Q.
+        item_counts_I2: impressions and positives of each.
+        num: N, items per query.
+        without: as for `exact_top`.
+    """
+    return exact_top(np.ones((num_queries, 1)), item_counts_I2[:, 1:].astype(np.float64), num, without=without)
+
+
 def _top(scores_bI: np.ndarray, num: int) -> np.ndarray:
     """Numbers of the `num` greatest of each row, greatest first; ties by number."""
     # Those above the num-th greatest score are in; of those equal to it the first ones, as many as are left.

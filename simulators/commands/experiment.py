@@ -74,7 +74,7 @@ def _group() -> None:
 
 @experiment.command("ml-1m", context_settings=_PASS_ON)
 def ml_1m(context: typer.Context) -> None:
-    """MovieLens-1M (--table 3, --cold-items, --models, --variants, --seeds, --out, --json; --help shows all)."""
+    """MovieLens-1M (--table 3, --cold-items, --retrieval [--stream], --seeds, --out, ...; --help shows all)."""
     run(context.args)
 
 
@@ -84,6 +84,11 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: they make no sense.
     """
+    if "--retrieval" in arguments:
+        from simulators.commands.retrieval import retrieval
+
+        retrieval(arguments)
+        return
     options = _parser().parse_args(arguments)
     if options.cold_items == (options.table is not None):
         raise UsageError("experiment ml-1m: say which, --table 3 or --cold-items")
