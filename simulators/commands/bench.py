@@ -74,3 +74,9 @@ def bench_freshness(context: typer.Context) -> None:
 def bench_ablation(context: typer.Context) -> None:
     """Variants of the model, and rivals, on the same samples (--events, --only, --seeds, --recorded, --log, --json)."""
     _run_benchmark("ablation", context.args)
+
+
+@bench.command("estimator", context_settings=_PASS_ON)
+def bench_estimator(context: typer.Context) -> None:
+    """The River estimator beside River's logistic regression, on River's data and MovieLens-1M (--events, --data)."""
+    _run_benchmark("estimator", context.args)
