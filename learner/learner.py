@@ -151,7 +151,7 @@ class Learner:
         columns = (
             [probabilities(one.predicted.logit_B, how).astype(np.float32) for one in said],
             [one.predicted.rank_B for one in said],
-            [one.targets.labels_B for one in said],
+            [(one.targets.labels_B > 0).astype(np.float32) for one in said],
             known,
             turned,
         )
@@ -181,7 +181,7 @@ class Learner:
         It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
         """
         labels_L, inner_L = targets.labels_B[learn_B], predicted.inner_B[learn_B]
-        weights_L = np.ones_like(labels_L)
+        weights_L = np.ones_like(labels_L) if targets.weight_B is None else targets.weight_B[learn_B]
         if self.settings.delayed_feedback == "fnw":
             p_L = probabilities(inner_L, "none")
             weights_L = (1.0 + p_L) * np.where(labels_L > 0, 1.0, 1.0 - p_L)

@@ -20,6 +20,8 @@ class TaskRecipe(msgspec.Struct, frozen=True):
     is_main: bool = False
     told_at_once: bool = False
     """Whether every impression was told as a negative first, so that each positive turns one."""
+    value_unit: float = 0.0
+    """Above 0: the value of its action is learned, in this unit."""
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -45,6 +47,12 @@ class Recipe(msgspec.Struct, frozen=True):
         if sum(task.is_main for task in self.tasks) != 1:
             raise ValueError(
                 f"learner.tasks is 'all': one of the tasks must be the main one, got {[t.name for t in self.tasks]}"
+            )
+        values = [task.name for task in self.tasks if task.value_unit]
+        if values and self.learner.delayed_feedback in {"fnw", "fnc"}:
+            raise ValueError(
+                f"learner.delayed_feedback is {self.learner.delayed_feedback!r}, a loss of labels, and the values of "
+                f"{values} are learned; choose 'undo' or 'none'"
             )
         unknown = sorted(set(self.learner.balance.weights) - {task.name for task in self.tasks})
         if unknown:

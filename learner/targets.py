@@ -14,6 +14,11 @@ A positive that comes after its negative was learned is a correction. What becom
 
 The latter two are those of Ktena et al., "Addressing delayed feedback for continuous training" (RecSys 2019), for
 streams in which every impression is a negative first.
+
+A task may be of a value, as of seconds watched: weighted logistic regression, in which a positive weighs its value
+(Covington et al., "Deep neural networks for YouTube recommendations", RecSys 2016, section 4.2). There the odds are
+sum(value) / (negatives), which comes near the mean value where positives are few. Here each positive counts as a
+negative, too, so that the odds are sum(value) / (impressions): the expected value itself.
 """
 
 from typing import Literal, NamedTuple
@@ -27,19 +32,22 @@ from learner.samples.kind import SampleKind
 
 DelayedFeedback = Literal["undo", "none", "fnw", "fnc"]
 _CALIBRATED_MAX = 0.999
+_SMALLEST = 1e-7
 
 
 class Targets(NamedTuple):
     """Of B samples."""
 
     labels_B: np.ndarray
-    """float32, 0 or 1."""
+    """float32, 0 or 1; of a value, its share of a positive and a negative."""
     learn_B: np.ndarray
     """Whether it is learned from."""
     turn_B: np.ndarray
     """uint8: whether it is a negative that may turn, or has."""
     shift_B: np.ndarray
     """float32, added to the logit for the loss only."""
+    weight_B: np.ndarray | None = None
+    """float32, of the loss; 1 if there is none."""
 
 
 def targets_of(samples: Samples, delayed_feedback: DelayedFeedback, *, settles: bool) -> Targets:
@@ -74,14 +82,52 @@ def targets_of_task(samples: Samples, number: int, task: TaskRecipe, delayed_fee
         task: the task.
         delayed_feedback: what becomes of negatives that turn.
     """
+    if task.value_unit:
+        return _values_of_task(samples, number, task)
+    labels_B, learn_B = _labels_of_task(samples, number)
+    turn_B = np.zeros(len(samples), np.uint8)
+    if delayed_feedback == "undo":
+        turn_B[turned_of_task(samples, number, task)] = TURNED
+    return Targets(labels_B, learn_B, turn_B, np.zeros(len(samples), np.float32))
+
+
+def _labels_of_task(samples: Samples, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and whether each is one."""
     rows, bit = samples.rows_B, np.uint8(1 << number)
     is_base_B, is_later_B = rows["kind"] <= SampleKind.POSITIVE, _is_later(samples, number)
     labels_B = np.where(is_later_B, rows["label"], (rows["labels"] & bit) > 0).astype(np.float32)
-    learn_B = is_later_B | (is_base_B & ((rows["known"] & bit) > 0))
-    turn_B = np.zeros(len(rows), np.uint8)
-    if delayed_feedback == "undo":
-        turn_B[turned_of_task(samples, number, task)] = TURNED
-    return Targets(labels_B, learn_B, turn_B, np.zeros(len(rows), np.float32))
+    return labels_B, is_later_B | (is_base_B & ((rows["known"] & bit) > 0))
+
+
+def _values_of_task(samples: Samples, number: int, task: TaskRecipe) -> Targets:
+    """Values as weights, in one step each: w (1 - p) - p for a positive of w units, -p for a negative.
+
+    A positive that turns a negative brings the w (1 - p) that was missing. One without a value teaches nothing.
+    """
+    labels_B, learn_B = _labels_of_task(samples, number)
+    nothing_B = np.zeros(len(samples), np.float32)
+    values_B = samples.rows_B["values"][:, task.positive[0]] / task.value_unit
+    is_positive_B, is_told_B = labels_B > 0, np.isfinite(values_B)
+    learn_B = learn_B & (~is_positive_B | is_told_B)
+    value_B = np.where(is_positive_B & is_told_B, np.maximum(values_B, 0.0), 0.0)
+    negatives_B = np.where(turned_of_task(samples, number, task), 0.0, 1.0)
+    weight_B = value_B + negatives_B
+    shares_B = np.divide(value_B, weight_B, out=np.zeros(len(samples)), where=weight_B > 0)
+    return Targets(
+        shares_B.astype(np.float32), learn_B, np.zeros(len(samples), np.uint8), nothing_B, weight_B.astype(np.float32)
+    )
+
+
+def expected_values(probabilities_B: np.ndarray, task: TaskRecipe) -> np.ndarray:
+    """What a task's model expects: the odds, in units, of one whose value is learned; else the probability itself.
+
+    >>> expected_values(np.array([0.75]), TaskRecipe("watch", (0,), value_unit=10.0)).tolist()
+    [30.0]
+    """
+    if not task.value_unit:
+        return probabilities_B
+    odds_B: np.ndarray = task.value_unit * probabilities_B / np.maximum(1.0 - probabilities_B, _SMALLEST)
+    return odds_B
 
 
 def turned_of_task(samples: Samples, number: int, task: TaskRecipe) -> np.ndarray:

@@ -29,6 +29,10 @@ class TaskSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An impression without one of them for this long has label 0; 0: `join.window_ms`."""
     attribution_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 0
     """Up to this long after the impression one of them turns the label; 0: `join.attribution_ms`."""
+    value_unit: Annotated[float, Meta(ge=0, le=1e12)] = 0.0
+    """Above 0: what is learned is the expected value of the task's one action, as of a watch its seconds, in this unit;
+    about the mean of the positives' values is best (`learner/targets.py`). Needs `learner.tasks` = `all`, and is not
+    for the main task."""
     main: bool = False
     """Whether samples leave when its window closes, and the model learns this one (others, too, if `learner.tasks` is
     `all`); if no task says so, the first."""
@@ -42,6 +46,7 @@ class Task(msgspec.Struct, frozen=True):
     window_ms: int
     attribution_ms: int
     is_main: bool
+    value_unit: float = 0.0
 
 
 def resolve_tasks(declared: Sequence[TaskSettings], actions: ActionSettings, join: JoinSettings) -> tuple[Task, ...]:
@@ -59,7 +64,14 @@ def resolve_tasks(declared: Sequence[TaskSettings], actions: ActionSettings, joi
     _check(declared, actions, join)
     main = next((n for n, task in enumerate(declared) if task.main), 0)
     return tuple(
-        Task(task.name, task.positive, task.window_ms or join.window_ms, _attribution_ms(task, join), n == main)
+        Task(
+            task.name,
+            task.positive,
+            task.window_ms or join.window_ms,
+            _attribution_ms(task, join),
+            n == main,
+            task.value_unit,
+        )
         for n, task in enumerate(declared)
     )
 
@@ -133,7 +145,13 @@ def _check(declared: Sequence[TaskSettings], actions: ActionSettings, join: Join
     mains = [task.name for task in declared if task.main]
     if len(mains) > 1:
         raise ValueError(f"tasks: {mains} all say main = true; one model learns one main task, so choose one")
-    for task in declared:
+    main = next((n for n, task in enumerate(declared) if task.main), 0)
+    for n, task in enumerate(declared):
+        if task.value_unit and (n == main or len(task.positive) > 1):
+            raise ValueError(
+                f"tasks: {task.name!r} has value_unit {task.value_unit:g}: it must not be the main task, and have one "
+                f"action, whose value is meant; it is positive by {list(task.positive)}"
+            )
         unknown = sorted(set(task.positive) - set(actions.names))
         if unknown:
             raise ValueError(
@@ -170,5 +188,6 @@ def labels_by_task(
         rate = positive / known if known else None
         is_learned = task.is_main if learned is None else task.name in learned
         row = {"task": task.name, "main": task.is_main, "learned": is_learned, **of, "waiting": waiting, "rate": rate}
+        row["value_unit"] = task.value_unit
         rows.append(row)
     return rows

@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
 from learner.fast.config import CrossSettings, FastSettings
+from learner.fusion.config import FusionSettings
 from learner.recipe import Recipe, TaskRecipe
 from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pairs of fields whose values are learned together, too, in the fast part; default: `user_id` with `genres` and
     with `decade`, where there are such fields."""
     learner: LearnerSettings = LearnerSettings()
+    fusion: FusionSettings = FusionSettings()
     publish: PublishSettings = PublishSettings()
     monitor: MonitorSettings = MonitorSettings()
 
@@ -92,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"join.negative_rate is {self.join.negative_rate}, learner.tasks is 'all': impressions are left out by "
                 "the main task's label, which would bias the other tasks; set one of them to its default (1.0, 'main')"
             )
+        for name in ("worth", "prior"):
+            unknown = sorted(set(getattr(self.fusion, name)) - {task.name for task in self.labels})
+            if unknown:
+                raise ValueError(f"fusion.{name} names {unknown}; the tasks are {[task.name for task in self.labels]}")
         # What is wrong with the model is told with the other settings.
         _ = self.recipe
 
@@ -121,7 +127,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _task_recipes(self) -> tuple[TaskRecipe, ...]:
         at_once = self.join.mode == "immediate"
         return tuple(
-            TaskRecipe(task.name, self.actions_of(task), task.window_ms, task.is_main, at_once) for task in self.labels
+            TaskRecipe(task.name, self.actions_of(task), task.window_ms, task.is_main, at_once, task.value_unit)
+            for task in self.labels
         )
 
     @property

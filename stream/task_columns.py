@@ -19,6 +19,7 @@ class TaskColumns(msgspec.Struct, frozen=True):
     """Of B samples and T tasks; NaN where a sample is about another task."""
 
     probabilities_BT: np.ndarray
+    """Of a task whose value is learned, v / (1 + v) of the expected value v, in its unit."""
     ranks_BT: np.ndarray
     popularity_BT: np.ndarray
     """The item's mean label so far, shrunk."""

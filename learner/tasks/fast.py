@@ -112,6 +112,7 @@ class TaskParts:
             others = {} if deep_BT is None else {"deep_B": deep_BT[:, n]}
             if told is not None:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
+                others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
             values, pairs = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
             block = block_of(
                 values,

@@ -177,6 +177,24 @@ def settings(
     print_json(gather(config, overrides, kafka, redis).masked(), indent=True)
 
 
+def fusion(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run that learned all tasks (learner.tasks).")],
+    config: Config = None,
+    overrides: Overrides = None,
+    hours: Annotated[float, typer.Option("--hours", min=0.001, help="Event time of a round of the search.")] = 6.0,
+    as_json: AsJson = False,
+) -> None:
+    """Search weights of one ranking score for all tasks, on the outcomes that a run has logged."""
+    from stream.command.fusion import described, search_weights
+
+    rounds = search_weights(folder, gather(config, overrides), hours)
+    if as_json:
+        print_json([msgspec.to_builtins(one) for one in rounds])
+        return
+    for line in described(rounds):
+        print(line)
+
+
 def doctor(
     config: Config = None,
     overrides: Overrides = None,

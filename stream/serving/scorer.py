@@ -10,6 +10,7 @@ import redis
 
 from learner.samples.columns import Samples, of_cores
 from learner.snapshot import Part, Scores, ServingModel
+from learner.targets import expected_values
 from state_store.errors import OperatorError
 from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
@@ -122,11 +123,15 @@ class Scorer:
     def score_tasks(
         self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
     ) -> dict[str, np.ndarray]:
-        """Probability of a positive label per candidate, by task, of every task that is learned."""
+        """What is expected of each candidate, by task, of every task that is learned.
+
+        The probability of a positive label; of a task with `value_unit`, the value itself, as seconds watched.
+        """
         scores = self.scores(user_id, user_features, candidates)
         if scores.predictions_BT is None:
             return {self.tasks[0]: scores.predictions_B}
-        return {task: scores.predictions_BT[:, n] for n, task in enumerate(self.tasks)}
+        recipes = self._settings.recipe.tasks
+        return {task.name: expected_values(scores.predictions_BT[:, n], task) for n, task in enumerate(recipes)}
 
     def explain(self, user_id: str, item_id: str, features: Mapping[str, RawFeature] | None = None) -> list[Part]:
         """The parts of the logit for a user and an item as they stand now, with the weight that state gives each.

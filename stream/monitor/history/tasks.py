@@ -20,7 +20,7 @@ from stream.task_columns import labels_of_task, learned_in
 class TaskMeters:
     """Sums up predictions by task; there is nothing to sum up where only the main task is learned.
 
-    What a task's figures have not: weights by state, and drift alarms.
+    What a task's figures have not: weights by state, and drift alarms. A task whose value is learned has none.
 
     Args:
         settings: effective settings.
@@ -30,7 +30,7 @@ class TaskMeters:
         self._numbers = {
             task.name: n
             for n, task in enumerate(settings.labels)
-            if not task.is_main and task.name in settings.learned_tasks
+            if not (task.is_main or task.value_unit) and task.name in settings.learned_tasks
         }
         monitor, num_fields = settings.monitor, len(settings.fields)
         self.meters = {name: Meter(monitor, num_fields, 0, watch=False) for name in self._numbers}

@@ -307,7 +307,7 @@ async function refreshHealth() {
     tile("watermark behind by", delays.length ? seconds(Math.round(Math.max(...delays))) : "\u2013"),
   ];
   drawTasks(health.tasks);
-  const learned = health.tasks.filter((row) => row.learned).map((row) => row.task);
+  const learned = health.tasks.filter((row) => row.learned && !row.value_unit).map((row) => row.task);
   byId("task-choice").hidden = learned.length < 2;
   options(byId("task"), learned, false, health.tasks.find((row) => row.main).task);
   if (learner) {

@@ -85,7 +85,8 @@ class Monitor:
         self._client = client
         self._history = HistoryReader(client, settings.redis.prefix)
         self._view = View(settings)
-        others = [name for name in settings.learned_tasks if name != settings.main_task.name]
+        has_figures = [task.name for task in settings.labels if not (task.is_main or task.value_unit)]
+        others = [name for name in has_figures if name in settings.learned_tasks]
         self._task_views = {name: View(settings, has_weights=False) for name in others}
         self._folder = folder
         self._weather = Weather(log)
@@ -227,8 +228,9 @@ class Monitor:
         if run and run not in runs:
             return web.json_response({"error": f"run {run!r} is unknown; known: {runs}"}, status=404)
         task = request.query.get("task", "")
-        if task and task not in self._settings.learned_tasks:
-            said = f"task {task!r} has no figures; learned: {list(self._settings.learned_tasks)}"
+        known = [self._settings.main_task.name, *self._task_views]
+        if task and task not in known:
+            said = f"task {task!r} has no figures by cohort; there are those of {known}"
             return web.json_response({"error": said}, status=404)
         shown = await self._view_of(run, task, fading=request.query.get("fading") == "1")
         headers = {"ETag": shown.tag, "Cache-Control": "no-cache"}

@@ -2,7 +2,7 @@
 
 Where the model learns the main task alone, its score is held against the labels of the other tasks, too: how well it
 ranks them (AUC, UAUC). Their probabilities are not predicted, so for them there is no log-loss and no calibration.
-Where it learns all tasks, each has its own figures, all of them.
+Where it learns all tasks, each has its own figures, all of them; of one whose value is learned only how well it ranks.
 
 Each figure is there twice: of the prediction made right before the label was learned (progressive validation), and,
 with `served_` before its name, of that made when the impression passed, with only what had been learned by then. The
@@ -59,7 +59,8 @@ def figures_by_task(predictions: pl.DataFrame, tasks: Sequence[Task]) -> dict[st
         is_learned = not task.is_main and learned_in(predictions, task.name)
         rows = of_task(predictions, task.name) if is_learned else predictions
         figures = _evaluate(with_served(matured(rows, None if task.is_main else n), rows))
-        found[task.name] = figures if task.is_main or is_learned else _ranking_alone(figures)
+        has_all = task.is_main or (is_learned and not task.value_unit)
+        found[task.name] = figures if has_all else _ranking_alone(figures)
     return found
 
 

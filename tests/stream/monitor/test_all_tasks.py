@@ -17,6 +17,7 @@ from support.small_log import TASKS, small_log, with_tasks
 from learner.config import HeadSettings, LearnerSettings, ModelSettings
 from learner.metrics import auc, calibration, log_loss
 from learner.samples.kind import SampleKind
+from learner.targets import expected_values
 from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.client import connect
@@ -184,7 +185,7 @@ def test_the_page_shows_the_task_that_is_chosen(
 
     views = asyncio.run(asked())
     assert views["like"]["status"] == 404
-    assert "task 'like' has no figures" in views["like"]["error"]
+    assert "task 'like' has no figures by cohort" in views["like"]["error"]
     assert views[""]["whole"] == views["click"]["whole"]
     for name in NAMES:
         figures = {row["cohort"]: row for row in views[name]["whole"]}
@@ -267,6 +268,8 @@ def test_a_user_is_looked_up_in_files_with_and_without_columns_by_task(
         (["model.fast=false", "model.deep=fm", "tasks=[{name='a',positive=['x']},{name='b',positive=['y']}]"], "heads"),
         (["learner.balance.weights={like=1.0,buy=2.0}"], r"learner.balance.weights names \['buy'\]"),
         (["model.heads.kind=snr"], "layers >= 2"),
+        (["tasks=[{name='a',positive=['x'],value_unit=3.0}]"], "must not be the main task, and have one action"),
+        (["tasks=[{name='a',positive=['x']},{name='b',positive=['x','y'],value_unit=3.0}]"], r"by \['x', 'y'\]"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(given: list[str], said: str) -> None:
@@ -292,6 +295,27 @@ def test_which_labels_turn_is_told_as_the_join_decides_it(
         assert whole.late_labels == 0
         assert whole.num_samples == len(rows) == 1200
         assert view.overall(whole)["positives"] == rows["label"].sum()
+
+
+def test_a_value_is_learned_through_the_pipeline(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    settings = settings_of(redis_server, "values", "all")
+    watch = msgspec.structs.replace(TASKS[2], positive=("watch",), value_unit=40.0)
+    settings = msgspec.structs.replace(settings, tasks=(*TASKS[:2], watch))
+    summary = run_backtest(settings, small_log(2000), HOW, tmp_path)
+    assert summary["counts_match"], summary["count_differences"]
+    # It is ranked by, and has no probability to be held against labels.
+    assert "log_loss" in summary["tasks"]["buy"]
+    assert "log_loss" not in summary["tasks"]["watch"]
+    assert not read_buckets(tmp_path, task_series("watch"))
+    scorer = Scorer(settings, connect(settings.redis))
+    features = {"age": "1", "domain": "feed"}
+    candidates = [Candidate(f"i{n}", {"genre": f"g{n % 5}"}) for n in range(35)]
+    served = np.array([scorer.score_tasks(f"u{n}", features, candidates)["watch"].mean() for n in range(40)])
+    log = read_predictions(tmp_path / "predictions").filter(pl.col("kind") <= int(SampleKind.POSITIVE))
+    learned = expected_values(log["probability:watch"].to_numpy().astype(np.float64), settings.recipe.tasks[2])
+    # 30 % are watched, four in five of these with a value, 40 s on average; those without one teach nothing.
+    for seconds in (learned[-1000:], served):
+        assert seconds.mean() == pytest.approx(0.24 * 40 / 0.94, rel=0.25)
 
 
 def test_a_deep_part_with_heads_runs_through_the_pipeline(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
