@@ -68,8 +68,9 @@ class ItemFrequency:
 
     >>> frequency = ItemFrequency(2)
     >>> frequency.update(np.array([0, 0]))
-    >>> np.exp(frequency.log_expected(np.array([0, 1]), 4, 2)).tolist()   # 4 * 3/4 + 2/2, 4 * 1/4 + 2/2
-    [4.0, 2.0]
+    >>> users, items = np.array([1, 2, 3, 4]), np.array([0, 1])
+    >>> np.exp(frequency.log_expected(items, users, 2)).tolist()   # 3 of others * 3/4 + 2/2, 3 * 1/4 + 2/2
+    [3.25, 1.75]
     """
 
     def __init__(self, num_items: int) -> None:
@@ -79,15 +80,18 @@ class ItemFrequency:
         """Take positives in."""
         np.add.at(self.counts_I, items_P, 1)
 
-    def log_expected(self, items_C: np.ndarray, num_positives: int, num_uniform: int) -> np.ndarray:
-        """Log of how often each item is expected in a batch.
+    def log_expected(self, items_C: np.ndarray, users_P: np.ndarray, num_uniform: int) -> np.ndarray:
+        """Log of how often each item is expected among the negatives of a positive, mean over the batch.
 
         Args:
             items_C: numbers of items.
-            num_positives: of the batch.
+            users_P: of the batch's positives; what is the same user's is no negative.
             num_uniform: items that are drawn uniformly besides.
         """
         num_items = len(self.counts_I)
+        _, sizes = np.unique(users_P, return_counts=True)
+        num_others = len(users_P) - float(np.square(sizes).sum()) / max(len(users_P), 1)
         shares_C = (self.counts_I[items_C] + 1) / (self.counts_I.sum() + num_items)
-        log_q_C: np.ndarray = np.log(num_positives * shares_C + num_uniform / num_items)
+        # With nothing to be told from, any constant does.
+        log_q_C: np.ndarray = np.log(np.maximum(num_others * shares_C + num_uniform / num_items, 1e-9))
         return log_q_C

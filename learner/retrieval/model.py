@@ -118,7 +118,7 @@ class TwoTower:
         labels_B = self._tensor(pairs.labels_B)
         log_q_C = torch.zeros(len(numbers_C), device=self.device)
         if settings.log_q and settings.loss == "softmax":
-            log_q_C = self._tensor(self.frequency.log_expected(numbers_C, len(labels_B), num_uniform))
+            log_q_C = self._tensor(self.frequency.log_expected(numbers_C, pairs.users_B, num_uniform))
 
         def loss(users_BE: Tensor, items_CE: Tensor) -> Tensor:
             if settings.loss == "bce":

@@ -108,7 +108,7 @@ def _runs(options: argparse.Namespace) -> list[RetrievalRun]:
             raise UsageError(f"--set {name}: expected NAME=VALUE")
     given = {name: value.split(",") if name == "hidden" else value for name, _, value in pairs}
     # In a stream users come in sessions: a batch has few of them, and few negatives of its own.
-    usual = {"num_uniform": 512} if options.stream else {}
+    usual = {"num_uniform": 2048} if options.stream else {}
     common = {
         "settings": {**usual, **given},
         "num": options.top,

@@ -37,14 +37,19 @@ def test_the_binary_loss_is_cross_entropy() -> None:
     assert binary(*tensors, torch.tensor(-0.7, dtype=torch.float64), 0.5).item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_what_is_expected_in_a_batch_is_what_comes() -> None:
-    """Of batches drawn as the model draws them."""
+def test_what_is_expected_among_negatives_is_what_comes() -> None:
+    """Of batches drawn as the model draws them: those of other users, and those drawn uniformly."""
     rng = np.random.default_rng(3)
     liked, frequency = rng.choice(4, 20_000, p=[0.6, 0.3, 0.08, 0.02]), ItemFrequency(4)
     frequency.update(liked)
-    drawn = [np.concatenate([rng.choice(liked, 30), rng.integers(0, 4, 10)]) for _ in range(2000)]
-    mean = np.bincount(np.concatenate(drawn), minlength=4) / 2000
-    np.testing.assert_allclose(np.exp(frequency.log_expected(np.arange(4), 30, 10)), mean, rtol=0.04)
+    users = np.array([0] * 10 + [1] * 15 + list(range(2, 7)))
+    counts = np.zeros(4)
+    for _ in range(1000):
+        items, drawn = rng.choice(liked, 30), rng.integers(0, 4, 10)
+        for user in users:
+            counts += np.bincount(np.concatenate([items[users != user], drawn]), minlength=4)
+    expected = np.exp(frequency.log_expected(np.arange(4), users, 10))
+    np.testing.assert_allclose(expected, counts / 30_000, rtol=0.04)
 
 
 def test_counts_are_those_before_each_sample() -> None:
