@@ -61,7 +61,9 @@ def _parser() -> _Parser:
         help="base models compared with",
     )
     cold.add_argument("--passes", nargs="+", type=int, default=[1], metavar="N", help="of them over the base")
-    cold.add_argument("--rounds", nargs="+", type=int, default=[1, 20], metavar="N", help="of them over each step")
+    cold.add_argument("--rounds", nargs="+", type=int, default=[1], metavar="N", help="of them over each step")
+    learned = ("ids", "everything")
+    cold.add_argument("--learns", nargs="+", default=list(learned), choices=learned, help="what they learn in a step")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
     return parser

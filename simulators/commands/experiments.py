@@ -70,11 +70,14 @@ def cold_items(options: argparse.Namespace, command: str) -> None:
     torch.set_num_threads(options.threads)
     seeds = _seeds(options)
     methods = [
-        checked({"start": start, "model": model, "passes": passes, "rounds": rounds}, ComparatorSettings)
+        checked(
+            {"start": start, "model": model, "passes": passes, "rounds": rounds, "learns": learns}, ComparatorSettings
+        )
         for model in options.comparators
         for start in STARTS
         for passes in options.passes
         for rounds in options.rounds
+        for learns in options.learns
     ]
     kept = Kept(usable_folder(options.out, "--out"), ColdResult)
     log = _log(options.data, console)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import msgspec
 import numpy as np
 
-from learner.files import forget_parts, write_whole
+from learner.files import write_whole
 from state_store.errors import OperatorError
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ class Kept(Generic[T]):
 
     def __init__(self, folder: Path, kind: type[T]) -> None:
         self.folder, self._kind = folder, kind
+        # Parts that a kill left are written over; others may be another process's, which works on the same folder.
         folder.mkdir(parents=True, exist_ok=True)
-        forget_parts(folder)
 
     def find(self, name: str) -> T | None:
         """What was found under a name; None if it has not come to its end.

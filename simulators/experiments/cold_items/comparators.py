@@ -1,7 +1,7 @@
 """What cold items are compared with: a base model, and the ways to start its new ids that the field knows.
 
 A model learns the base part; then, in each warm-up step, nothing but the rows of the cold items' ids, as the code of
-the CVAR paper has it for those that it compares with.
+the CVAR paper has it for those that it compares with; or, as the product's learner does, everything.
 
     plain            new ids start at random (N(0, .01^2))
     dropoutnet       ids are dropped at random while the base is learned (after Volkovs et al., NIPS 2017)
@@ -42,13 +42,23 @@ class ComparatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """Over the base."""
     rounds: Annotated[int, Meta(gt=0, le=1000)] = 1
     """Passes over each warm-up step."""
+    learns: Literal["ids", "everything"] = "ids"
+    """In warm-up: the rows of the cold items' ids, or the whole model."""
     hyper: HyperParameters = HyperParameters(lr=0.001, dim=16)
     batch: int = 256
 
     @property
     def name(self) -> str:
         """For people, and for the name of its file."""
-        return f"{self.model}-{self.start}-passes{self.passes}-rounds{self.rounds}-{self.hyper}-batch{self.batch}"
+        passes = f"passes{self.passes}-rounds{self.rounds}-{self.learns}"
+        return f"{self.model}-{self.start}-{passes}-{self.hyper}-batch{self.batch}"
+
+    @property
+    def title(self) -> str:
+        """The same for a table."""
+        rounds = "once" if self.rounds == 1 else f"{self.rounds} times"
+        base = "" if self.passes == 1 else f"; base {self.passes} times"
+        return f"{self.model}, {self.start}; each step {rounds}, {self.learns}{base}"
 
 
 class Comparator:
@@ -80,7 +90,8 @@ class Comparator:
         cold_items = np.unique(self._ratings.items_N[split.test_N])
         if settings.start == "meta-embedding":
             _Generated(self.fit, self._ratings, split.base_N, self._seed).put(cold_items)
-        warm_up = _WarmUp(self.fit, self._ratings.items.id_rows[cold_items], settings.hyper.lr)
+        rows = self._ratings.items.id_rows[cold_items] if settings.learns == "ids" else None
+        warm_up = _WarmUp(self.fit, rows, settings.hyper.lr)
         yield self.fit.predict(split.test_N)
         for step_N in split.steps:
             for _ in range(settings.rounds):
@@ -110,22 +121,31 @@ def _batches(samples_N: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 class _WarmUp:
-    """Steps that change certain rows alone: Adam leaves a row without gradients where it is."""
+    """Steps of an Adam of its own, which leaves rows without gradients where they are.
 
-    def __init__(self, fit: Fit, rows: np.ndarray, lr: float) -> None:
+    Args:
+        fit: the model.
+        rows: those that alone are changed; None: everything is.
+        lr: learning rate.
+    """
+
+    def __init__(self, fit: Fit, rows: np.ndarray | None, lr: float) -> None:
         self._fit = fit
-        self._optimiser = torch.optim.Adam([fit.model.rows_RW], lr=lr)
-        keep_R1 = torch.zeros(len(fit.model.rows_RW), 1)
-        keep_R1[torch.from_numpy(rows)] = 1.0
+        rows_RW = fit.model.rows_RW
+        self._optimiser = torch.optim.Adam(fit.model.parameters() if rows is None else [rows_RW], lr=lr)
+        keep_R1 = torch.ones(len(rows_RW), 1)
+        if rows is not None:
+            keep_R1 *= 0.0
+            keep_R1[torch.from_numpy(rows)] = 1.0
         self._keep_R1 = keep_R1.to(fit.device)
 
     def step(self, samples_B: np.ndarray) -> None:
         """One step."""
-        rows_RW = self._fit.model.rows_RW
-        rows_RW.grad = None
+        self._fit.model.zero_grad()
         self._fit.loss(samples_B, noisy=False).backward()  # type: ignore[no-untyped-call]
-        assert rows_RW.grad is not None
-        rows_RW.grad *= self._keep_R1
+        grad_RW = self._fit.model.rows_RW.grad
+        assert grad_RW is not None
+        grad_RW *= self._keep_R1
         self._optimiser.step()
 
 

@@ -33,6 +33,8 @@ class ColdResult(msgspec.Struct, frozen=True):
     """One method at one seed."""
 
     method: str
+    title: str
+    """For a table."""
     seed: int
     settings: str
     """Of the method, as JSON."""
@@ -96,10 +98,10 @@ class ColdItems:
                 {"model": recipe.model, "fast": recipe.fast, "crosses": recipe.crosses, "learner": recipe.learner}
             ).decode()
             ours = product.predicted(recipe, self.ratings, self.split)
-            yield self._one(OURS, seed, said, ours, told)
+            yield self._one((OURS, OURS), seed, said, ours, told)
             for method in methods:
                 theirs = self._of_comparator(method, seed)
-                yield self._one(method.name, seed, msgspec.json.encode(method).decode(), theirs, told)
+                yield self._one((method.name, method.title), seed, msgspec.json.encode(method).decode(), theirs, told)
 
     def _of_comparator(self, method: ComparatorSettings, seed: int) -> Iterator[np.ndarray]:
         # Begins when it is asked for, which it is not if the result is there.
@@ -107,8 +109,14 @@ class ColdItems:
         yield from Comparator(method, ratings, self.split, seed, self._device).phases()
 
     def _one(
-        self, method: str, seed: int, said: str, phases: Iterator[np.ndarray], told: Callable[[str], None]
+        self,
+        method_and_title: tuple[str, str],
+        seed: int,
+        said: str,
+        phases: Iterator[np.ndarray],
+        told: Callable[[str], None],
     ) -> ColdResult:
+        method, title = method_and_title
         name = name_of(method, seed)
         found = self._kept.find(name)
         if found is not None:
@@ -133,6 +141,7 @@ class ColdItems:
             )
         result = ColdResult(
             method,
+            title,
             seed,
             said,
             figures,

@@ -106,6 +106,19 @@ def test_the_product_predicts_the_test_part_without_having_learned_from_it() -> 
     assert same == [True, True, False, False]
 
 
+def test_a_comparator_that_learns_everything_changes_other_rows_too() -> None:
+    ratings = small_ratings(1500)
+    split = _split(ratings)
+    settings = ComparatorSettings("plain", hyper=HyperParameters(0.01, 4), batch=64, learns="everything")
+    comparator = Comparator(settings, ratings, split, 1, CPU)
+    phases = comparator.phases()
+    next(phases)
+    before = {name: value.clone() for name, value in comparator.fit.model.state_dict().items()}
+    list(phases)
+    after = comparator.fit.model.state_dict()
+    assert all(not torch.equal(after[name], value) for name, value in before.items() if value.is_floating_point())
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_a_comparator_changes_nothing_but_cold_ids_when_it_warms_up(
     start: Start,

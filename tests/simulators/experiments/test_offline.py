@@ -18,7 +18,7 @@ from simulators.experiments.feed import Feed
 from simulators.experiments.kept import KeptError
 from simulators.experiments.offline.results import Results
 from simulators.experiments.offline.search import Plan, carry_out, found, missing, num_done
-from simulators.experiments.offline.settings import ChoiceError, HyperParameters, RunSettings, model_settings
+from simulators.experiments.offline.settings import MODELS, ChoiceError, HyperParameters, RunSettings, model_settings
 from simulators.experiments.offline.training import Training, train
 from simulators.experiments.split import counts_of, random_split
 
@@ -99,6 +99,16 @@ def test_a_run_learns_what_is_to_be_learned_and_repeats_itself(variant: str) -> 
     again, same_N = train(run, ratings, CPU)
     assert np.array_equal(predictions_N, same_N)
     assert [e.valid_auc for e in again.epochs] == [e.valid_auc for e in result.epochs]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_trained_with_the_framework_and_without(model: str) -> None:
+    ratings = small_ratings(600)
+    for variant in ("base", "full"):
+        run = msgspec.structs.replace(RUN, model=model, variant=variant, epochs=1, drops=False)
+        result, predictions_N = train(run, ratings, CPU)
+        assert 0.4 < result.at_best.test_auc < 1
+        assert predictions_N.std() > 0
 
 
 def test_a_run_ends_when_validation_has_not_risen_for_a_while() -> None:
