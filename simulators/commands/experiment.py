@@ -28,7 +28,9 @@ def _parser() -> _Parser:
     from simulators.experiments.offline.settings import MODELS, VARIANTS
 
     parser = _Parser(prog="coldstream experiment ml-1m", description=_DESCRIPTION)
-    parser.add_argument("--table", type=int, choices=[3], help="of the paper: 3, base models and with AdaF2M2")
+    parser.add_argument(
+        "--table", type=int, choices=[3, 4], help="of the paper: 3, base models and with AdaF2M2; 4, two towers"
+    )
     parser.add_argument("--cold-items", action="store_true", help="AUC of items with 0, 20, 40 and 60 ratings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
     parser.add_argument("--variants", nargs="+", default=["base", "full"], choices=VARIANTS, metavar="VARIANT")
@@ -76,7 +78,7 @@ def _group() -> None:
 
 @experiment.command("ml-1m", context_settings=_PASS_ON)
 def ml_1m(context: typer.Context) -> None:
-    """MovieLens-1M (--table 3, --cold-items, --retrieval [--stream], --seeds, --out, ...; --help shows all)."""
+    """MovieLens-1M (--table 3 or 4, --cold-items, --retrieval [--stream], --seeds, --out, ...; --help shows all)."""
     run(context.args)
 
 
@@ -86,15 +88,26 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         UsageError: they make no sense.
     """
-    if "--retrieval" in arguments:
+    others = _without_table_4(arguments)
+    if others is not None or "--retrieval" in arguments:
         from simulators.commands.retrieval import retrieval
 
-        retrieval(arguments)
+        retrieval(arguments if others is None else ["--retrieval", *others])
         return
     options = _parser().parse_args(arguments)
     if options.cold_items == (options.table is not None):
-        raise UsageError("experiment ml-1m: say which, --table 3 or --cold-items")
+        raise UsageError("experiment ml-1m: say which, --table 3, --table 4 or --cold-items")
     from simulators.commands.experiments import cold_items, table_3
 
     chosen = cold_items if options.cold_items else table_3
     chosen(options, " ".join(["coldstream experiment ml-1m", *arguments]))
+
+
+def _without_table_4(arguments: Sequence[str]) -> list[str] | None:
+    """The other arguments, where table 4 is asked for, which is about two towers."""
+    rest = list(arguments)
+    if "--table=4" in rest:
+        rest.remove("--table=4")
+        return rest
+    at = rest.index("--table") if "--table" in rest else len(rest)
+    return [*rest[:at], *rest[at + 2 :]] if rest[at + 1 : at + 2] == ["4"] else None

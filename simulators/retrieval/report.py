@@ -121,8 +121,9 @@ def stream_report(results: Sequence[StreamResult], command: str) -> str:
         [
             f"Two-tower retrieval in the stream, {run.settings.loss} loss; one pass, vectors as of each hour's start; "
             f"{len(results[0].hours):,} hours, {whole.num_samples:,} samples, {whole.num_users:,} users' hours with a "
-            f"positive; seeds {seeds}. By items' earlier impressions: the share of positives that were found. The most "
-            f"popular items, given to all: recall {figure(whole.popular_recall)}. Intervals: paired bootstrap over days.",
+            f"positive; seeds {seeds}. By items' earlier impressions: the share of positives that were found. The "
+            f"most popular items, given to all: recall {figure(whole.popular_recall)}. Intervals: paired bootstrap "
+            "over days.",
             "",
             f"    {command}",
             "",
