@@ -17,7 +17,7 @@ import polars as pl
 from learner.files import forget_parts, remove, write_whole
 from learner.samples.columns import Samples
 from learner.samples.kind import SampleKind
-from stream.task_columns import TaskColumns, names_of, schema_of
+from stream.task_columns import TaskColumns, names_of
 
 _PRIOR_WEIGHT = 5.0
 
@@ -157,7 +157,7 @@ class PredictionLog:
     Args:
         folder: where the files lie.
         keep: newest files kept.
-        tasks: those whose columns are written, too, where all of them are learned.
+        tasks: names of those that are learned, for their columns where these are all tasks.
     """
 
     def __init__(self, folder: Path, *, keep: int, tasks: Sequence[str] = ()) -> None:
@@ -183,7 +183,7 @@ class PredictionLog:
     def _of_tasks(self) -> list[pl.Series]:
         waiting = [logged.by_task for logged in self._waiting if logged.by_task is not None]
         if not waiting:
-            return [pl.Series(name, [], dtype=kind) for name, kind in schema_of(self._tasks).items()]
+            return []
         wholes = [np.concatenate(parts) for parts in zip(*map(msgspec.structs.astuple, waiting), strict=True)]
         return [
             pl.Series(name, whole_BT[:, n])

@@ -94,10 +94,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"join.negative_rate is {self.join.negative_rate}, learner.tasks is 'all': impressions are left out by "
                 "the main task's label, which would bias the other tasks; set one of them to its default (1.0, 'main')"
             )
-        for name in ("worth", "prior"):
-            unknown = sorted(set(getattr(self.fusion, name)) - {task.name for task in self.labels})
-            if unknown:
-                raise ValueError(f"fusion.{name} names {unknown}; the tasks are {[task.name for task in self.labels]}")
+        self.fusion.check([task.name for task in self.labels])
         # What is wrong with the model is told with the other settings.
         _ = self.recipe
 
@@ -152,11 +149,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.learner.tasks == "all":
             return tuple(task.name for task in self.labels)
         return (self.main_task.name,)
-
-    @property
-    def logged_tasks(self) -> tuple[str, ...]:
-        """Names of the tasks that have columns of their own in the prediction log."""
-        return self.learned_tasks if self.learner.tasks == "all" else ()
 
     @property
     def horizon_ms(self) -> int:

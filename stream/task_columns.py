@@ -1,7 +1,5 @@
 """What the prediction log has of each task, where all of them are learned: columns such as `probability:buy`."""
 
-from collections.abc import Sequence
-
 import msgspec
 import numpy as np
 import polars as pl
@@ -50,11 +48,6 @@ def names_of(task: str) -> list[str]:
     ['probability:buy', 'rank:buy', 'popularity:buy']
     """
     return [f"{first}:{task}" for first, _ in _COLUMNS]
-
-
-def schema_of(tasks: Sequence[str]) -> dict[str, type[pl.DataType]]:
-    """Types of all tasks' columns."""
-    return {name: pl.Float32 for task in tasks for name in names_of(task)}
 
 
 def learned_in(predictions: pl.DataFrame, task: str) -> bool:

@@ -1,6 +1,6 @@
 """Settings of the fusion; msgspec only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -54,3 +54,14 @@ class FusionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     depth: PositiveInt = 10
     """Places of a list that count."""
     seed: Seed = 7
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Every task that is named is one.
+
+        Raises:
+            ValueError: settings name a task that there is not.
+        """
+        for name in ("worth", "prior"):
+            unknown = sorted(set(getattr(self, name)) - set(tasks))
+            if unknown:
+                raise ValueError(f"fusion.{name} names {unknown}; the tasks are {list(tasks)}")

@@ -64,10 +64,7 @@ class FusionSearch:
     """
 
     def __init__(self, settings: FusionSettings, tasks: Sequence[str]) -> None:
-        for name in ("worth", "prior"):
-            unknown = sorted(set(getattr(settings, name)) - set(tasks))
-            if unknown:
-                raise ValueError(f"fusion.{name} names {unknown}; the tasks are {list(tasks)}")
+        settings.check(tasks)
         self._settings, self.tasks = settings, tuple(tasks)
         self._worth_T = np.array([settings.worth.get(task, 1.0) for task in tasks])
         self._prior_T = np.log(normalised(np.array([settings.prior.get(task, 1.0) for task in tasks])))

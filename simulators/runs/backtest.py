@@ -69,7 +69,7 @@ class Backtest:
         for partition in self._partitions:
             self._ingest.assign(partition)
         self._log = PredictionLog(
-            folder / "predictions", keep=settings.publish.keep_prediction_files, tasks=settings.logged_tasks
+            folder / "predictions", keep=settings.publish.keep_prediction_files, tasks=settings.learned_tasks
         )
         self._log.rewind(0)
         learner = Learner(settings.recipe)

@@ -66,7 +66,7 @@ class LearnerRole:
         self._stopping = Stopping(log)
         self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
         keep = settings.publish.keep_prediction_files
-        self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.logged_tasks)
+        self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.learned_tasks)
         self._number = 0
         self._num_published = 0
         self._published_ms = 0
