@@ -12,7 +12,7 @@ from quality.recorded import Columns
 
 from learner.metrics import sampling_weights
 from learner.samples.kind import SampleKind
-from learner.tables.compiled import compiled
+from simulators.experiments.statistics.replicates import drawn_users, replicated_auc, user_sums
 
 NAMES = (
     "auc",
@@ -59,7 +59,7 @@ class Truth:
             "auc_first_impression": seen == 0,
         }
         self._shown_N = _places(columns, impressions_N)
-        self._counts_UR = _draws(len(self.user_keys_U), num_replicates, seed)
+        self._counts_UR = drawn_users(len(self.user_keys_U), num_replicates, seed)
 
     def __len__(self) -> int:
         return len(self._base_N)
@@ -83,11 +83,11 @@ class Truth:
         return found
 
     def _auc(self, scores_N: np.ndarray, order_N: np.ndarray) -> np.ndarray:
-        return _replicated_auc(scores_N, order_N, self.labels_N, self.weights_N, self.users_N, self._counts_UR)
+        return replicated_auc(scores_N, order_N, self.labels_N, self.weights_N, self.users_N, self._counts_UR)
 
     def _user_auc(self, scores_N: np.ndarray) -> np.ndarray:
         order_N = np.lexsort((scores_N, self.users_N))
-        pairs_U, mass_U = _user_sums(
+        pairs_U, mass_U = user_sums(
             scores_N.astype(np.float64), order_N, self.labels_N, self.weights_N, self.users_N, len(self.user_keys_U)
         )
         return self._over_users(pairs_U, mass_U)
@@ -112,86 +112,3 @@ def _places(columns: Columns, impressions_N: np.ndarray) -> np.ndarray:
     at_N = np.minimum(np.searchsorted(keys, impressions_N, sorter=by_key), len(keys) - 1)
     places_N: np.ndarray = np.where(keys[by_key[at_N]] == impressions_N, shown[by_key[at_N]], -1)
     return places_N
-
-
-def _draws(num_users: int, num_replicates: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    counts_UR = np.ones((num_users, 1 + num_replicates), np.float32)
-    for r in range(1, 1 + num_replicates):
-        counts_UR[:, r] = np.bincount(rng.integers(num_users, size=num_users), minlength=num_users)
-    return counts_UR
-
-
-@compiled
-def _replicated_auc(
-    scores_N: np.ndarray,
-    order_N: np.ndarray,
-    labels_N: np.ndarray,
-    weights_N: np.ndarray,
-    users_N: np.ndarray,
-    counts_UR: np.ndarray,
-) -> np.ndarray:
-    """AUC of the samples in `order_N`, by rising score, in each replicate; ties count one half."""
-    num_replicates = counts_UR.shape[1]
-    pairs_R, below_R, above_R = np.zeros(num_replicates), np.zeros(num_replicates), np.zeros(num_replicates)
-    tied_2R = np.zeros((2, num_replicates))
-    begin = 0
-    while begin < len(order_N):
-        end, score = begin, scores_N[order_N[begin]]
-        tied_2R[:] = 0.0
-        while end < len(order_N) and scores_N[order_N[end]] == score:
-            n = order_N[end]
-            label, user, weight = np.int64(labels_N[n]), users_N[n], weights_N[n]
-            for r in range(num_replicates):
-                tied_2R[label, r] += weight * counts_UR[user, r]
-            end += 1
-        for r in range(num_replicates):
-            pairs_R[r] += tied_2R[1, r] * (below_R[r] + 0.5 * tied_2R[0, r])
-            below_R[r] += tied_2R[0, r]
-            above_R[r] += tied_2R[1, r]
-        # A score that is no number equals nothing, not even itself.
-        begin = max(end, begin + 1)
-    return pairs_R / (below_R * above_R)
-
-
-@compiled
-def _user_sums(
-    scores_N: np.ndarray,
-    order_N: np.ndarray,
-    labels_N: np.ndarray,
-    weights_N: np.ndarray,
-    users_N: np.ndarray,
-    num_users: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Per user, AUC times mass, and mass; both 0 where a user has labels of one kind only.
-
-    Args:
-        scores_N, labels_N, weights_N, users_N: of the samples.
-        order_N: by user, then by rising score.
-        num_users: U.
-    """
-    auc_U, mass_U = np.zeros(num_users), np.zeros(num_users)
-    begin = 0
-    while begin < len(order_N):
-        user = users_N[order_N[begin]]
-        pairs = below = above = 0.0
-        while begin < len(order_N) and users_N[order_N[begin]] == user:
-            score, negatives, positives = scores_N[order_N[begin]], 0.0, 0.0
-            end = begin
-            while (
-                end < len(order_N)
-                and users_N[order_N[end]] == user
-                and (end == begin or scores_N[order_N[end]] == score)
-            ):
-                n = order_N[end]
-                if labels_N[n]:
-                    positives += weights_N[n]
-                else:
-                    negatives += weights_N[n]
-                end += 1
-            pairs += positives * (below + 0.5 * negatives)
-            below, above, begin = below + negatives, above + positives, end
-        if below > 0 and above > 0:
-            mass_U[user] = below + above
-            auc_U[user] = pairs / (below * above) * mass_U[user]
-    return auc_U, mass_U

@@ -1,0 +1,93 @@
+"""`coldstream experiment`: the tables of the paper, and cold items as the field measures them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from simulators.commands.options import UsageError
+
+experiment = typer.Typer(help="Offline experiments on fixed splits of a log, with statistics.", no_args_is_help=True)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_DESCRIPTION = """The paper's tables on MovieLens-1M (AdaF2M2, section 4), and cold items by the CVAR paper's split.
+Every finished run is kept in --out and not done again: a command that was stopped goes on where it was, and several
+may work on one folder, each on other models."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong, as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"experiment ml-1m: {message}; `coldstream experiment ml-1m --help` shows what there is")
+
+
+def _parser() -> _Parser:
+    from simulators.experiments.offline.settings import MODELS, VARIANTS
+
+    parser = _Parser(prog="coldstream experiment ml-1m", description=_DESCRIPTION)
+    parser.add_argument("--table", type=int, choices=[3], help="of the paper: 3, base models and with AdaF2M2")
+    parser.add_argument("--cold-items", action="store_true", help="AUC of items with 0, 20, 40 and 60 ratings")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
+    parser.add_argument("--variants", nargs="+", default=["base", "full"], choices=VARIANTS, metavar="VARIANT")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="the search is at the first"
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="at most")
+    parser.add_argument("--patience", type=int, default=2, help="epochs trained behind the best one")
+    parser.add_argument("--batch", type=int, default=4096, help="samples per step")
+    parser.add_argument("--lr", nargs="+", type=float, default=[0.002, 0.005], metavar="RATE", help="searched")
+    parser.add_argument("--dim", nargs="+", type=int, default=[16, 32], metavar="D", help="searched")
+    parser.add_argument("--decay", nargs="+", type=float, default=[0.0], metavar="RATE", help="searched")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of [model], as num_masks=2"
+    )
+    parser.add_argument("--share", type=float, default=1.0, help="of the log's samples, for a quick try")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch on a CPU")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/experiments"), metavar="FOLDER", help="kept and found here"
+    )
+    parser.add_argument("--report", action="store_true", help="show what is there, and train nothing")
+    cold = parser.add_argument_group("with --cold-items")
+    cold.add_argument(
+        "--comparators",
+        nargs="*",
+        default=["deepfm"],
+        choices=MODELS,
+        metavar="MODEL",
+        help="base models compared with",
+    )
+    cold.add_argument("--passes", nargs="+", type=int, default=[1], metavar="N", help="of them over the base")
+    cold.add_argument("--rounds", nargs="+", type=int, default=[1, 20], metavar="N", help="of them over each step")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
+    return parser
+
+
+@experiment.callback()
+def _group() -> None:
+    """A group, whatever the number of its commands."""
+
+
+@experiment.command("ml-1m", context_settings=_PASS_ON)
+def ml_1m(context: typer.Context) -> None:
+    """MovieLens-1M (--table 3, --cold-items, --models, --variants, --seeds, --out, --json; --help shows all)."""
+    run(context.args)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Do what the arguments say.
+
+    Raises:
+        UsageError: they make no sense.
+    """
+    options = _parser().parse_args(arguments)
+    if options.cold_items == (options.table is not None):
+        raise UsageError("experiment ml-1m: say which, --table 3 or --cold-items")
+    from simulators.commands.experiments import cold_items, table_3
+
+    chosen = cold_items if options.cold_items else table_3
+    chosen(options, " ".join(["coldstream experiment ml-1m", *arguments]))
