@@ -17,8 +17,8 @@ from simulators.experiments.reporting.table3 import report
 from state_store.errors import OperatorError
 
 BAD = {
-    "nothing said": ([], ["--table 3 or --cold-items"]),
-    "both": (["--table", "3", "--cold-items"], ["--table 3 or --cold-items"]),
+    "nothing said": ([], ["--table 3 or --cold-items, or --stream"]),
+    "both": (["--table", "3", "--cold-items"], ["--table 3 or --cold-items, or --stream"]),
     "another table": (["--table", "7"], ["--table", "7"]),
     "no number": (["--table", "3", "--seeds", "one"], ["--seeds", "one"]),
     "unknown model": (["--table", "3", "--models", "gpt"], ["--models", "gpt", "dcnv2"]),
