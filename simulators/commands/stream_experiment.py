@@ -15,7 +15,7 @@ from simulators.commands.options import UsageError, parse_events
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.reporting import learned_weights
 from simulators.experiments.reporting.findings import StreamReport
-from simulators.experiments.reporting.stream import compared_of, report
+from simulators.experiments.reporting.stream import compared_of, more, report
 from simulators.experiments.stream.figures import Truth
 from simulators.experiments.stream.judge import Judge
 from simulators.experiments.stream.recorded import columns_of, obtain
@@ -110,7 +110,7 @@ def experiment_on(log: Log, options: argparse.Namespace, command: str, console: 
         text, found = _reported(experiment, every, seeds, command)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = experiment.kept.write(f"{found.file}.md", text)
-    console.print(f"written to {path}; paste it into learner/RESULTS.md", soft_wrap=True)
+    console.print(f"written to {path}, beside more by cohort; paste it into learner/RESULTS.md", soft_wrap=True)
     return found
 
 
@@ -207,6 +207,7 @@ def _reported(
     experiment.kept.write(f"{of.file}.json", msgspec.json.format(msgspec.json.encode(of), indent=1).decode())
     means = learned_weights.mean_weights(experiment, results)
     picture = learned_weights.draw(means, of.name, experiment.kept.folder / f"{of.file}-weights.png")
+    experiment.kept.write(f"{of.file}-more.md", more(of, judge))
     return report(of, others, judge, results, learned_weights.report(means, of.name, picture), command), of
 
 

@@ -11,7 +11,7 @@ from simulators.experiments.stream.judge import AUC, LOG_LOSS, RANK_UAUC, SERVED
 from simulators.experiments.stream.run import StreamExperiment, StreamResult
 from simulators.experiments.stream.variants import ID_DROPOUT, WHOLE, Contrast, contrasts
 
-_SHOWN = {AUC: "AUC", RANK_UAUC: "UAUC of the rank score", LOG_LOSS: "log-loss", SERVED_AUC: "AUC as served"}
+_MORE = {UAUC: "UAUC", RANK_UAUC: "UAUC of the rank score", LOG_LOSS: "log-loss", SERVED_AUC: "AUC as served"}
 _TO_WHOLE = "rival", "whole"
 
 
@@ -39,7 +39,7 @@ def report(
     weights: str,
     command: str,
 ) -> str:
-    """Everything, in Markdown.
+    """What is shown, in Markdown: figures, AUC by cohort, what comes of it, weights.
 
     Args:
         of: what was compared.
@@ -49,20 +49,34 @@ def report(
         weights: what the adapter learned, in Markdown.
         command: which command made it.
     """
-    rows = f"first {of.num_rows:,} rows" if of.num_rows else "all rows"
     parts = [
-        f"### {of.log} as a stream, {of.task}: {rows}, {of.num_impressions:,} impressions, one pass",
-        _made(results, judge, command),
+        f"### {_title(of)}",
+        _made(results, command),
         _main(of, judge),
+        "#### What each part brings, by cohort: AUC",
+        *_by_cohort(of, judge, AUC),
+        "#### What comes of it",
+        findings([of, *others]),
+        weights,
     ]
-    for name, title in _SHOWN.items():
-        parts += [f"#### What each part brings, by cohort: {title}", *_by_cohort(of, judge, name)]
-    parts += ["#### By seed: difference of the AUC", _by_seed(of)]
-    parts += ["#### What comes of it", findings([of, *others]), weights]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _made(results: Sequence[StreamResult], judge: Judge, command: str) -> str:
+def more(of: StreamReport, judge: Judge) -> str:
+    """Other figures by cohort, and differences by seed, in Markdown; arguments as of `report`."""
+    parts = [f"### {_title(of)}: more by cohort"]
+    for name, title in _MORE.items():
+        parts += [f"#### What each part brings, by cohort: {title}", *_by_cohort(of, judge, name)]
+    parts += ["#### By seed: difference of the AUC", _by_seed(of)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(of: StreamReport) -> str:
+    rows = f"first {of.num_rows:,} rows" if of.num_rows else "all rows"
+    return f"{of.log} as a stream, {of.task}: {rows}, {of.num_impressions:,} impressions, one pass"
+
+
+def _made(results: Sequence[StreamResult], command: str) -> str:
     if not results:
         return f"`{command}`: no results yet."
     stands = ", ".join(
@@ -114,7 +128,7 @@ def _by_cohort(of: StreamReport, judge: Judge, name: str) -> Iterator[str]:
         rows = []
         for each in compared:
             cells = [each.differences[cohort].get(name) for cohort in cohorts]
-            rows.append([_title(each), *("-" if cell is None else with_interval(cell) for cell in cells)])
+            rows.append([_named(each), *("-" if cell is None else with_interval(cell) for cell in cells)])
         sizes = {cohort: int(np.count_nonzero(judge.cohorts[cohort])) for cohort in cohorts}
         if rows:
             yield table(["", *(f"{cohort} ({sizes[cohort]:,})" for cohort in cohorts)], rows)
@@ -122,12 +136,12 @@ def _by_cohort(of: StreamReport, judge: Judge, name: str) -> Iterator[str]:
 
 def _by_seed(of: StreamReport) -> str:
     rows = [
-        [_title(each), *(joined([signed(value) for value in each.by_seed.get(cohort, [])]) for cohort in (ALL, *COLD))]
+        [_named(each), *(joined([signed(value) for value in each.by_seed.get(cohort, [])]) for cohort in (ALL, *COLD))]
         for each in of.compared
         if each.part not in _TO_WHOLE
     ]
     return table(["", ALL, *COLD], rows) if rows else ""
 
 
-def _title(each: Compared) -> str:
+def _named(each: Compared) -> str:
     return f"{each.part}: {each.variant} less {each.against}"

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from learner.fast.config import MaskFields
-from simulators.experiments.stream.variant import Variant, with_deep, with_fast
+from learner.recipe import Recipe
+from simulators.experiments.stream.variant import Change, Variant, with_deep, with_fast
 
 WHOLE = "fast"
 """The product as it is set: the fast part alone, with its gate."""
@@ -49,14 +50,22 @@ def variants(micro_batch: int) -> Iterator[Variant]:
     Args:
         micro_batch: samples per step of the deep part.
     """
-    yield Variant(WHOLE, with_fast(gate=True, num_masks=0))
-    yield Variant(NO_GATE, with_fast(gate=False, num_masks=0))
+    yield Variant(WHOLE, _fast_alone(gate=True, num_masks=0))
+    yield Variant(NO_GATE, _fast_alone(gate=False, num_masks=0))
     for fields in get_args(MaskFields):
-        yield Variant(masked(fields), with_fast(num_masks=1, mask_fields=fields))
+        yield Variant(masked(fields), _fast_alone(gate=True, num_masks=1, mask_fields=fields))
     for name, values in _OF_DEEP.items():
         yield Variant(name, with_deep(micro_batch, fast=False, **values))
     for name, values in _OF_DEEP.items():
         yield Variant(on_fast(name), with_deep(micro_batch, fast=True, **values))
+
+
+def _fast_alone(**values: Any) -> Change:
+    def change(recipe: Recipe) -> Recipe:
+        model = msgspec.structs.replace(recipe.model, fast=True, deep="none")
+        return with_fast(**values)(msgspec.structs.replace(recipe, model=model))
+
+    return change
 
 
 def contrasts(rivals: list[str]) -> Iterator[Contrast]:

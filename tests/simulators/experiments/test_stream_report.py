@@ -15,6 +15,7 @@ from simulators.commands.stream_experiment import experiment_on, parser_of
 from simulators.experiments.kept import KeptError
 from simulators.experiments.reporting.findings import StreamReport, findings
 from simulators.experiments.reporting.learned_weights import MeanWeights, draw, report
+from simulators.experiments.reporting.markdown import signed, with_interval
 from simulators.experiments.statistics.bootstrap import Interval
 from simulators.experiments.stream.cohorts import NAMES
 from simulators.experiments.stream.judge import Compared
@@ -129,6 +130,11 @@ def test_the_command_learns_what_is_missing_and_reports_what_is_there(tmp_path: 
     for part in ("the command", "800 impressions", "fast, no gate", "item mean", "**Masks**", "mean weight by cohort"):
         assert part in text
     assert (tmp_path / "stream-synthetic-like-weights.png").exists()
+    more = (tmp_path / "stream-synthetic-like-more.md").read_text(encoding="utf-8")
+    gate = by_part["gate"]
+    shown = f"| gate: fast less fast, no gate | {' / '.join(signed(value) for value in gate.by_seed['all'])} |"
+    assert shown in more
+    assert with_interval(gate.differences["users < 10"]["log_loss"]) in more
     stamps = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("run-*.json")}
     other = msgspec.structs.replace(found, log="another")
     (tmp_path / "stream-another-like.json").write_bytes(msgspec.json.encode(other))
