@@ -1,4 +1,4 @@
-"""`coldstream experiment`: the tables of the paper, and cold items as the field measures them."""
+"""`coldstream experiment`: the tables of the paper, cold items as the field measures them, and streams."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,9 @@ import typer
 
 from simulators.commands.options import UsageError
 
-experiment = typer.Typer(help="Offline experiments on fixed splits of a log, with statistics.", no_args_is_help=True)
+experiment = typer.Typer(
+    help="Experiments on fixed splits of a log, and in one pass over it, with statistics.", no_args_is_help=True
+)
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _DESCRIPTION = """The paper's tables on MovieLens-1M (AdaF2M2, section 4), and cold items by the CVAR paper's split.
@@ -31,6 +33,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--table", type=int, choices=[3, 4], help="of the paper: 3, base models and with AdaF2M2; 4, two towers"
     )
+    parser.add_argument("--stream", action="store_true", help="one pass in the order of time; see --stream --help")
     parser.add_argument("--cold-items", action="store_true", help="AUC of items with 0, 20, 40 and 60 ratings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
     parser.add_argument("--variants", nargs="+", default=["base", "full"], choices=VARIANTS, metavar="VARIANT")
@@ -78,8 +81,16 @@ def _group() -> None:
 
 @experiment.command("ml-1m", context_settings=_PASS_ON)
 def ml_1m(context: typer.Context) -> None:
-    """MovieLens-1M (--table 3 or 4, --cold-items, --retrieval [--stream], --seeds, --out, ...; --help shows all)."""
+    """MovieLens-1M (--table 3 or 4, --cold-items, --stream, --retrieval [--stream], ...; --help shows all)."""
     run(context.args)
+
+
+@experiment.command("kuairand-pure", context_settings=_PASS_ON)
+def kuairand_pure(context: typer.Context) -> None:
+    """KuaiRand-Pure (--stream, --task, --events, --only, --seeds, --out, --json; --help shows all)."""
+    from simulators.commands.stream_experiment import run as run_stream
+
+    run_stream("kuairand-pure", context.args)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -94,9 +105,14 @@ def run(arguments: Sequence[str]) -> None:
 
         retrieval(arguments if others is None else ["--retrieval", *others])
         return
+    if "--stream" in arguments:
+        from simulators.commands.stream_experiment import run as run_stream
+
+        run_stream("ml-1m", arguments)
+        return
     options = _parser().parse_args(arguments)
     if options.cold_items == (options.table is not None):
-        raise UsageError("experiment ml-1m: say which, --table 3, --table 4 or --cold-items")
+        raise UsageError("experiment ml-1m: say which, --table 3, --table 4, --cold-items or --stream")
     from simulators.commands.experiments import cold_items, table_3
 
     chosen = cold_items if options.cold_items else table_3

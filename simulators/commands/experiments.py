@@ -1,6 +1,7 @@
 """What `coldstream experiment` does: plan, progress, report."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,18 +100,22 @@ def cold_items(options: argparse.Namespace, command: str) -> None:
 
 
 def _seeds(options: argparse.Namespace) -> tuple[int, ...]:
+    if options.threads < 1:
+        raise UsageError(f"--threads {options.threads}: expected 1 or more")
+    return checked_seeds(options.seeds)
+
+
+def checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     """Seeds of an experiment.
 
     Raises:
         UsageError: one is out of bounds, or there twice.
     """
-    for seed in options.seeds:
+    for seed in seeds:
         checked({"seed": seed, "model": "", "variant": "base"}, RunSettings)
-    if len(set(options.seeds)) < len(options.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, options.seeds))}: one is there twice")
-    if options.threads < 1:
-        raise UsageError(f"--threads {options.threads}: expected 1 or more")
-    return tuple(options.seeds)
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, seeds))}: one is there twice")
+    return tuple(seeds)
 
 
 def _plan(options: argparse.Namespace) -> Plan:

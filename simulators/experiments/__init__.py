@@ -1,1 +1,1 @@
-"""Offline experiments: the tables of the paper on fixed splits of a log, with the statistics that judge them."""
+"""Experiments: the tables of the paper on fixed splits of a log, and one pass over it, with statistics."""

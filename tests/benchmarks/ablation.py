@@ -18,12 +18,14 @@ from typing import Any
 import msgspec
 import numpy as np
 from chosen_log import add_log_options, chosen_log
-from quality import rivals, variants
-from quality.figures import Said, Truth
-from quality.recorded import Recording, columns_of, record
-from quality.report import markdown, mean_of, result
+from quality import variants
+from quality.report import figures_of, markdown, mean_of, result
 from rich.console import Console
 
+from simulators.experiments.stream import rivals, vowpal
+from simulators.experiments.stream.figures import Said, Truth
+from simulators.experiments.stream.recorded import Recording, columns_of, obtain
+from simulators.experiments.stream.variant import run
 from simulators.logs.log import Log
 from simulators.replay import ReplaySettings
 from stream.command.doctor import versions
@@ -61,13 +63,8 @@ class Recordings:
         settings = self._settings[name]
         settle_ms = settings.join.settle_ms
         if settle_ms not in self._known:
-            path = self._folder / f"{self._log.name}-{self._how.num_rows}-settle-{settle_ms}.samples"
-            if not path.exists():
-                with self._console.status(f"recording {path.name}"):
-                    record(settings, self._log, self._how, path)
-            recording = Recording(path, settings)
-            recording.check(self._log, self._how)
-            self._known[settle_ms] = recording
+            with self._console.status("reading") as status:
+                self._known[settle_ms] = obtain(settings, self._log, self._how, self._folder, status.update)
         return self._known[settle_ms]
 
     def truth(self, name: str, num_replicates: int) -> Truth:
@@ -88,7 +85,7 @@ def results(options: argparse.Namespace, recordings: Recordings, console: Consol
     whole = None
 
     def figures(said: Said, of: str) -> dict[str, np.ndarray]:
-        return recordings.truth(of, options.replicates).figures(said)
+        return figures_of(recordings.truth(of, options.replicates), said)
 
     for variant in variants.variants(recordings.recording(variants.AS_IS).settings.recipe):
         if variant.name != variants.WHOLE and not wanted(variant.name, options.only):
@@ -96,7 +93,7 @@ def results(options: argparse.Namespace, recordings: Recordings, console: Consol
         by_seed, rates = [], []
         for seed in options.seeds:
             with console.status(f"{variant.name}, seed {seed}"):
-                said, rate = variants.run(variant, recordings.recording(variant.recording), seed)
+                said, rate = run(variant, recordings.recording(variant.recording), seed)
                 by_seed.append(figures(said, variant.recording))
                 rates.append(rate)
         yield result(variant.name, by_seed, whole, rates)
@@ -111,20 +108,25 @@ def of_rivals(only: Sequence[str], recording: Recording, console: Console) -> It
         with console.status(rivals.RIVER):
             said, rate = rivals.run_river(recording)
         yield rivals.RIVER, said, rate
-    names = [name for name in rivals.VW if wanted(name, only)]
+    yield from _of_vowpal_wabbit([name for name in vowpal.VW if wanted(name, only)], recording, console)
+
+
+def _of_vowpal_wabbit(
+    names: Sequence[str], recording: Recording, console: Console
+) -> Iterator[tuple[str, Said, float]]:
     if not names:
         return
     with tempfile.TemporaryDirectory() as scratch:
         written = Path(scratch) / "samples.vw"
         try:
             with console.status("installing Vowpal Wabbit in an environment of its own"):
-                python = rivals.install_vw(Path(scratch) / "environment")
-            rivals.write_vw(recording, written)
+                python = vowpal.install_vw(Path(scratch) / "environment")
+            vowpal.write_vw(recording, written)
             for name in names:
                 with console.status(name):
-                    said, rate = rivals.run_vw(python, written, rivals.VW[name], recording.header.num_samples)
+                    said, rate = vowpal.run_vw(python, written, vowpal.VW[name], recording.header.num_samples)
                 yield name, said, rate
-        except rivals.NotToBeHadError as exc:
+        except vowpal.NotToBeHadError as exc:
             console.print(str(exc))
 
 
@@ -151,7 +153,7 @@ def main(arguments: list[str]) -> None:
     log = chosen_log(options, options.events)
     settings = load_settings(environment={}, overrides=options.set, defaults=log.settings)
     if options.list:
-        print("\n".join([variant.name for variant in variants.variants(settings.recipe)] + [rivals.RIVER, *rivals.VW]))
+        print("\n".join([variant.name for variant in variants.variants(settings.recipe)] + [rivals.RIVER, *vowpal.VW]))
         return
     found = []
     with ExitStack() as stack:

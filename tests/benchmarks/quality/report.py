@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from quality.figures import NAMES
 
+from simulators.experiments.stream.figures import Said, Truth
+
+_COLD = 10
 _TITLES = {
     "auc": "AUC",
     "rank_uauc": "rank UAUC",
@@ -16,7 +18,23 @@ _TITLES = {
     "calibration": "calibration",
     "served_auc": "served AUC",
 }
+NAMES = tuple(_TITLES)
 _INTERVAL = (2.5, 97.5)
+
+
+def figures_of(truth: Truth, said: Said) -> dict[str, np.ndarray]:
+    """Name -> the figure and its replicates, shape (1 + R,)."""
+    scores = truth.scores(said)
+    return {
+        "auc": truth.auc(scores.predictions_N),
+        "rank_uauc": truth.user_auc(scores.ranks_N),
+        "auc_users_below_10": truth.auc(scores.predictions_N, truth.user_counts_N < _COLD),
+        "auc_items_below_10": truth.auc(scores.predictions_N, truth.item_counts_N < _COLD),
+        "auc_first_impression": truth.auc(scores.predictions_N, truth.user_counts_N == 0),
+        "log_loss": truth.log_loss(scores.predictions_N),
+        "calibration": truth.calibration(scores.predictions_N),
+        "served_auc": truth.auc(scores.served_N),
+    }
 
 
 def result(
@@ -29,7 +47,7 @@ def result(
 
     Args:
         name: of the variant.
-        by_seed: figures with their replicates, as of `Truth.figures`, for each seed.
+        by_seed: figures with their replicates, as of `figures_of`, for each seed.
         whole: the same of the whole model, the mean over its seeds; None for itself.
         rates: samples/s for each seed.
     """

@@ -6,7 +6,7 @@ entry   length, 4 bytes little endian | bytes of one entry of the outbox
 
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ from simulators.runs.backtest import Backtest, BacktestSettings
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
 from state_store.records import OutboxRead
-from stream.settings import Settings
+from stream.settings import Settings, load_settings
 
 _LENGTH = struct.Struct("<I")
 _NOW_MS = 4_102_444_800_000
@@ -39,6 +39,37 @@ class Header(msgspec.Struct, frozen=True):
     replay: dict[str, Any]
     join: dict[str, Any]
     num_samples: int = 0
+    task: str = ""
+    """That labels are of; empty for the one that the log itself calls its main task."""
+
+
+def own_task(log: Log) -> str:
+    """Name of the task that a log itself calls its main one."""
+    return load_settings(environment={}, defaults=log.settings).main_task.name
+
+
+def obtain(settings: Settings, log: Log, how: ReplaySettings, folder: Path, told: Callable[[str], None]) -> "Recording":
+    """The recording of a log from a folder; made if it is not there, which takes as long as a backtest.
+
+    Args:
+        settings: effective settings.
+        log: what is recorded.
+        how: how it is replayed.
+        folder: where recordings are kept.
+        told: is told what is done, if something is.
+
+    Raises:
+        RecordingError: one is there, and is another.
+    """
+    task = _other_task(settings, log)
+    name = f"{log.name}{'-' if task else ''}{task}-{how.num_rows}-settle-{settings.join.settle_ms}.samples"
+    path = folder / name
+    if not path.exists():
+        told(f"recording {name}")
+        record(settings, log, how, path)
+    recording = Recording(path, settings)
+    recording.check(log, how)
+    return recording
 
 
 def record(settings: Settings, log: Log, how: ReplaySettings, path: Path) -> None:
@@ -82,9 +113,17 @@ def _keep_what_is_read(run: Backtest, file: BinaryIO) -> None:
 
 
 def _head(settings: Settings, log: Log, how: ReplaySettings, num_samples: int) -> bytes:
-    header = Header(log.name, log.source, msgspec.to_builtins(how), msgspec.to_builtins(settings.join), num_samples)
     # Of one length, whatever the number is: it is written last.
-    return msgspec.json.encode(header).ljust(4095) + b"\n"
+    return msgspec.json.encode(_header(settings, log, how, num_samples)).ljust(4095) + b"\n"
+
+
+def _header(settings: Settings, log: Log, how: ReplaySettings, num_samples: int) -> Header:
+    join, task = msgspec.to_builtins(settings.join), _other_task(settings, log)
+    return Header(log.name, log.source, msgspec.to_builtins(how), join, num_samples, task)
+
+
+def _other_task(settings: Settings, log: Log) -> str:
+    return "" if settings.main_task.name == own_task(log) else settings.main_task.name
 
 
 class Recording:
@@ -108,9 +147,11 @@ class Recording:
         Raises:
             RecordingError: it is not.
         """
-        wanted = Header(log.name, log.source, msgspec.to_builtins(how), msgspec.to_builtins(self.settings.join))
+        wanted = _header(self.settings, log, how, 0)
         if msgspec.structs.replace(self.header, num_samples=0) != wanted:
-            raise RecordingError(f"{self._path} is of another log, replay or [join]; remove it, or give another folder")
+            raise RecordingError(
+                f"{self._path} is of another log, replay, task or [join]; remove it, or give another folder"
+            )
 
     def blocks(self, size: int) -> Iterator[Samples]:
         """All samples in order, in blocks of exactly `size` but the last one."""

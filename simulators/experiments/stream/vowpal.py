@@ -1,30 +1,27 @@
-"""Vowpal Wabbit and River's FTRL on the same samples: predict each, then learn it, in the same order.
+"""Vowpal Wabbit on the same samples: it predicts each, then learns it, in the same order.
 
-Their features are the occurrences that our model has, by key, in River with the same weight. Rank scores are their
-logits, as neither tells a user's level apart.
+Its features are the occurrences that our model has, by key.
 """
 
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from quality.figures import Said
-from quality.recorded import Recording
-from river.linear_model import LogisticRegression
-from river.optim import FTRLProximal
 
 from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from learner.fast.layout import FieldGroup, group_of
 from learner.samples.columns import Samples
+from simulators.experiments.stream.figures import Said
+from simulators.experiments.stream.recorded import Recording
+from simulators.experiments.stream.rivals import said_of
 from state_store.errors import OperatorError
 
 VW = {"vw -q ui -q uc -q ai": ("ui", "uc", "ai"), "vw -q uc -q ai": ("uc", "ai")}
 """Name -> pairs of namespaces."""
-RIVER = "river ftrl"
 _SPACES = {
     FieldGroup.USER: "u",
     FieldGroup.ATTRIBUTES: "a",
@@ -33,7 +30,6 @@ _SPACES = {
     FieldGroup.CONTENT: "c",
 }
 _BLOCK = 4096
-_LEAST = 1e-7
 _INSTALL_S = 300
 # Its own learning rate, .5, beats .2 and 1 on MovieLens-1M's first 100,000 ratings (AUC .7665, .7594, .7628); so does
 # leaving the weights of multi-valued fields out: it scales features itself (.7674 against .7665).
@@ -43,43 +39,6 @@ _RUN_VW = "import sys; from vowpalwabbit import Workspace; Workspace(sys.argv[1]
 
 class NotToBeHadError(OperatorError):
     """Vowpal Wabbit cannot be installed here, or does not run."""
-
-
-def said_of(predictions: list[float]) -> Said:
-    """Of probabilities alone."""
-    p_T = np.array(predictions, np.float64)
-    clipped_T = np.clip(p_T, _LEAST, 1 - _LEAST)
-    return Said(p_T.astype(np.float32), np.log(clipped_T / (1 - clipped_T)).astype(np.float32))
-
-
-# River --------------------------------------------------------------------------------------------------------------
-
-
-def run_river(recording: Recording) -> tuple[Said, float]:
-    """First-order FTRL; returns what was said of each sample before it was learned, and samples/s."""
-    plan = plan_of(recording.settings.recipe.layout)
-    # Of rates from .02 to 2, with l2 0 and 1, the best on MovieLens-1M's first 20,000 ratings: AUC .732 (.1, 1: .707);
-    # on the first 100,000 .7585 (.2, 0: .7519).
-    model = LogisticRegression(FTRLProximal(alpha=0.5, beta=1.0, l1=0.0, l2=0.0))
-    predict: Callable[[dict[int, float]], dict[bool, float]] = model.predict_proba_one
-    predictions: list[float] = []
-    seconds = 0.0
-    for samples in recording.blocks(_BLOCK):
-        occurrences = occurrences_of(samples, plan)
-        keys, weights = occurrences.keys_N.tolist(), occurrences.weights_N.tolist()
-        bounds, learns = occurrences.offsets_B1.tolist(), samples.is_labelled.tolist()
-        labels = samples.rows_B["label"].tolist()
-        began = time.perf_counter()
-        for b, (label, is_learned) in enumerate(zip(labels, learns, strict=True)):
-            x = dict(zip(keys[bounds[b] : bounds[b + 1]], weights[bounds[b] : bounds[b + 1]], strict=True))
-            predictions.append(predict(x)[True])
-            if is_learned:
-                model.learn_one(x, bool(label))
-        seconds += time.perf_counter() - began
-    return said_of(predictions), len(predictions) / seconds
-
-
-# Vowpal Wabbit ------------------------------------------------------------------------------------------------------
 
 
 def install_vw(folder: Path) -> Path:
@@ -149,4 +108,4 @@ def run_vw(python: Path, written: Path, pairs: tuple[str, ...], num_samples: int
         predictions = [float(line.split()[0]) for line in said.read_text(encoding="ascii").splitlines() if line]
     if len(predictions) != num_samples:
         raise NotToBeHadError(f"Vowpal Wabbit predicted {len(predictions)} of {num_samples} samples")
-    return said_of(predictions), len(predictions) / seconds
+    return said_of(np.array(predictions)), len(predictions) / seconds
