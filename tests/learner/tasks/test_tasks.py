@@ -94,7 +94,7 @@ def test_each_task_is_learned_as_if_it_were_the_main_one(task: int, how: str) ->
 
 @kinds_of_model
 def test_every_task_is_learned(model: ModelSettings) -> None:
-    stream = make_stream(3000)
+    stream = make_stream(1800)
     learner = Learner(make_recipe(model, dense_lr=0.01, embedding_init=0.1))
     by_task = learn(learner, stream).by_task
     assert by_task is not None
@@ -103,7 +103,7 @@ def test_every_task_is_learned(model: ModelSettings) -> None:
             continue
         known = by_task.known_BT[:, task] & ~by_task.turned_BT[:, task]
         labels, said = by_task.labels_BT[known, task], by_task.predictions_BT[known, task]
-        assert auc(labels[-1500:], said[-1500:]) > 0.66, TASKS[task].name
+        assert auc(labels[-900:], said[-900:]) > 0.66, TASKS[task].name
         assert np.isfinite(by_task.predictions_BT).all()
 
 
@@ -162,13 +162,13 @@ def test_which_labels_are_known_and_which_turn_follows_from_delays() -> None:
     assert turned_of_task(samples, BUY, at_once).sum() == sum(s.kind == 3 and s.task == BUY for s in stream)
 
 
-@kinds_of_model
-@pytest.mark.parametrize("method", ["uncertainty", "pcgrad"])
+METHODS = ("fixed", "fixed", "uncertainty", "pcgrad", "uncertainty", "pcgrad", "fixed")
+
+
+@pytest.mark.parametrize(("model", "method"), list(zip(MODELS.values(), METHODS, strict=True)), ids=list(MODELS))
 def test_a_restored_learner_goes_on_as_if_nothing_had_happened(
     model: ModelSettings, method: str, tmp_path: Path
 ) -> None:
-    if model.heads.kind == "none" and method == "pcgrad":
-        pytest.skip("without heads there is nothing to balance")
     stream = make_stream(400)
     recipe = make_recipe(model, embedding_ttl_days=1, balance=BalanceSettings(method))
     learner = Learner(recipe)
