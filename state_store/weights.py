@@ -45,6 +45,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _manifest = msgspec.json.Decoder(Manifest)
+_PART = 1 << 20
+"""Bytes read at a time."""
 
 
 class WeightStore:
@@ -85,6 +87,23 @@ class WeightStore:
         if sha256(blob).hexdigest() != ref.sha256:
             raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
         return bytes(blob)
+
+    def fetch(self, ref: BlobRef) -> bytearray:
+        """The same in parts, for a process that does other things meanwhile: none of them holds it up for long.
+
+        Raises:
+            WeightsError: the blob is gone, or its hash is not the manifest's.
+        """
+        blob, digest, key = bytearray(ref.size), sha256(), self._keys.blob(ref.name)
+        for at in range(0, ref.size, _PART):
+            part: Any = self._client.getrange(key, at, at + _PART - 1)
+            if not part:
+                raise WeightsError(f"weights blob {ref.name!r} is gone from Redis, or cut; load the newest manifest")
+            blob[at : at + len(part)] = part
+            digest.update(part)
+        if len(blob) != ref.size or digest.hexdigest() != ref.sha256:
+            raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
+        return blob
 
     def pin(self, manifest: Manifest) -> Manifest:
         """Keep a manifest's blobs beyond their use, as copies made by Redis itself; returns the manifest of the copies.
