@@ -20,7 +20,7 @@ from state_store.errors import OperatorError
 from stream.environment import PREFIX
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
-from stream.monitor.access.port import need_port
+from stream.process.port import need_port
 from stream.process.store import open_store
 from stream.settings import Settings
 

@@ -1,5 +1,11 @@
 """Weights and state of a small shop, for what serves them."""
 
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import msgspec
 import numpy as np
 import redis
 from support.columns import columns
@@ -8,6 +14,7 @@ from learner.learner import Learner
 from learner.samples.columns import Samples
 from learner.samples.former import Core, Sample, State
 from learner.samples.kind import SampleKind
+from state_store.embedded.child import free_port
 from state_store.weights import WeightStore
 from stream.partitioning import partition_of
 from stream.process.store import open_store
@@ -70,3 +77,59 @@ def publish_some(settings: Settings, client: redis.Redis, num_samples: int, num_
     for n in range(0, num_users, 7):
         trained.count(f"u{n}", {f"i{m}": m for m in range(0, num_items, 3)} if n < 14 else {}, n + 1)
     return trained
+
+
+CONTEXT = {"gender": "F", "age": "25", "occupation": "3"}
+ITEM = {"title": ["a", "b"], "year": "1990", "genres": ["x"], "decade": "1990s"}
+
+
+class Http:
+    """A client of a scorer."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+
+    def ask(self, path: str, given: object = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        """Status, body and headers of an answer; given bytes are sent as they are, whatever else as JSON."""
+        body = given if given is None or isinstance(given, bytes) else msgspec.json.encode(given)
+        token = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        asked = urllib.request.Request(self.url + path, body, {**token, **headers})
+        try:
+            with urllib.request.urlopen(asked, timeout=10) as answer:
+                status, said, found = answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as exc:
+            status, said, found = exc.code, exc.read(), exc.headers
+        is_json = found["content-type"] == "application/json"
+        return status, msgspec.json.decode(said) if is_json else said, {k.lower(): v for k, v in found.items()}
+
+    def post(self, path: str, given: object) -> Any:
+        """What is answered, which must be well."""
+        status, said, _ = self.ask(path, given)
+        assert status == 200, said
+        return said
+
+    def wait(self, path: str = "/readyz", seconds: float = 60) -> None:
+        """Until it is answered well."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                status, said, _ = self.ask(path)
+                if status == 200:
+                    return
+            except OSError as exc:
+                said = exc
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+
+
+def with_serving(settings: Settings, **serving: object) -> Settings:
+    """Settings whose scorer has a free port."""
+    changed = msgspec.structs.replace(settings.serving, port=free_port(), refresh_s=0.05, **serving)
+    return msgspec.structs.replace(settings, serving=changed)
+
+
+def asked_for(num_items: int, user: str = "u1", **more: object) -> dict[str, object]:
+    """A request of items i0, i1, ..."""
+    candidates = [{"item": f"i{n}", "features": ITEM} for n in range(num_items)]
+    return {"user": user, "context": CONTEXT, "candidates": candidates, **more}

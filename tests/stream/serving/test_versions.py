@@ -1,4 +1,4 @@
-"""Weights that are swapped under readers: each keeps its version, and models that take turns are as a new one would be."""
+"""Weights that are swapped under readers: each keeps its version, and both models end where a new one would."""
 
 import threading
 
