@@ -22,14 +22,14 @@ from stream.process.port import need_port
 from stream.process.stopping import GRACE_S, end_after
 from stream.process.store import connect_when_ready
 from stream.process.weather import Weather
-from stream.sections import ServingSettings
-from stream.serving.http import Application
-from stream.serving.routes import Routes
+from stream.serving.address import serving_url
 from stream.serving.scorer import packed_reads
 from stream.serving.service import Service
 from stream.serving.shown import ShownLog
 from stream.serving.state import StateReader
 from stream.serving.versions import Versions
+from stream.serving.web.http import Application
+from stream.serving.web.routes import Routes
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.serving")
@@ -38,16 +38,6 @@ _POLL_S = 0.1
 _SWITCH_S = 0.0005
 """How long a thread that loads weights may keep the interpreter when a request comes."""
 _READ_HEADER_MS = 10_000
-
-
-def serving_url(settings: ServingSettings) -> str:
-    """Address of the scorer.
-
-    >>> serving_url(ServingSettings(host="::1"))
-    'http://[::1]:8901/'
-    """
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"http{'s' if settings.cert_file else ''}://{host}:{settings.port}/"
 
 
 class Serving:

@@ -9,7 +9,7 @@ from support.serving import Http, Trained, with_serving
 
 from state_store.embedded.redis import EmbeddedRedis
 from stream.command.roles import Role
-from stream.serving.role import serving_url
+from stream.serving.address import serving_url
 from stream.settings import Settings, load_settings
 
 

@@ -14,7 +14,7 @@ from support.serving import CONTEXT, ITEM, Http, Trained, asked_for, with_servin
 from state_store.embedded.redis import EmbeddedRedis
 from stream.command.roles import Role
 from stream.partitioning import partition_of
-from stream.serving.role import serving_url
+from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
 

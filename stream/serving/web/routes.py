@@ -6,14 +6,14 @@ from typing import Any, TypeVar
 import msgspec
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from stream.serving.figures import Figures
 from stream.serving.forms import Answer, Asked, ExplainAsked, RankAsked, ShownAnswer, ShownAsked, as_candidates
-from stream.serving.http import Given, Handler, RefusedError, Reply, failed
-from stream.serving.inference import Inference
-from stream.serving.openapi import document, page
 from stream.serving.packing import Candidate
 from stream.serving.service import NotReadyError, Request, Service
 from stream.serving.shown import ShownLog
+from stream.serving.web.figures import Figures
+from stream.serving.web.http import Given, Handler, RefusedError, Reply, failed
+from stream.serving.web.inference import Inference
+from stream.serving.web.openapi import document, page
 from stream.settings import Settings
 
 _T = TypeVar("_T")

@@ -13,9 +13,9 @@ from state_store.errors import OperatorError
 from stream.events import MalformedEventError
 from stream.secrets import SECRETS
 from stream.sections import ServingSettings
-from stream.serving.figures import Figures
 from stream.serving.forms import Failed
 from stream.serving.service import NotReadyError, TooManyError
+from stream.serving.web.figures import Figures
 
 log = logging.getLogger("coldstream.serving")
 

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from stream.serving.http import Given, Handler, RefusedError, Reply, failed
 from stream.serving.packing import Candidate
 from stream.serving.service import Outcome, Request, Service
+from stream.serving.web.http import Given, Handler, RefusedError, Reply, failed
 from stream.settings import Settings
 
 MODEL = "coldstream"
