@@ -1,6 +1,7 @@
 """What the learner publishes: dense weights and rows of the tables, all or those touched. Nothing is unpickled."""
 
 from collections.abc import Callable, Iterator
+from mmap import mmap
 
 import msgspec
 import numpy as np
@@ -126,7 +127,7 @@ class ServingModel:
         self._table = self._fast.table if self._fast is not None else deep_table(recipe)
         self._deep = AdaF2M2(recipe.model, recipe.fields, recipe.num_counts).eval() if recipe.has_deep else None
 
-    def load(self, blob: bytes | bytearray, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
+    def load(self, blob: bytes | mmap, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
         """Take a full or incremental snapshot in.
 
         Args:

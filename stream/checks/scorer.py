@@ -4,6 +4,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 
 import msgspec
 
@@ -24,7 +25,7 @@ def check_scorer(settings: Settings) -> Iterator[Finding]:
     url = serving_url(settings.serving)
     try:
         said = _ask(f"{url}readyz")
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, HTTPException, msgspec.DecodeError) as exc:
         reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
         if isinstance(reason, ConnectionRefusedError):
             yield ok("scorer", f"none answers at {url}; `coldstream serve` starts one")

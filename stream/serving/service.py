@@ -110,7 +110,7 @@ class Service:
         }
         return Explanation(
             version=version,
-            weights_age_s=_age_s(now_ms, found.manifest.created_ms) or 0.0,
+            weights_age_s=max(0.0, (now_ms - found.manifest.created_ms) / 1000),
             degraded=found.degraded,
             cohort=self._cohort(state),
             probability=float(found.predictions_B[0]),
@@ -189,7 +189,7 @@ class Service:
             num_deltas=len(manifest.deltas),
             created_ms=manifest.created_ms,
             loaded_ms=self.versions.loaded_ms,
-            age_s=_age_s(time.time_ns() // 1_000_000, manifest.created_ms) or 0.0,
+            age_s=max(0.0, time.time() - manifest.created_ms / 1000),
             num_samples=manifest.num_samples,
             learned_ts=manifest.learned_ts,
             metrics=manifest.metrics,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from learner.named import ArraysError
 from learner.recipe import Recipe
 from learner.snapshot import ServingModel
-from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore
+from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, give_back
 
 _LOOK_S = 0.001
 _PAUSE_S = 0.0
@@ -107,6 +107,7 @@ class Versions:
         other.manifest = None
         for n, blob in enumerate(blobs):
             other.model.load(blob, alone=is_whole and n == 0, pause=_let_others_go_on)
+            give_back(blob, _let_others_go_on)
         other.manifest, other.loaded_ms = newest, time.time_ns() // 1_000_000
         self._current = other
         self.num_swaps += 1

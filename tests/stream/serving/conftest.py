@@ -1,5 +1,6 @@
 """A scorer as a process, on weights that the tests publish."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def trained(live: Settings, redis_server: EmbeddedRedis) -> Iterator[Trained]:
     """Weights of one version, and counts of two users."""
     with redis.Redis(port=redis_server.port) as client:
         made = Trained(live, client)
-        made.publish(400, 1)
+        made.publish(400, 1, now_ms=time.time_ns() // 1_000_000)
         made.count("u1", {"i1": 40, "i2": 3}, 12)
         made.count("u2", {}, 300)
         yield made
@@ -37,9 +38,7 @@ def trained(live: Settings, redis_server: EmbeddedRedis) -> Iterator[Trained]:
 
 @pytest.fixture(scope="module")
 def scorer(live: Settings, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Http]:
-    # Whatever age they are: they are stamped as of the beginning of time.
-    settings = with_serving(live, max_weights_age_s=0.0)
-    with Role("serve", settings, Path(tmp_path_factory.mktemp("serve"))):
-        http = Http(serving_url(settings.serving))
+    with Role("serve", live, Path(tmp_path_factory.mktemp("serve"))):
+        http = Http(serving_url(live.serving))
         http.wait()
         yield http

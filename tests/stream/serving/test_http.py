@@ -1,17 +1,26 @@
 """The scorer over HTTP, as a process: what it answers, what it refuses, and what it does while Redis is away."""
 
+import http.client as http_client
 import json
 import socket
+import ssl
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import redis
+from support.certificates import write_certificates
 from support.serving import CONTEXT, ITEM, Http, Trained, asked_for, with_serving
 
+from state_store.embedded.child import free_port
 from state_store.embedded.redis import EmbeddedRedis
+from stream.checks.finding import Level
+from stream.checks.scorer import check_scorer
 from stream.command.roles import Role
 from stream.partitioning import partition_of
 from stream.serving.address import serving_url
@@ -204,8 +213,12 @@ def test_it_is_ready_only_with_weights_that_are_young_and_takes_new_ones(
         weights = http.post("/v1/weights", None)
         assert (weights["version"], weights["swaps"], weights["refused"]) == (2, 2, "")
         assert 0 <= weights["age_s"] < 60
+        kept = http_client.HTTPConnection("127.0.0.1", young.serving.port)
+        kept.request("GET", "/healthz")
+        assert kept.getresponse().read() == b'{"alive":true}'
         began = time.monotonic()
         role.stop()
+        kept.close()
         assert role.status == 0, role.log.read_text()[-2000:]
         assert time.monotonic() - began < 10
 
@@ -243,3 +256,42 @@ def test_while_redis_is_away_it_scores_from_the_weights_alone(live: Settings, tm
             degraded = next(x for x in text.decode().splitlines() if x.startswith("coldstream_serving_degraded_total"))
             assert float(degraded.split()[1]) >= 10
             assert 'status="500"' not in text.decode()
+
+
+def test_it_speaks_tls(live: Settings, trained: Trained, tmp_path: Path) -> None:
+    files = write_certificates(tmp_path / "certificates")
+    secured = with_serving(live, cert_file=str(files / "broker.pem"), key_file=str(files / "broker.pem"))
+    with Role("serve", secured, tmp_path):
+        url = serving_url(secured.serving)
+        assert url.startswith("https://")
+        trusted = ssl.create_default_context(cafile=str(files / "ca.pem"))
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen(f"{url}v1/weights", context=trusted, timeout=5) as answer:
+                    assert json.loads(answer.read())["version"] == 1
+                    break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(f"{url}healthz", timeout=5)
+        [finding] = check_scorer(secured)
+        assert (finding.level, "ready at https://" in finding.detail) == (Level.OK, True)
+
+
+def test_doctor_tells_a_scorer_from_nobody_and_from_something_else(scorer: Http, live: Settings) -> None:
+    def at(port: int) -> tuple[Level, str]:
+        [finding] = check_scorer(
+            msgspec.structs.replace(live, serving=msgspec.structs.replace(live.serving, port=port))
+        )
+        return finding.level, finding.detail
+
+    level, said = at(int(scorer.url.rpartition(":")[2]))
+    assert (level, "ready at" in said) == (Level.OK, True)
+    level, said = at(free_port())
+    assert (level, "coldstream serve" in said) == (Level.OK, True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=lambda: other.accept()[0].sendall(b"220 hello\r\n"), daemon=True).start()
+        level, said = at(other.getsockname()[1])
+    assert (level, "no scorer" in said) == (Level.DEGRADED, True), said
