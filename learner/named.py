@@ -1,9 +1,62 @@
-"""Arrays by name: those of a part, whose names begin with a prefix."""
+"""Arrays by name: those of a part, whose names begin with a prefix, and those of a message, where they lie."""
 
+import struct
 from collections.abc import Mapping
-from typing import TypeVar
+from mmap import mmap
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
 
 _T = TypeVar("_T")
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "I64": np.int64,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+class ArraysError(ValueError):
+    """Bytes are no arrays by name."""
+
+
+def arrays_in(blob: bytes | mmap) -> dict[str, np.ndarray]:
+    """Views of the arrays of a safetensors file; nothing is copied, however large it is.
+
+    The library's own reader copies each array while it holds the interpreter's lock, which stops every other thread of
+    a process for as long as that takes.
+
+    Args:
+        blob: eight bytes, little endian, that say how long the header is; the header, JSON; the arrays.
+
+    Raises:
+        ArraysError: it is cut off, or of another form.
+
+    >>> from safetensors.numpy import save
+    >>> arrays_in(save({"a": np.arange(3)}))["a"].tolist()
+    [0, 1, 2]
+    """
+    try:
+        (size,) = struct.unpack_from("<Q", blob)
+        begin = 8 + size
+        header: dict[str, Any] = msgspec.json.decode(memoryview(blob)[8:begin])
+        header.pop("__metadata__", None)
+        arrays = {}
+        for name, said in header.items():
+            first, end = said["data_offsets"]
+            dtype, shape = np.dtype(_DTYPES[said["dtype"]]), tuple(said["shape"])
+            array = np.frombuffer(blob, dtype, (end - first) // dtype.itemsize, begin + first)
+            arrays[name] = array.reshape(shape)
+    except (struct.error, msgspec.DecodeError, KeyError, TypeError, ValueError) as exc:
+        raise ArraysError(
+            f"{len(blob)} bytes are no arrays by name ({exc}): they were cut, or are something else"
+        ) from exc
+    return arrays
 
 
 def below(prefix: str, named: Mapping[str, _T]) -> dict[str, _T]:

@@ -1,9 +1,12 @@
 """What the learner publishes: dense weights and rows of the tables, all or those touched. Nothing is unpickled."""
 
+from collections.abc import Callable, Iterator
+from mmap import mmap
+
 import msgspec
 import numpy as np
 import torch
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from learner.adaf2m2.batch import batch_of
 from learner.adaf2m2.deep import VALUES, dense_of
@@ -13,7 +16,7 @@ from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.model import FastPart
 from learner.learner import Learner
-from learner.named import below
+from learner.named import arrays_in, below
 from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
@@ -96,6 +99,24 @@ _SERVED = {VALUES, "w", "v"}
 """Groups of a row that a prediction needs; the others are an optimiser's."""
 
 
+_SLICE = 4096
+"""Rows that are put into a table at a time: a fraction of a millisecond."""
+
+
+def _not_among(keys_N: np.ndarray, table: Table, pause: Callable[[], object]) -> Iterator[np.ndarray]:
+    """Keys of a table that are not among others, a slice at a time."""
+    is_among_R = np.zeros(table.end, np.bool_)
+    for at in range(0, len(keys_N), _SLICE):
+        is_among_R[table.find(keys_N[at : at + _SLICE])] = True
+        pause()
+    for at in range(0, len(is_among_R), _SLICE):
+        held_M = table.arrays.key_R[at : min(at + _SLICE, len(is_among_R))]
+        gone_M = held_M[~is_among_R[at : at + _SLICE] & (held_M > 0)]
+        if len(gone_M):
+            yield gone_M
+        pause()
+
+
 class ServingModel:
     """The model as a scorer holds it: no optimiser, no new rows; unknown ids are the zero vector.
 
@@ -112,19 +133,33 @@ class ServingModel:
         self._deep = dense_of(recipe).eval() if recipe.has_deep else None
         self._others = TaskParts(recipe)
 
-    def load(self, blob: bytes) -> None:
-        """Take a full or incremental snapshot in; an incremental one goes on top of what is there."""
-        arrays = load(blob)
+    def load(self, blob: bytes | mmap, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
+        """Take a full or incremental snapshot in.
+
+        Args:
+            blob: the snapshot; an incremental one goes on top of what is there.
+            alone: whether it is a full one, and ids that it does not have are to go.
+            pause: called between slices, so that a thread that loads lets others go on.
+        """
+        arrays = arrays_in(blob)
         for n, table in enumerate(_tables_of(self._fast, self._table, self._others)):
+            keys, fields = arrays[f"{n}.keys"], arrays[f"{n}.fields"]
             table.drop(arrays[f"{n}.evicted"])
+            if alone:
+                # Before the new ones come, which may need their rows.
+                for gone in _not_among(keys, table, pause):
+                    table.drop(gone)
             values = {name: arrays[f"{n}.values.{name}"] for name in table.values if name in _SERVED}
-            table.put(arrays[f"{n}.keys"], arrays[f"{n}.fields"], values)
+            for at in range(0, len(keys), _SLICE):
+                of = slice(at, at + _SLICE)
+                table.put(keys[of], fields[of], {name: column[of] for name, column in values.items()})
+                pause()
         if self._fast is not None:
             self._fast.dense.restore(below("fast.", arrays))
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", arrays))
         if self._deep is not None:
-            tensors = {name: torch.from_numpy(value) for name, value in below("dense.", arrays).items()}
+            tensors = {name: torch.from_numpy(value.copy()) for name, value in below("dense.", arrays).items()}
             self._deep.load_state_dict(tensors)
 
     def predict(self, samples: Samples) -> Scores:

@@ -21,6 +21,7 @@ sum(value) / (negatives), which comes near the mean value where positives are fe
 negative, too, so that the odds are sum(value) / (impressions): the expected value itself.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -128,6 +129,11 @@ def expected_values(probabilities_B: np.ndarray, task: TaskRecipe) -> np.ndarray
         return probabilities_B
     odds_B: np.ndarray = task.value_unit * probabilities_B / np.maximum(1.0 - probabilities_B, _SMALLEST)
     return odds_B
+
+
+def expected_by_task(probabilities_BT: np.ndarray, tasks: Sequence[TaskRecipe]) -> dict[str, np.ndarray]:
+    """The same of every task, by its name."""
+    return {task.name: expected_values(probabilities_BT[:, n], task) for n, task in enumerate(tasks)}
 
 
 def turned_of_task(samples: Samples, number: int, task: TaskRecipe) -> np.ndarray:

@@ -5,6 +5,9 @@ from importlib.resources import files
 from typing import Any, cast
 
 import redis
+import redis.asyncio
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.commands.core import Script
@@ -14,6 +17,9 @@ from state_store.address.redis_url import masked_url
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 from state_store.refusals import ADVICE, refusal
+
+AsyncRedis = Any
+"""A client for an event loop; the two classes share no base that knows their commands."""
 
 
 class RedisUnavailableError(OperatorError):
@@ -44,6 +50,18 @@ def connect(settings: RedisSettings) -> redis.Redis:
             f"redis.url {masked_url(settings.url)!r}: no usable Redis there ({exc}). {_advice(exc, settings.url)}"
         ) from exc
     return client
+
+
+def connect_on_loop(settings: RedisSettings, client: redis.Redis) -> AsyncRedis:
+    """A client for an event loop to the server, or cluster, that a client is connected to. It connects when asked."""
+    options: dict[str, Any] = {
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        **_tls_options(settings),
+    }
+    if isinstance(client, RedisCluster):
+        return AsyncRedisCluster.from_url(settings.url, **options)
+    return redis.asyncio.Redis.from_url(settings.url, retry=AsyncRetry(NoBackoff(), 0), **options)
 
 
 def _tls_options(settings: RedisSettings) -> dict[str, Any]:
@@ -77,8 +95,13 @@ def _advice(exc: Exception, url: str) -> str:
 
 
 def script(client: redis.Redis, name: str) -> Script:
-    """Register one of this package's Lua scripts: a file, or a folder of files that are put together by name."""
+    """Register one of this package's Lua scripts."""
+    return client.register_script(script_text(name))
+
+
+def script_text(name: str) -> str:
+    """One of this package's Lua scripts: a file, or a folder of files that are put together by name."""
     lua = files("state_store") / "lua"
     folder = lua / name
     parts = sorted(folder.iterdir(), key=lambda part: part.name) if folder.is_dir() else [lua / f"{name}.lua"]
-    return client.register_script("".join(part.read_text(encoding="utf-8") for part in parts))
+    return "".join(part.read_text(encoding="utf-8") for part in parts)

@@ -1,7 +1,8 @@
 """Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from mmap import MADV_DONTNEED, mmap
 from typing import Any
 
 import msgspec
@@ -45,6 +46,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _manifest = msgspec.json.Decoder(Manifest)
+_PART = 1 << 20
+"""Bytes read at a time."""
+
+
+def give_back(blob: mmap, pause: Callable[[], object]) -> None:
+    """Give the memory of a blob that nobody reads any more back to the system, with pauses."""
+    for at in range(0, len(blob), _PART):
+        blob.madvise(MADV_DONTNEED, at, min(_PART, len(blob) - at))
+        pause()
 
 
 class WeightStore:
@@ -85,6 +95,25 @@ class WeightStore:
         if sha256(blob).hexdigest() != ref.sha256:
             raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
         return bytes(blob)
+
+    def fetch(self, ref: BlobRef) -> mmap:
+        """The same in parts, for a process that does other things meanwhile: none of them holds it up for long.
+
+        Memory of its own, which `give_back` gives back in parts, too.
+
+        Raises:
+            WeightsError: the blob is gone, or its hash is not the manifest's.
+        """
+        blob, digest, key = mmap(-1, max(ref.size, 1)), sha256(), self._keys.blob(ref.name)
+        for at in range(0, ref.size, _PART):
+            part: Any = self._client.getrange(key, at, at + _PART - 1)
+            if len(part) != min(_PART, ref.size - at):
+                raise WeightsError(f"weights blob {ref.name!r} is gone from Redis, or cut; load the newest manifest")
+            blob[at : at + len(part)] = part
+            digest.update(part)
+        if digest.hexdigest() != ref.sha256:
+            raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
+        return blob
 
     def pin(self, manifest: Manifest) -> Manifest:
         """Keep a manifest's blobs beyond their use, as copies made by Redis itself; returns the manifest of the copies.

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import UNSET
 
 from learner.config import FieldSettings
+from learner.samples.asked import Column, Shared
 from learner.samples.layout import FeatureValue
 from stream.events import PLACES, Impression, MalformedEventError, Unreadable
 
@@ -125,3 +126,25 @@ class FeatureExtractor:
         """
         get = features.get
         return [None if (value := get(name)) is None else convert(name, value) for name, convert in self._plan]
+
+    def columns(self, common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[Column]:
+        """The same of many at once, field by field, of which each has its own features before common ones.
+
+        Raises:
+            MalformedEventError: a value is not of its field's kind.
+
+        >>> fields = [FieldSettings("user_id", "user", "id"), FieldSettings("age", "user", "categorical")]
+        >>> FeatureExtractor(fields).columns({"age": 25}, [{}, {"age": 30}])
+        [['25', '30']]
+        """
+        names = set().union(*own)
+        return [
+            self._column(name, convert, common.get(name), own if name in names else ()) for name, convert in self._plan
+        ]
+
+    def _column(
+        self, name: str, convert: Callable[[str, Any], FeatureValue], common: Any, own: Sequence[Mapping[str, Any]]
+    ) -> Column:
+        if not own:
+            return Shared(None if common is None else convert(name, common))
+        return [None if (value := of.get(name, common)) is None else convert(name, value) for of in own]

@@ -172,3 +172,54 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             edges = getattr(self, name)
             if list(edges) != sorted(set(edges)):
                 raise ValueError(f"monitor.{name} must ascend without repeats, got {list(edges)}")
+
+
+class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP scorer (`coldstream serve`)."""
+
+    enabled: bool = True
+    """Whether `coldstream up` and `coldstream demo` start it, too."""
+    host: HostName = "127.0.0.1"
+    """Address it binds to; loopback unless told otherwise, as without `token` it asks nobody who they are."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8901
+    token: Annotated[str, Meta(pattern=r"\A[\x21-\x7e]*\Z", extra={"secret": "whole"})] = ""
+    """Who asks must have it (`Authorization: Bearer TOKEN`); empty: anybody. Whether it is alive and ready anybody may
+    ask."""
+    refresh_s: Seconds = 0.25
+    """How often it looks for newer weights."""
+    max_weights_age_s: Annotated[float, Meta(ge=0, le=MAX_MS // 1000)] = 300.0
+    """Weights published longer ago than this make it not ready (it answers all the same); 0: any age will do."""
+    max_body_bytes: Annotated[int, Meta(gt=0, le=1 << 28)] = 4 << 20
+    """A longer request is refused (413)."""
+    max_candidates: Annotated[int, Meta(gt=0, le=100_000)] = 1000
+    """A request of more candidates is refused (413)."""
+    max_concurrent: Annotated[int, Meta(gt=0, le=100_000)] = 128
+    """Requests answered at the same time; one more is told to come again (503 with Retry-After)."""
+    timeout_s: Seconds = 2.0
+    """A request that takes longer is told to come again (503 with Retry-After)."""
+    state_timeout_s: Seconds = 0.2
+    """If Redis has not told the state by then, it is scored from the weights alone, and the answer says `degraded`."""
+    log: bool = False
+    """Whether impressions that it is told were shown (`POST /v1/shown`), and answers of `/v1/rank` that ask for it, are
+    written to `kafka.impressions`."""
+    remember: PositiveInt = 200_000
+    """Candidates scored last that can still be named as shown; about a kilobyte each. Nothing is remembered without
+    `log`."""
+    cert_file: FilePath = ""
+    """PEM file of the server's certificate and chain; with it the scorer speaks TLS only."""
+    key_file: FilePath = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.cert_file) != bool(self.key_file):
+            raise ValueError("serving.cert_file and serving.key_file belong together; give both or none")
+
+
+def interval_names(edges: tuple[int, ...]) -> list[str]:
+    """Names of the intervals between edges, from 0.
+
+    >>> interval_names((1, 5, 200))
+    ['0', '1-4', '5-199', '200+']
+    """
+    lows = (0, *edges)
+    names = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in zip(lows, edges, strict=False)]
+    return [*names, f"{edges[-1]}+"]

@@ -23,7 +23,14 @@ from state_store.errors import OperatorError
 from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
 from stream.environment import NearlyASettingError, settings_in
 from stream.secrets import SECRETS
-from stream.sections import EventSettings, KafkaSettings, MonitorSettings, PublishSettings, WorkerSettings
+from stream.sections import (
+    EventSettings,
+    KafkaSettings,
+    MonitorSettings,
+    PublishSettings,
+    ServingSettings,
+    WorkerSettings,
+)
 from stream.setting_values import WHOLE, Declared, declared, from_text, secret_values, value_at
 
 _Path = tuple[str, ...]
@@ -69,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fusion: FusionSettings = FusionSettings()
     publish: PublishSettings = PublishSettings()
     monitor: MonitorSettings = MonitorSettings()
+    serving: ServingSettings = ServingSettings()
 
     def __post_init__(self) -> None:
         names = [field.name for field in self.fields]

@@ -17,6 +17,7 @@ def test_every_command_is_installed() -> None:
     names = {e.name for e in distribution("coldstream").entry_points if e.group == "coldstream.commands"}
     assert names >= {
         "demo", "up", "worker", "learner", "replay", "backtest", "bench", "data", "topics", "settings", "doctor",
+        "serve",
     }  # fmt: skip
 
 

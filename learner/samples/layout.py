@@ -57,7 +57,8 @@ class Layout:
         self._fixed = struct.Struct(
             "<qqQiddq" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
         )
-        self._caches = [KeyCache(field.name) for field in fields]
+        self.key_caches = [KeyCache(field.name) for field in fields]
+        """Of each field; those of numeric ones are not asked."""
         names = [field.name for field in fields]
         self._user, self._item = names.index("user_id"), names.index("item_id")
         self.user_column, self.item_column = self.single.index(self._user), self.single.index(self._item)
@@ -140,7 +141,7 @@ class Layout:
         sizes: list[int] = []
         keys = b""
         rest = iter(values)
-        for n, (field, of) in enumerate(zip(self.fields, self._caches, strict=True)):
+        for n, (field, of) in enumerate(zip(self.fields, self.key_caches, strict=True)):
             if n == self._user:
                 singles.append(of.key(user_id))
                 continue

@@ -17,8 +17,8 @@ def _run_benchmark(name: str, arguments: list[str]) -> None:
     path = Path(__file__).parents[2] / "tests" / "benchmarks" / f"{name}.py"
     if not path.is_file():
         raise UsageError(f"benchmarks come with the source checkout, and {path} is not there")
-    # As Python does for a script.
-    sys.path.insert(0, str(path.parent))
+    # As Python does for a script; and what tests and benchmarks share, behind our own packages of the same names.
+    sys.path[:0] = [str(path.parent), str(path.parents[2]), str(path.parents[1])]
     runpy.run_path(str(path))["main"](arguments)
 
 
@@ -80,3 +80,9 @@ def bench_ablation(context: typer.Context) -> None:
 def bench_estimator(context: typer.Context) -> None:
     """The River estimator beside River's logistic regression, on River's data and MovieLens-1M (--events, --data)."""
     _run_benchmark("estimator", context.args)
+
+
+@bench.command("serve", context_settings=_PASS_ON)
+def bench_serve(context: typer.Context) -> None:
+    """How soon the scorer answers while weights are swapped, and that none mixes two (--seconds, --rate, --json)."""
+    _run_benchmark("serve", context.args)

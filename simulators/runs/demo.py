@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stream.command.roles import Role, StalledError, servers, wait_until
 from stream.monitor.access.hosts import page_url
 from stream.process.status import LearnerStatus, SampleLag, read_status, read_workers, sample_lag
 from stream.process.store import open_store
+from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
 
@@ -148,16 +149,21 @@ class Demo:
 
     @contextmanager
     def _watched(self) -> Iterator[Role | None]:
-        """The monitor beside the run, unless it is turned off; nothing hangs on it."""
-        monitor = self._settings.monitor
-        if not monitor.enabled:
-            yield None
-            return
-        port = port_or_free(monitor.host, monitor.port)
-        settings = msgspec.structs.replace(self._settings, monitor=msgspec.structs.replace(monitor, port=port))
-        with Role("monitor", settings, self._folder) as role:
-            self._console.print(f"monitor: {page_url(settings.monitor)} while this runs")
-            yield role
+        """Monitor and scorer beside the run, unless they are turned off; nothing hangs on them. Yields the monitor."""
+        monitor, serving, watch = self._settings.monitor, self._settings.serving, None
+        with ExitStack() as stack:
+            if monitor.enabled:
+                monitor = msgspec.structs.replace(monitor, port=port_or_free(monitor.host, monitor.port))
+                settings = msgspec.structs.replace(self._settings, monitor=monitor)
+                watch = stack.enter_context(Role("monitor", settings, self._folder))
+                self._console.print(f"monitor: {page_url(monitor)} while this runs")
+            if serving.enabled:
+                serving = msgspec.structs.replace(serving, port=port_or_free(serving.host, serving.port))
+                stack.enter_context(
+                    Role("serve", msgspec.structs.replace(self._settings, serving=serving), self._folder)
+                )
+                self._console.print(f"scorer: {serving_url(serving)} while this runs")
+            yield watch
 
     # Steps ------------------------------------------------------------------------------------------------------
 

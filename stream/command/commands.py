@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +82,19 @@ def monitor(
     run_monitor(settings, run)
 
 
+def serve(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
+    """Answer HTTP requests for scores with the newest verified weights; needs Kafka only for serving.log."""
+    _keep_to_one_processor()
+    from stream.serving.role import run_serve
+    from stream.settings import SettingsError
+
+    _log_to_stderr()
+    settings = gather(config, overrides, kafka, redis)
+    if not settings.redis.url:
+        raise SettingsError("redis.url is empty; `coldstream serve` attaches to a running Redis: give --redis")
+    run_serve(need_urls(settings, "serve") if settings.serving.log else settings)
+
+
 def report(
     folder: Annotated[Path, typer.Argument(help="A run folder, as in runs/demo.")],
     config: Config = None,
@@ -104,8 +118,9 @@ def up(
     from state_store.address.redis_url import masked_url
     from state_store.client import connect
     from stream.command.display import Display
-    from stream.command.roles import Role, servers, with_port
+    from stream.command.roles import Role, servers, with_ports
     from stream.monitor.access.hosts import page_url
+    from stream.serving.address import serving_url
     from stream.settings import SettingsError
 
     settings = gather(config, overrides, kafka, redis)
@@ -115,20 +130,18 @@ def up(
             "give another --run folder, or --redis with the Redis of that run"
         )
     usable_folder(run, "--run")
-    settings = with_port(settings)
+    settings = with_ports(settings)
     console = Console(stderr=True)
-    with (
-        servers(settings) as live,
-        Role("worker", live, run) as work,
-        Role("learner", live, run) as learn,
-        Role("monitor", live, run) as watch,
-    ):
+    names = ("worker", "learner", "monitor", *(("serve",) if settings.serving.enabled else ()))
+    with servers(settings) as live, ExitStack() as stack:
+        roles = [stack.enter_context(Role(name, live, run)) for name in names]
         console.print(f"kafka {live.kafka.url}   redis {masked_url(live.redis.url)}   run folder {run}   Ctrl-C stops")
-        console.print(f"monitor {page_url(live.monitor)}")
+        serving = f"   serving {serving_url(live.serving)}" if live.serving.enabled else ""
+        console.print(f"monitor {page_url(live.monitor)}{serving}")
         with Display(live, connect(live.redis), console) as display:
             try:
                 while True:
-                    for role in (work, learn, watch):
+                    for role in roles:
                         if not role.is_running:
                             console.print(f"the {role.name} ended; starting it again (its log: {role.log})")
                             time.sleep(_RESTART_PAUSE_S)

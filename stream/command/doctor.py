@@ -14,6 +14,7 @@ from stream.checks.finding import Finding, bad, ok
 from stream.checks.kafka_cluster import check_codecs, check_kafka
 from stream.checks.pipeline import check_pipeline
 from stream.checks.redis_server import check_redis
+from stream.checks.scorer import check_scorer
 from stream.kafka.broker import find_tansu
 from stream.settings import Settings
 
@@ -31,6 +32,7 @@ PACKAGES = (
     "polars",
     "river",
     "numpy",
+    "granian",
 )
 
 
@@ -46,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check packages, Redis, state and weights, broker, topics and consumer group, in that order."""
+    """Check packages, Redis, state and weights, broker, topics and consumer group, scorer, in that order."""
     yield _packages()
     yield check_codecs()
     client = None
@@ -64,6 +66,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _embedded("kafka", find_tansu)
     else:
         yield from check_kafka(settings, client)
+    if settings.serving.enabled and settings.serving.port:
+        yield from check_scorer(settings)
 
 
 def _packages() -> Finding:

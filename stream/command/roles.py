@@ -20,7 +20,7 @@ from state_store.errors import OperatorError
 from stream.environment import PREFIX
 from stream.kafka.broker import EmbeddedBroker
 from stream.kafka.topics import ensure_topics, log_ids
-from stream.monitor.access.port import need_port
+from stream.process.port import need_port
 from stream.process.store import open_store
 from stream.settings import Settings
 
@@ -30,7 +30,7 @@ _POLL_S = 0.05
 
 
 class RoleDiedError(OperatorError):
-    """A worker or learner process ended on its own."""
+    """A process of ours ended on its own."""
 
 
 class StalledError(OperatorError):
@@ -92,23 +92,26 @@ def servers(settings: Settings, redis_options: tuple[str, ...] = ("--save", ""))
         yield settings
 
 
-def with_port(settings: Settings) -> Settings:
-    """The settings with a port that the page can have: one is looked for if `monitor.port` is 0.
+def with_ports(settings: Settings) -> Settings:
+    """The settings with ports that page and scorer can have: one is looked for where it is 0.
 
     Raises:
-        PortTakenError: `monitor.port` is somebody else's.
+        PortTakenError: `monitor.port` or `serving.port` is somebody else's.
     """
-    monitor = settings.monitor
+    monitor, serving = settings.monitor, settings.serving
     monitor = msgspec.structs.replace(monitor, port=monitor.port or free_port())
     need_port(monitor)
-    return msgspec.structs.replace(settings, monitor=monitor)
+    if serving.enabled:
+        serving = msgspec.structs.replace(serving, port=serving.port or free_port())
+        need_port(serving)
+    return msgspec.structs.replace(settings, monitor=monitor, serving=serving)
 
 
 class Role:
     """One role in a process of its own, which ends with this process.
 
     Args:
-        name: `worker`, `learner` or `monitor`.
+        name: `worker`, `learner`, `monitor` or `serve`.
         settings: effective settings, with URLs.
         folder: run folder; the role's log is `<name>.log` in it.
     """

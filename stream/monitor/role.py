@@ -8,9 +8,9 @@ import torch
 from aiohttp import web
 
 from stream.monitor.access.hosts import Access, is_loopback, page_url
-from stream.monitor.access.port import taken
 from stream.monitor.page.server import Monitor
 from stream.process.garbage import spare_garbage_collector
+from stream.process.port import taken
 from stream.process.stopping import end_after
 from stream.process.store import connect_when_ready
 from stream.process.weather import Weather

@@ -12,11 +12,13 @@ from redis.cluster import RedisCluster
 from support.load import Load
 from support.logs import first_user
 from support.redis_cluster import EmbeddedRedisCluster
+from support.serving import Http, with_serving
 
 from state_store.client import connect
 from stream.command.doctor import examine
 from stream.command.roles import Role, wait_until
 from stream.kafka.topics import ensure_topics
+from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
 
@@ -58,6 +60,12 @@ def test_partitions_live_on_different_masters_and_everything_works(
     scores = scorer.score(user, {}, [Candidate("1"), Candidate("2")])
     assert len(scores) == 2
     assert np.isfinite(scores).all()
+    serving = with_serving(live)
+    with Role("serve", serving, tmp_path):
+        http = Http(serving_url(serving.serving))
+        http.wait("/v1/weights")
+        said = http.post("/v1/score", {"user": user, "candidates": ["1", "2"]})
+        assert (said["degraded"], len(said["scores"]), said["missing"].get("user")) == (False, 2, None)
     client.close()
     load.check(ends, tmp_path)
 

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import torch
 
-from stream.sections import MonitorSettings
+from stream.sections import MonitorSettings, interval_names
 
 _DAY_MS = 86_400_000
 
@@ -15,17 +15,6 @@ class Cohort(msgspec.Struct, frozen=True):
     dimension: str
     """user, item or account."""
     name: str
-
-
-def interval_names(edges: tuple[int, ...]) -> list[str]:
-    """Names of the intervals between edges, from 0.
-
-    >>> interval_names((1, 5, 200))
-    ['0', '1-4', '5-199', '200+']
-    """
-    lows = (0, *edges)
-    names = [str(low) if high == low + 1 else f"{low}-{high - 1}" for low, high in zip(lows, edges, strict=False)]
-    return [*names, f"{edges[-1]}+"]
 
 
 class CohortScheme:

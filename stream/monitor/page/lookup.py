@@ -8,10 +8,10 @@ import msgspec
 import polars as pl
 import redis
 
-from stream.monitor.figures.cohorts import interval_names
 from stream.partitioning import partition_of
 from stream.prediction_log import matured, prediction_files, read_user
 from stream.process.store import open_store
+from stream.sections import interval_names
 from stream.serving.scorer import NoWeightsError, Scorer
 from stream.settings import Settings
 

@@ -106,7 +106,7 @@ def test_up_runs_every_role_until_interrupted_and_takes_live_events(tmp_path: Pa
     process = subprocess.Popen(
         [*COLDSTREAM, "up", "--run", str(tmp_path / "up"), "--set", "publish.interval_s=0.5",
          "--set", "worker.idle_after_ms=1000", "--set", "join.window_ms=2000", "--set", "join.lateness_ms=500",
-         "--set", f"monitor.port={free_port()}"],
+         "--set", f"monitor.port={free_port()}", "--set", "serving.port=0"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
         env={**os.environ, "COLUMNS": "200"},
     )  # fmt: skip

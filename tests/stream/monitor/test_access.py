@@ -16,7 +16,7 @@ from playwright.sync_api import expect, sync_playwright
 from state_store.embedded.child import free_port
 from stream.command.roles import Role, wait_until
 from stream.monitor.access.hosts import Access
-from stream.monitor.access.port import PortTakenError, need_port, owner_of
+from stream.process.port import PortTakenError, need_port, owner_of
 from stream.sections import MonitorSettings
 from stream.settings import Settings
 

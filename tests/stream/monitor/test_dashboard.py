@@ -31,6 +31,7 @@ from stream.monitor.prometheus import exposition
 from stream.process.status import LearnerStatus
 from stream.process.store import open_store
 from stream.process.weather import Condition
+from stream.serving.web.figures import Figures
 from stream.settings import Settings, load_settings
 
 DOCKER = Path(__file__).parents[3] / "docker"
@@ -137,7 +138,15 @@ def scrape(view: dict[str, Any], settings: Settings, client: redis.Redis) -> str
     report_learner(settings, client)
     health = Health(settings, client).read()
     assert health["missing"] == []
-    return exposition(view, health).decode()
+    return exposition(view, health).decode() + scrape_of_a_scorer()
+
+
+def scrape_of_a_scorer() -> str:
+    names = ("swaps", "degraded", "scored", "shown", "lost", "version")
+    now = {**dict.fromkeys(names, 3), "ready": True, "refused": "", "created_ms": time.time_ns() // 1_000_000}
+    figures = Figures(lambda: now)
+    figures.answered("/v1/score", 200, 0.004)
+    return figures.exposition().decode()
 
 
 @pytest.fixture

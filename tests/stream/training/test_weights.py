@@ -157,7 +157,8 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
     scorer = Scorer(settings, client)
     shop.learn_and_publish(40, seed=1)
     scorer.refresh()
-    model = scorer._model
+    with scorer.versions.reading() as in_force:
+        model = in_force.model
     others = samples_of(settings, 20, seed=3)
     before = model.predict(others).predictions_B
     shop.learn_and_publish(40, seed=2)
@@ -167,7 +168,8 @@ def test_a_damaged_blob_is_refused_and_the_weights_in_use_stay(
     client.set(key, client.get(key)[:-1] + b"?")
     with pytest.raises(WeightsError, match="sha256"):
         scorer.refresh()
-    assert scorer._model is model
+    with scorer.versions.reading() as in_force:
+        assert in_force.model is model
     assert scorer.manifest.version == 1
     np.testing.assert_array_equal(model.predict(others).predictions_B, before)
 

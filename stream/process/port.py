@@ -1,4 +1,4 @@
-"""Whether the page's address is free, and whose it is if not."""
+"""Whether the address of a server of ours is free, and whose it is if not."""
 
 import os
 import socket
@@ -6,17 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 
 from state_store.errors import OperatorError
-from stream.sections import MonitorSettings
+from stream.sections import MonitorSettings, ServingSettings
 
 _LISTENING = "0A"
 
 
 class PortTakenError(OperatorError):
-    """The page's address cannot be bound."""
+    """An address cannot be bound."""
 
 
-def need_port(settings: MonitorSettings) -> None:
-    """Check that the page's address can be bound.
+def need_port(settings: MonitorSettings | ServingSettings) -> None:
+    """Check that the page's or the scorer's address can be bound.
 
     Raises:
         PortTakenError: it cannot; says whose it is, as far as this user may know.
@@ -31,14 +31,15 @@ def need_port(settings: MonitorSettings) -> None:
         raise taken(settings, exc) from exc
 
 
-def taken(settings: MonitorSettings, exc: OSError) -> PortTakenError:
+def taken(settings: MonitorSettings | ServingSettings, exc: OSError) -> PortTakenError:
     """The error of an address that could not be bound."""
     owner = owner_of(settings.port)
     whose = f"; process {owner} listens there" if owner else ""
+    section = "monitor" if isinstance(settings, MonitorSettings) else "serving"
     return PortTakenError(
-        f"monitor.host {settings.host!r}, monitor.port {settings.port}: cannot be bound "
+        f"{section}.host {settings.host!r}, {section}.port {settings.port}: cannot be bound "
         f"({os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc}){whose}; set another, as in "
-        "--set monitor.port=8901, or end that process"
+        f"--set {section}.port=8911, or end that process"
     )
 
 

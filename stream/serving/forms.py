@@ -1,0 +1,173 @@
+"""What the scorer is asked and what it answers, as JSON."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from stream.events import EventTime, Id
+from stream.serving.packing import Candidate
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A candidate with features of its own."""
+
+    item: Id
+    features: Mapping[str, Any] = {}
+    """By the name of the declared field, as an impression would carry them; they go before the context's."""
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Candidates for a user."""
+
+    user: Id
+    candidates: list[Id | Item]
+    context: Mapping[str, Any] = {}
+    """Features of the user and of where it is shown, the same for all candidates."""
+
+
+class RankAsked(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The best of them."""
+
+    n: Annotated[int, Meta(ge=1, le=100_000)] = 10
+    """How many at most."""
+    shown: bool = False
+    """Whether all of the answer is shown: with `serving.log` it is written to Kafka at once."""
+
+
+class ExplainAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One candidate, to be taken apart."""
+
+    user: Id
+    item: Id
+    features: Mapping[str, Any] = {}
+    context: Mapping[str, Any] = {}
+
+
+class ShownAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of the scored was shown, in the order in which it was shown."""
+
+    imp_ids: list[Id]
+    ts: EventTime | None = None
+    """When, event time, ms; the scorer's clock if it is not said."""
+
+
+class Scored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One candidate's score."""
+
+    item: str
+    imp_id: str
+    """To name it by when it is shown, and in the feedback to it."""
+    probability: float
+    """Of a positive label of the main task."""
+    rank: float
+    """What candidates of one user are ordered by: the logit without the user's own level."""
+    tasks: dict[str, float] = {}
+    """What is expected of each task, where all are learned (`learner.tasks`): the probability of its positive label; of
+    one with `value_unit` the value itself."""
+
+
+class Missing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was not known."""
+
+    features: dict[str, int] = {}
+    """Declared field -> how many candidates lack it."""
+    user: bool = False
+    """Whether the user has never been counted."""
+    items: int = 0
+    """How many of the items have never been counted."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """The scores of one request, all of one version."""
+
+    version: int
+    """Of the weights."""
+    variant: str
+    task: str
+    """Whose label the probabilities are of."""
+    cohort: str
+    """The user's, by earlier impressions (`monitor.user_impressions`)."""
+    degraded: bool
+    """Whether Redis did not tell the state: then everybody is taken for new."""
+    missing: Missing
+    scores: list[Scored]
+    """As asked; of `/v1/rank` best first."""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a user or an item."""
+
+    counts: dict[str, int]
+    norm: float
+    """L2 norm of its embedding, as the learner wrote it."""
+    norm_version: int
+    """Version of the weights that the norm is of."""
+    norm_versions_behind: int
+    first_age_s: float | None = None
+    last_age_s: float | None = None
+    """Since the user's first and last counted impression, by event time; None if there was none, and for items."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A part of the logit."""
+
+    part: str
+    component: float
+    weight: float
+    """What the state makes of it; the logit is the sum of components times weights."""
+    adds: float
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a score came about."""
+
+    version: int
+    weights_age_s: float
+    degraded: bool
+    cohort: str
+    probability: float
+    rank: float
+    logit: float
+    parts: list[Share]
+    user: Known
+    item: Known
+    missing: Missing
+
+
+class ShownAnswer(msgspec.Struct, frozen=True):
+    """What became of impressions."""
+
+    written: int
+    unknown: list[str]
+    """Ids that are not remembered: not of this scorer, or too long ago."""
+
+
+class WeightsInUse(msgspec.Struct, frozen=True, kw_only=True):
+    """The weights in use."""
+
+    version: int
+    epoch: int
+    base_version: int
+    num_deltas: int
+    created_ms: int
+    loaded_ms: int
+    age_s: float
+    num_samples: int
+    learned_ts: int
+    metrics: dict[str, float]
+    swaps: int
+    refused: str
+    """Why a newer version is not in use; empty if there is none."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """Why a request is not answered."""
+
+    error: str
+
+
+def as_candidates(asked: list[Id | Item]) -> list[Candidate]:
+    """Candidates in the form in which they are scored."""
+    return [Candidate(one) if isinstance(one, str) else Candidate(one.item, one.features) for one in asked]

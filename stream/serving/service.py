@@ -1,0 +1,234 @@
+"""What the scorer does, without HTTP: scores, ranks, explains, and remembers what it said."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import numpy as np
+
+from learner.snapshot import Part
+from learner.targets import expected_by_task
+from state_store.entities.packed import PackedState
+from state_store.errors import OperatorError
+from state_store.weights import Manifest
+from stream.partitioning import partition_of
+from stream.sections import interval_names
+from stream.serving.forms import Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
+from stream.serving.packing import Candidate, Packing
+from stream.serving.state import StateReader
+from stream.serving.versions import Versions
+from stream.settings import Settings
+
+LIVE = "live"
+"""The variant that is served; others are for experiments."""
+
+
+class NotReadyError(OperatorError):
+    """There are no weights yet."""
+
+
+class TooManyError(OperatorError):
+    """A request has more candidates than are allowed."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is scored."""
+
+    user_id: str
+    context: Mapping[str, Any]
+    candidates: Sequence[Candidate]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Scores of B candidates, and what they were made of."""
+
+    manifest: Manifest
+    parts: list[Part]
+    """Of the first candidate's logit, if they are asked for."""
+    state: PackedState
+    degraded: bool
+    missing: Missing
+    predictions_B: np.ndarray
+    ranks_B: np.ndarray
+    by_task: dict[str, np.ndarray]
+    """What is expected of every task, where all are learned."""
+
+
+class Service:
+    """Answers on an event loop.
+
+    Args:
+        settings: those of the learner that publishes.
+        versions: the weights.
+        state: reads what is known of users and items.
+    """
+
+    def __init__(self, settings: Settings, versions: Versions, state: StateReader) -> None:
+        self._settings = settings
+        self.versions = versions
+        self._state = state
+        self._packing = Packing(settings)
+        self._edges = settings.monitor.user_impressions
+        self._cohorts = interval_names(self._edges)
+        self._count_names = ("impressions", *settings.actions.names)
+        self.task = settings.main_task.name
+        self.num_degraded = 0
+        self.num_scored = 0
+        self.is_warm = False
+        """Whether whatever is compiled has been."""
+
+    # Scores -------------------------------------------------------------------------------------------------------
+
+    async def score(self, asked: Request) -> Answer:
+        """Score candidates in the order in which they are asked for.
+
+        Raises:
+            NotReadyError: there are no weights.
+            TooManyError: more candidates than `serving.max_candidates`.
+            MalformedEventError: a feature is not of its field's kind.
+        """
+        found = await self.evaluate(asked)
+        return self._answer(asked, found, range(len(asked.candidates)))
+
+    async def rank(self, asked: Request, n: int) -> Answer:
+        """The best n, best first; of equals, the one that was asked for first."""
+        found = await self.evaluate(asked)
+        # Of a score that is no number nothing is known: it goes last.
+        order = np.argsort(-np.nan_to_num(found.ranks_B, nan=-np.inf), kind="stable")[:n]
+        return self._answer(asked, found, order.tolist())
+
+    async def explain(self, asked: Request) -> Explanation:
+        """Take the score of the one candidate apart."""
+        now_ms = time.time_ns() // 1_000_000
+        found = await self.evaluate(asked, explain=True)
+        state, version = found.state, found.manifest.version
+        shares = [Share(p.part, p.component, p.weight, p.component * p.weight) for p in found.parts]
+        user = self._known(state.user_counts_C, state.user_norm, state.user_norm_version, version)
+        item = self._known(state.item_counts_BC[0], state.item_norm_B[0], int(state.item_norm_version_B[0]), version)
+        ages = {
+            "first_age_s": _age_s(now_ms, state.user_first_ts),
+            "last_age_s": _age_s(now_ms, state.user_last_ts),
+        }
+        return Explanation(
+            version=version,
+            weights_age_s=max(0.0, (now_ms - found.manifest.created_ms) / 1000),
+            degraded=found.degraded,
+            cohort=self._cohort(state),
+            probability=float(found.predictions_B[0]),
+            rank=float(found.ranks_B[0]),
+            logit=sum(share.adds for share in shares),
+            parts=shares,
+            user=msgspec.structs.replace(user, **ages),
+            item=item,
+            missing=found.missing,
+        )
+
+    async def evaluate(self, asked: Request, *, explain: bool = False) -> Outcome:
+        """Scores as arrays, all of the version that is in force when this begins."""
+        limit, num_candidates = self._settings.serving.max_candidates, len(asked.candidates)
+        if num_candidates > limit:
+            raise TooManyError(f"{num_candidates} candidates, at most {limit} are allowed (serving.max_candidates)")
+        columns = self._packing.columns(asked.context, asked.candidates)
+        item_ids = [candidate.item_id for candidate in asked.candidates]
+        with self.versions.reading() as current:
+            if current is None or current.manifest is None or not self.is_warm:
+                raise NotReadyError("no weights are loaded yet; a learner publishes them")
+            partition = partition_of(asked.user_id, self._settings.kafka.partitions)
+            read = await self._state.read(partition, asked.user_id, item_ids)
+            state = read if read is not None else self._state.nothing(num_candidates)
+            now_ms = time.time_ns() // 1_000_000
+            samples = self._packing.samples(now_ms, asked.user_id, item_ids, columns, state)
+            scores = current.model.predict(samples)
+            parts = current.model.explain(samples) if explain else []
+            manifest = current.manifest
+        self.num_degraded += read is None
+        self.num_scored += num_candidates
+        missing = Missing(
+            self._packing.missing(columns, num_candidates),
+            read is not None and not state.user_counts_C.any(),
+            int((~state.item_counts_BC.any(axis=1)).sum()) if read is not None else 0,
+        )
+        by_task: dict[str, np.ndarray] = {}
+        if scores.predictions_BT is not None:
+            by_task = expected_by_task(scores.predictions_BT, self._settings.recipe.tasks)
+        return Outcome(manifest, parts, state, read is None, missing, scores.predictions_B, scores.ranks_B, by_task)
+
+    def _answer(self, asked: Request, found: Outcome, order: Sequence[int]) -> Answer:
+        request_id, candidates = uuid4().hex, asked.candidates
+        predictions, ranks = found.predictions_B.tolist(), found.ranks_B.tolist()
+        tasks = {name: expected_B.tolist() for name, expected_B in found.by_task.items()}
+        scores = [
+            Scored(
+                candidates[n].item_id,
+                f"{request_id}-{n}",
+                predictions[n],
+                ranks[n],
+                {name: expected[n] for name, expected in tasks.items()},
+            )
+            for n in order
+        ]
+        return Answer(
+            version=found.manifest.version,
+            variant=LIVE,
+            task=self.task,
+            cohort=self._cohort(found.state) if not found.degraded else "",
+            degraded=found.degraded,
+            missing=found.missing,
+            scores=scores,
+        )
+
+    def _cohort(self, state: PackedState) -> str:
+        return self._cohorts[sum(bool(state.user_counts_C[0] >= edge) for edge in self._edges)]
+
+    def _known(self, counts_C: np.ndarray, norm: float, norm_version: int, version: int) -> Known:
+        counts = {name: int(count) for name, count in zip(self._count_names, counts_C.tolist(), strict=True)}
+        behind = max(0, version - norm_version) if norm_version else 0
+        return Known(counts=counts, norm=float(norm), norm_version=norm_version, norm_versions_behind=behind)
+
+    # Weights ------------------------------------------------------------------------------------------------------
+
+    def weights(self) -> WeightsInUse:
+        """The weights in use.
+
+        Raises:
+            NotReadyError: there are none.
+        """
+        manifest = self.versions.manifest
+        if manifest is None:
+            raise NotReadyError(f"no weights are loaded yet; {self.versions.refused or 'a learner publishes them'}")
+        return WeightsInUse(
+            version=manifest.version,
+            epoch=manifest.epoch,
+            base_version=manifest.base_version,
+            num_deltas=len(manifest.deltas),
+            created_ms=manifest.created_ms,
+            loaded_ms=self.versions.loaded_ms,
+            age_s=max(0.0, time.time() - manifest.created_ms / 1000),
+            num_samples=manifest.num_samples,
+            learned_ts=manifest.learned_ts,
+            metrics=manifest.metrics,
+            swaps=self.versions.num_swaps,
+            refused=self.versions.refused,
+        )
+
+    def not_ready(self) -> str:
+        """Why requests should go elsewhere; empty if they should come."""
+        if not self.is_warm:
+            return "it is being compiled"
+        try:
+            weights = self.weights()
+        except NotReadyError as exc:
+            return str(exc)
+        limit = self._settings.serving.max_weights_age_s
+        if limit and weights.age_s > limit:
+            return (
+                f"weights {weights.version} were published {weights.age_s:.0f} s ago, at most {limit:.0f} s are "
+                f"allowed (serving.max_weights_age_s){': ' + weights.refused if weights.refused else ''}"
+            )
+        return ""
+
+
+def _age_s(now_ms: int, since_ms: float) -> float | None:
+    return max(0.0, (now_ms - since_ms) / 1000) if since_ms > 0 else None
