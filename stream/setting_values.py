@@ -106,3 +106,12 @@ def value_at(values: Any, path: Sequence[str]) -> Any:
         else:
             return None
     return values
+
+
+def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Put values over others, section by section."""
+    for key, value in new.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value

@@ -31,7 +31,7 @@ from stream.sections import (
     ServingSettings,
     WorkerSettings,
 )
-from stream.setting_values import WHOLE, Declared, declared, from_text, secret_values, value_at
+from stream.setting_values import WHOLE, Declared, declared, from_text, merge, secret_values, value_at
 
 _Path = tuple[str, ...]
 
@@ -213,7 +213,7 @@ def load_settings(
     """
     sources = _Sources(deepcopy(dict(defaults or {})))  # a copy: what is merged into it must not reach the log's own
     if file is not None:
-        _merge(sources.values, _read(file))
+        merge(sources.values, _read(file))
     try:
         for name, path, text in settings_in(os.environ if environment is None else environment, _declared()):
             sources.put(path, text, f"environment {name}", unquote=False)
@@ -248,14 +248,6 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f'--config {file}: expected an object of sections, as in {{"learner": {{...}}}}')
     return values
-
-
-def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    for key, value in new.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 class _Sources:
