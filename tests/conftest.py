@@ -126,6 +126,8 @@ def settings(redis_settings: RedisSettings, consumer: str) -> Settings:
             # Any free one: other tests may run at the same time.
             "monitor.port=0",
             "serving.port=0",
+            # Who tests it turns it on.
+            "serving.enabled=false",
             f"worker.consumer={consumer}",
             # A worker that is killed is missed sooner, and the embedded broker answers a join after half of it.
             "worker.session_timeout_s=2",

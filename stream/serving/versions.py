@@ -16,7 +16,8 @@ from learner.snapshot import ServingModel
 from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, give_back
 
 _LOOK_S = 0.001
-_PAUSE_S = 0.0
+_PAUSE_S = 0.0002
+"""Between slices: long enough for the other threads to take the interpreter."""
 
 
 class InForce:

@@ -110,7 +110,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     log = chosen_log(options, round(max(options.rate) * options.seconds))
-    overrides = [f"kafka.url={options.kafka!r}", f"publish.interval_s={options.interval}", *options.set]
+    # What is asked is not of the scorer, which would take a share of the processors.
+    overrides = [f"kafka.url={options.kafka!r}", f"publish.interval_s={options.interval}", "serving.enabled=false"]
+    overrides += options.set
     settings, runs = load_settings(overrides=overrides, defaults=log.settings), []
     for number, rate in enumerate(options.rate):
         runs.append(measure(own_topics(settings, f"fresh{number}"), log, rate, options.seconds, console))

@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
     log = chosen_log(options, options.events)
-    settings = load_settings(environment={}, defaults=log.settings)
+    settings = load_settings(environment={}, overrides=["serving.enabled=false"], defaults=log.settings)
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

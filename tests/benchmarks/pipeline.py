@@ -100,7 +100,9 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """One run of everything, in this process and its roles."""
     log = chosen_log(options, options.events)
-    settings = load_settings(overrides=[f"kafka.url={options.kafka!r}"], defaults=log.settings)
+    # What is asked is not of the scorer, which would take a share of the processors.
+    overrides = [f"kafka.url={options.kafka!r}", "serving.enabled=false"]
+    settings = load_settings(overrides=overrides, defaults=log.settings)
     how = ReplaySettings(num_rows=options.events)
     with tempfile.TemporaryDirectory() as scratch:
         with console.status("ingest only, learner only, plain Faust"):

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -219,7 +220,7 @@ def late_ms(work: Callable[[], object], seconds: float) -> dict[str, float]:
 
 
 def loading(settings: Settings, seconds: float) -> dict[str, Any]:
-    """The loop's lateness while whole snapshots are loaded one after the other, and while nothing is done."""
+    """The loop's lateness while whole snapshots are loaded one after the other; beside it, two controls."""
     sys.setswitchinterval(0.0005)
     versions = Versions(WeightStore(connect(settings.redis), settings.redis.prefix), settings.recipe)
     newest = versions._weights.latest()
@@ -231,7 +232,13 @@ def loading(settings: Settings, seconds: float) -> dict[str, Any]:
             turn.manifest = turn.manifest if turn is versions._current else None
         versions._load(newest)
 
-    return {"idle_ms": late_ms(lambda: time.sleep(0.01), seconds), "loading_ms": late_ms(load, seconds)}
+    some = bytes(1 << 20)
+    return {
+        "idle_ms": late_ms(lambda: time.sleep(0.01), seconds),
+        # What a busy thread costs on this machine that never holds the interpreter's lock.
+        "busy_ms": late_ms(lambda: sha256(some), seconds),
+        "loading_ms": late_ms(load, seconds),
+    }
 
 
 def main(arguments: list[str]) -> None:

@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from rich.console import Console
 from support.columns import labelled
 from support.logs import movielens_log, synthetic_log
+from support.serving import with_serving
 from support.small_log import small_log, with_tasks
 
 from learner.metrics import auc, log_loss
@@ -51,7 +52,7 @@ def on(settings: Settings, broker: str) -> Settings:
 def test_a_replay_through_kafka_counts_joins_and_learns(
     settings: Settings, broker: str, log: Log, tmp_path: Path
 ) -> None:
-    live = on(settings, broker)
+    live = on(with_serving(settings, enabled=True), broker)
     how = ReplaySettings(num_rows=NUM_ROWS)
     summary = Demo(live, log, how, PaceSettings(in_flight=10_000), tmp_path, Console(stderr=True, quiet=True)).run()
     assert summary["counts_match"], summary["count_differences"]
@@ -69,6 +70,7 @@ def test_a_replay_through_kafka_counts_joins_and_learns(
     constant = log_loss(labels, labels * 0.0 + labels.mean())
     assert log_loss(labels, scores) < constant - 0.03
     assert summary["ne"] < 0.95
+    assert "serving: http://" in (tmp_path / "serve.log").read_text(), "a scorer runs beside it"
     manifests = read_topic(broker, live.kafka.weights)
     assert manifests, "each new manifest is announced in the weights topic"
     assert sum(cohort["samples"] for cohort in summary["cohorts"].values()) == NUM_ROWS

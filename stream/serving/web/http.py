@@ -91,11 +91,10 @@ class Application:
         try:
             handler, name, is_open = self._find(scope["method"], scope["path"])
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
-            if not is_open:
-                self._need_token(headers.get("authorization", ""))
             if is_open:
                 reply = await handler(Given(scope["path"], headers))
             else:
+                self._need_token(headers.get("authorization", ""))
                 reply = await self._in_time(handler, scope["path"], headers, receive)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the client gets an answer and the others go on
             reply = _refusal(exc)
