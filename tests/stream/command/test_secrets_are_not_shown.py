@@ -36,6 +36,7 @@ COMMANDS = (
     ["worker"],
     ["learner"],
     ["monitor"],
+    ["serve"],
     ["up"],
     ["report", "nowhere"],
     ["demo", "--log", "synthetic", "--events", "100"],
