@@ -194,7 +194,7 @@ def fusion(
     folder: Annotated[Path, typer.Argument(help="Folder of a run that learned all tasks (learner.tasks).")],
     config: Config = None,
     overrides: Overrides = None,
-    hours: Annotated[float, typer.Option("--hours", min=0.001, help="Event time of a round of the search.")] = 6.0,
+    hours: Annotated[float, typer.Option("--hours", min=0.001, max=87_600, help="Event time of a round.")] = 6.0,
     as_json: AsJson = False,
 ) -> None:
     """Search weights of one ranking score for all tasks, on the outcomes that a run has logged."""

@@ -82,9 +82,12 @@ def search_weights(folder: Path, settings: Settings, hours: float) -> list[Round
         hours: event time of a round.
 
     Raises:
-        NoTaskScoresError: the run has not learned all tasks.
+        NoTaskScoresError: the run has not learned all tasks, or there is none.
     """
-    outcomes = outcomes_of(read_predictions(folder / "predictions"), settings.labels)
+    predictions = read_predictions(folder / "predictions")
+    if predictions.is_empty():
+        raise NoTaskScoresError(f"{folder}: there are no logged predictions; give the folder of a run, as in runs/demo")
+    outcomes = outcomes_of(predictions, settings.labels)
     search = FusionSearch(settings.fusion, [task.name for task in settings.labels])
     return [search.round(stretch) for stretch in rounds_of(outcomes, hours)]
 

@@ -85,3 +85,8 @@ def test_a_run_of_the_main_task_alone_has_nothing_to_fuse(live: Settings, folder
 def test_tasks_that_there_are_not_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"fusion.worth names \['buy'\]; the tasks are \['like'\]"):
         load_settings(environment={}, overrides=["fusion.worth={buy=1.0}"])
+
+
+def test_a_folder_without_predictions_is_named(live: Settings, tmp_path: Path) -> None:
+    with pytest.raises(NoTaskScoresError, match=rf"{tmp_path}: there are no logged predictions; give the folder"):
+        search_weights(tmp_path, live, 1.0)
