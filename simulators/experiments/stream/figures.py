@@ -111,11 +111,11 @@ class Truth:
 
     def _over_users(self, above_U: np.ndarray, below_U: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            found_R: np.ndarray = (above_U @ self._wide_counts_UR) / (below_U @ self._wide_counts_UR)
+            found_R: np.ndarray = (above_U @ self._wide_counts) / (below_U @ self._wide_counts)
         return found_R
 
     @cached_property
-    def _wide_counts_UR(self) -> np.ndarray:
+    def _wide_counts(self) -> np.ndarray:
         # To widen them takes longer than to multiply with them.
         return self._counts_UR.astype(np.float64)
 
