@@ -84,7 +84,9 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
     console = Console(stderr=True)
     log = open_log(log_name, options.data)
     console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
-    found = experiment_on(log, options, " ".join([f"coldstream experiment {log_name}", *arguments]), console)
+    # What makes the figures, and not what shows them once more.
+    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
+    found = experiment_on(log, options, " ".join([f"coldstream experiment {log_name}", *shown]), console)
     if options.json:
         print_json(found)
 

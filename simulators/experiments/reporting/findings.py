@@ -68,7 +68,8 @@ def findings(reports: Sequence[StreamReport]) -> str:
         + (" in each of them" if len(reports) > 1 else "")
         + f"; asked first for {' and '.join(COLD)}, then for their finer cohorts, both when the label is learned and "
         "as served. Each interval is by itself: of many, some exclude zero by chance, hardly on several logs at "
-        "once." + ("" if logs > 1 else " **Only one log is here: what is said holds for it alone.**")
+        "once. Differences are in the order of the logs."
+        + ("" if logs > 1 else " **Only one log is here: what is said holds for it alone.**")
     )
     return "\n\n".join([head, *(_paragraph(part, name, reports) for part, name in PARTS.items())])
 
@@ -82,19 +83,16 @@ def _paragraph(part: str, name: str, reports: Sequence[StreamReport]) -> str:
     counted = (
         f"{configurations} configuration{'s' if configurations > 1 else ''}, {len(first)} and {len(finer)} comparisons"
     )
-    if not any(cell.lifts for cell in cells):
-        said = f"a lift for cold users or cold items: **there is none** ({counted})."
+    if any(cell.lifts for cell in cells):
+        lines = [f"**{name.capitalize()}**: a lift ({counted}):"]
+        for asked, of in (("asked first", first), ("finer", finer)):
+            lines += _listed(asked, [cell for cell in of if cell.lifts]) or [f"- {asked}: none"]
     else:
-        lifts = _listed([cell for cell in first if cell.lifts]), _listed([cell for cell in finer if cell.lifts])
-        said = f"a lift ({counted}): {lifts[0] or 'none in the cohorts asked first'}"
-        said += f". In finer cohorts: {lifts[1]}." if lifts[1] else "; in finer cohorts none."
-    harms = _listed([cell for cell in cells if cell.harms])
-    said += (
-        f" The opposite, with the interval below zero: {harms}." if harms else " Nowhere is the interval below zero."
-    )
+        lines = [f"**{name.capitalize()}**: a lift for cold users or cold items: **there is none** ({counted})."]
+    lines += _listed("the opposite, the interval below zero", [cell for cell in cells if cell.harms])
     if len(reports) > 1:
-        said += " " + " ".join(_alone(report.name, n, first) for n, report in enumerate(reports))
-    return f"**{name.capitalize()}**: {said}"
+        lines += [f"- {_alone(report.name, n, first)}" for n, report in enumerate(reports)]
+    return "\n".join(lines)
 
 
 def _cells(part: str, reports: Sequence[StreamReport], cohorts: Sequence[str]) -> Iterator[_Cell]:
@@ -114,21 +112,21 @@ def _cells(part: str, reports: Sequence[StreamReport], cohorts: Sequence[str]) -
                     yield _Cell(*pair, cohort, title, there)
 
 
-def _listed(cells: Sequence[_Cell]) -> str:
-    """By configuration, each once, with its cohorts and differences."""
+def _listed(asked: str, cells: Sequence[_Cell]) -> list[str]:
+    """A line for each configuration: cohorts, and the difference on each log."""
     by_pair: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
-        values = ", ".join(f"{signed(each.value)} ({signed(each.low)} to {signed(each.high)})" for each in cell.found)
+        values = "; ".join(f"{signed(each.value)} ({signed(each.low)} to {signed(each.high)})" for each in cell.found)
         by_pair.setdefault((cell.variant, cell.against), []).append(f"{cell.cohort}, {cell.figure} {values}")
-    return "; ".join(
-        f"*{variant}* beside *{against}*: {', '.join(said)}" for (variant, against), said in by_pair.items()
-    )
+    return [
+        f"- {asked}: *{variant}* less *{against}*: {', '.join(said)}" for (variant, against), said in by_pair.items()
+    ]
 
 
 def _alone(name: str, n: int, cells: Sequence[_Cell]) -> str:
     """How one log by itself has it."""
     above, below = (sum(test(cell.found[n]) for cell in cells) for test in (_is_above, _is_below))
-    return f"By itself {name} has {above} of the first {len(cells)} above zero and {below} below."
+    return f"{name} by itself has {above} of the first {len(cells)} above zero and {below} below."
 
 
 def _is_above(found: Interval) -> bool:

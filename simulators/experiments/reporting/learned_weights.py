@@ -63,8 +63,12 @@ def report(means: Sequence[MeanWeights], title: str, picture: Path | None) -> st
         return ""
     parts = [
         f"#### What adapter and gate learned on {title}: mean weight by cohort, second half of the stream",
-        "Claim (AdaF2M2, section 3.4): the fields of ids gain weight as user and item become known. "
-        + " ".join(_claim(each, kind) for each in means for kind in _IDS if _IDS[kind] in each.names),
+        "\n".join(
+            [
+                "Claim (AdaF2M2, section 3.4): the fields of ids gain weight as user and item become known. By seed:",
+                *(f"- {_claim(each, kind)}" for each in means for kind in _IDS if _IDS[kind] in each.names),
+            ]
+        ),
     ]
     parts += [f"![mean weights]({picture.name})"] if picture is not None else []
     for each in means:

@@ -14,7 +14,7 @@ from simulators.experiments.stream.cohorts import NAMES, numbers
 
 SUMS, COUNTS = "weight_sums_HUIK", "weight_counts_HUI"
 _COHORTS = len(NAMES)
-_LEAST = 30
+_LEAST = 200
 
 
 class WeightSums:
@@ -56,7 +56,7 @@ def mean_by(kind: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         arrays: as of `WeightSums.arrays`.
 
     Returns:
-        NaN where a cohort has fewer than 30 impressions.
+        NaN where a cohort has fewer than 200 impressions.
     """
     other = {"users": 1, "items": 0}[kind]
     sums_CK, counts_C = arrays[SUMS][1].sum(axis=other), arrays[COUNTS][1].sum(axis=other)

@@ -215,7 +215,7 @@ def test_mean_weights_are_those_of_the_second_half_by_cohort(experiment: StreamE
     found_CK = mean_by("users", experiment.weights(result))
     for cohort, (low, high) in enumerate(zip((0, *BOUNDS), (*BOUNDS, 10**9), strict=True)):
         of_cohort = (counts_N >= low) & (counts_N < high)
-        if of_cohort.sum() >= 30:
+        if of_cohort.sum() >= 200:
             assert np.allclose(found_CK[cohort], weights_NK[of_cohort].mean(axis=0), atol=1e-5)
         else:
             assert np.isnan(found_CK[cohort]).all()

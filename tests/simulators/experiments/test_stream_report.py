@@ -48,10 +48,10 @@ def test_a_lift_counts_where_both_logs_have_it() -> None:
     assert "Only one log" not in text
     masks, adapter, gate = (_said(text, part) for part in ("Masks", "The adapter", "The fast part's gate"))
     assert "**there is none** (1 configuration, 2 and 1 comparisons)" in masks
-    assert "By itself ml-1m (like) has 1 of the first 2 above zero and 0 below." in masks
-    assert "*with adapter* beside *dcnv2*: users < 10, AUC +.0200 (+.0100 to +.0300), +.0200" in adapter
-    assert "in finer cohorts none" in adapter
-    assert "below zero: *with adapter* beside *dcnv2*: items < 10" in adapter
+    assert "ml-1m (like) by itself has 1 of the first 2 above zero and 0 below." in masks
+    assert "- asked first: *with adapter* less *dcnv2*: users < 10, AUC +.0200 (+.0100 to +.0300); +.0200" in adapter
+    assert "- finer: none" in adapter
+    assert "below zero: *with adapter* less *dcnv2*: items < 10" in adapter
     assert "no comparison is there" in gate
 
 
@@ -59,13 +59,13 @@ def test_one_log_by_itself_is_said_to_be_one() -> None:
     one = StreamReport("ml-1m", "like", 0, 100, [_compared("masks", ABOVE, AROUND)])
     text = findings([one])
     assert "Only one log is here" in text
-    assert "*with masks* beside *dcnv2*: users < 10" in _said(text, "Masks")
+    assert "*with masks* less *dcnv2*: users < 10" in _said(text, "Masks")
 
 
 def test_only_comparisons_that_every_log_has_are_counted() -> None:
     one = StreamReport("ml-1m", "like", 0, 9, [_compared("masks", ABOVE, ABOVE), _compared("masks", ABOVE, ABOVE, "x")])
     two = StreamReport("kuairand-pure", "click", 0, 9, [_compared("masks", ABOVE, BELOW, "x")])
-    assert "(1 configuration, 2 and 1 comparisons): *with masks* beside *x*" in findings([one, two])
+    assert "comparisons):\n- asked first: *with masks* less *x*" in findings([one, two])
 
 
 def _means(rises: tuple[float, float]) -> MeanWeights:
