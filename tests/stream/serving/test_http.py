@@ -226,7 +226,8 @@ def test_it_is_ready_only_with_weights_that_are_young_and_takes_new_ones(
 def test_while_redis_is_away_it_scores_from_the_weights_alone(live: Settings, tmp_path: Path) -> None:
     (tmp_path / "redis").mkdir()
     with EmbeddedRedis(tmp_path / "redis", ("--save", "", "--appendonly", "yes", "--appendfsync", "always")) as server:
-        there = msgspec.structs.replace(live, redis=msgspec.structs.replace(live.redis, url=server.url))
+        # On a port of its own: beside the module's scorer, each would have some of the requests.
+        there = with_serving(msgspec.structs.replace(live, redis=msgspec.structs.replace(live.redis, url=server.url)))
         with redis.Redis(port=server.port) as client, Role("serve", there, tmp_path) as role:
             shop = Trained(there, client)
             shop.publish(100, 1)
