@@ -1,5 +1,7 @@
 """The parts of a model, made from its recipe, and what each of them takes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from learner.adaf2m2.deep import Said, groups_of
@@ -10,7 +12,7 @@ from learner.fast.layout import component_names
 from learner.fast.model import FastPart
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
-from learner.tables.table import Table
+from learner.tables.table import Group, Table
 
 
 def weight_names(recipe: Recipe) -> list[str]:
@@ -36,29 +38,26 @@ def task_part(recipe: Recipe) -> FastPart:
     With the same seed, so that it is what the fast part would be if that task were the main one. None of its negatives
     may turn: each is believed at once, and taken back if it does.
     """
-    return FastPart(
-        recipe.fast_recipe,
-        recipe.fields,
-        len(recipe.fast.gate_signals),
-        recipe.learner.seed,
-        has_deep=recipe.has_heads,
-        is_weighted=recipe.learner.delayed_feedback == "fnw",
-    )
+    return _part(recipe, has_deep=recipe.has_heads)
 
 
 def fast_part(recipe: Recipe) -> FastPart | None:
     """A new fast part, if the recipe has one; its table has the deep part's values, too."""
     if not recipe.model.fast:
         return None
+    return _part(recipe, has_deep=recipe.has_deep, settles=recipe.settles, more=groups_of(recipe))
+
+
+def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequence[Group] = ()) -> FastPart:
     return FastPart(
         recipe.fast_recipe,
         recipe.fields,
         len(recipe.fast.gate_signals),
         recipe.learner.seed,
-        has_deep=recipe.has_deep,
+        has_deep=has_deep,
         is_weighted=recipe.learner.delayed_feedback == "fnw",
-        settles=recipe.settles,
-        more=groups_of(recipe),
+        settles=settles,
+        more=more,
     )
 
 

@@ -105,3 +105,8 @@ class ActionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"actions.positive names {unknown}, which actions.names {list(self.names)} lacks")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"actions.names repeats a name: {list(self.names)}")
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What users and items are counted for, in the order of their counters."""
+        return ("impressions", *self.names)

@@ -78,7 +78,7 @@ class StateStore:
         self._apply = script(client, "apply")
         self._cut_log = script(client, "cut_log")
         self._write_norms = script(client, "write_norms")
-        self._count_fields = ("impressions", *actions.names)
+        self._count_fields = actions.counted
         self._other_fields = other_fields(self._count_fields)
         self._roll_up = RollUp(client, self.keys, self._count_fields, settings.item_ttl_s)
 

@@ -10,8 +10,8 @@ from learner.models.interaction import Interaction
 from learner.models.mlp import hidden_layers, perceptron
 
 
-class DCNv2(Interaction):
-    """Parallel: y = w^T [x_L ; h(x_0)]; x_L of cross layers (eq. 1), h a deep part.
+class _Crossed(Interaction):
+    """What both forms have: cross layers on the fields side by side, and a deep part, which each puts elsewhere.
 
     Args:
         num_fields: F.
@@ -24,9 +24,6 @@ class DCNv2(Interaction):
 
     Shape:
         emb_BFD -> logit_B
-
-    >>> DCNv2(3, 4, num_cross_layers=2, hidden=(8,))(torch.ones(5, 3, 4)).shape
-    torch.Size([5])
     """
 
     def __init__(
@@ -43,6 +40,20 @@ class DCNv2(Interaction):
         super().__init__()
         width = num_fields * dim
         self.cross = CrossNetwork(width, num_cross_layers, cross_rank, cross_experts)
+        self._add_deep(width, hidden, dropout)
+
+    def _add_deep(self, width: int, hidden: Sequence[int], dropout: float) -> None:
+        raise NotImplementedError("each form has its own")
+
+
+class DCNv2(_Crossed):
+    """Parallel: y = w^T [x_L ; h(x_0)]; x_L of cross layers (eq. 1), h a deep part. Arguments: as of `_Crossed`.
+
+    >>> DCNv2(3, 4, num_cross_layers=2, hidden=(8,))(torch.ones(5, 3, 4)).shape
+    torch.Size([5])
+    """
+
+    def _add_deep(self, width: int, hidden: Sequence[int], dropout: float) -> None:
         self.deep, last = hidden_layers(width, hidden, dropout)
         self.head = nn.Linear(width + last, 1)
 
@@ -57,29 +68,14 @@ class DCNv2(Interaction):
         return logit_B1.squeeze(1)
 
 
-class StackedDCNv2(Interaction):
-    """Stacked: y = w^T h(x_L): the deep part takes what the cross layers make.
-
-    Arguments and shape are those of `DCNv2`.
+class StackedDCNv2(_Crossed):
+    """Stacked: y = w^T h(x_L): the deep part takes what the cross layers make. Arguments: as of `_Crossed`.
 
     >>> StackedDCNv2(3, 4, num_cross_layers=2, hidden=(8,))(torch.ones(5, 3, 4)).shape
     torch.Size([5])
     """
 
-    def __init__(
-        self,
-        num_fields: int,
-        dim: int,
-        *,
-        num_cross_layers: int,
-        hidden: Sequence[int],
-        cross_rank: int = 0,
-        cross_experts: int = 1,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        width = num_fields * dim
-        self.cross = CrossNetwork(width, num_cross_layers, cross_rank, cross_experts)
+    def _add_deep(self, width: int, hidden: Sequence[int], dropout: float) -> None:
         self.deep = perceptron(width, hidden, dropout)
 
     def forward(self, emb_BFD: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.mask import FeatureMask
+from learner.models.mlp import hidden_layers
 from learner.retrieval.config import TwoTowerSettings
 
 NUM_COUNTS = 2
@@ -53,12 +54,8 @@ class Tower(nn.Module):
             if settings.num_masks
             else None
         )
-        layers: list[nn.Module] = []
-        width = num_fields * settings.dim
-        for units in settings.hidden:
-            layers += [nn.Linear(width, units), nn.ReLU()]
-            width = units
-        self.layers = nn.Sequential(*layers, nn.Linear(width, settings.out))
+        layers, width = hidden_layers(num_fields * settings.dim, settings.hidden)
+        self.layers = layers.append(nn.Linear(width, settings.out))
 
     def weights(self, emb_BFD: Tensor, counts_B2: Tensor) -> Tensor | None:
         """The adapter's weights, shape (B, F), or None without one."""

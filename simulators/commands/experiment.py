@@ -1,13 +1,11 @@
 """`coldstream experiment`: the tables of the paper, cold items as the field measures them, and streams."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import typer
 
-from simulators.commands.options import UsageError
+from simulators.commands.options import Parser, UsageError
 
 experiment = typer.Typer(
     help="Experiments on fixed splits of a log, and in one pass over it, with statistics.", no_args_is_help=True
@@ -19,17 +17,10 @@ Every finished run is kept in --out and not done again: a command that was stopp
 may work on one folder, each on other models."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one sentence what is wrong, as every command does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"experiment ml-1m: {message}; `coldstream experiment ml-1m --help` shows what there is")
-
-
-def _parser() -> _Parser:
+def _parser() -> Parser:
     from simulators.experiments.offline.settings import MODELS, VARIANTS
 
-    parser = _Parser(prog="coldstream experiment ml-1m", description=_DESCRIPTION)
+    parser = Parser(prog="coldstream experiment ml-1m", description=_DESCRIPTION)
     parser.add_argument(
         "--table", type=int, choices=[3, 4], help="of the paper: 3, base models and with AdaF2M2; 4, two towers"
     )

@@ -4,12 +4,13 @@ A group is a frozen dataclass whose fields are options. A command that takes one
 all of them: what `--log` means, or which faults there are, is said once.
 """
 
+import argparse
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -42,6 +43,19 @@ RunName = Annotated[str, typer.Option("--name", help="Name of the run: results g
 
 class UsageError(OperatorError):
     """An argument is not what it should be."""
+
+
+class Parser(argparse.ArgumentParser):
+    """For a command that reads its own arguments: says in one sentence what is wrong, as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it.
+
+        Raises:
+            UsageError: always.
+        """
+        name = self.prog.removeprefix("coldstream ")
+        raise UsageError(f"{name}: {message}; `{self.prog} --help` shows what there is")
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,14 +3,13 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 import torch
 from rich.console import Console
 
 from learner.retrieval.config import VARIANTS, TwoTowerSettings
-from simulators.commands.options import UsageError
+from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
 from simulators.experiments.offline.search import chosen_device
 from simulators.experiments.ratings import PAPER_FIELDS, Ratings, ratings_of
@@ -25,18 +24,8 @@ _DESCRIPTION = """Two-tower retrieval on MovieLens-1M: recall@N, NDCG@N, AUC and
 --stream, recall@N and NDCG@N as of each hour of event time. Every finished run is kept in --out and not done again."""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says in one sentence what is wrong, as every command does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(
-            f"experiment ml-1m --retrieval: {message}; `coldstream experiment ml-1m --retrieval --help` shows what "
-            "there is"
-        )
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="coldstream experiment ml-1m --retrieval", description=_DESCRIPTION)
+def _parser() -> Parser:
+    parser = Parser(prog="coldstream experiment ml-1m --retrieval", description=_DESCRIPTION)
     parser.add_argument("--retrieval", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--stream", action="store_true", help="hour by hour, in one pass")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS, metavar="VARIANT")

@@ -4,14 +4,13 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from simulators.commands.experiments import checked_seeds
-from simulators.commands.options import UsageError, parse_events
+from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.reporting import learned_weights
 from simulators.experiments.reporting.findings import StreamReport
@@ -39,13 +38,7 @@ _MOST_REPLICATES = 100_000
 
 def parser_of(log: str) -> argparse.ArgumentParser:
     """Options of the experiment on one log."""
-    command = f"coldstream experiment {log} --stream"
-
-    class Parser(argparse.ArgumentParser):
-        def error(self, message: str) -> NoReturn:
-            raise UsageError(f"experiment {log} --stream: {message}; `{command} --help` shows what there is")
-
-    parser = Parser(prog=command, description=_DESCRIPTION)
+    parser = Parser(prog=f"coldstream experiment {log} --stream", description=_DESCRIPTION)
     parser.add_argument("--stream", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--task", default="", help="whose labels are learned; default: the log's own main task")
     parser.add_argument("--events", default="all", metavar="N", help="rows of the log, oldest first, or 'all'")

@@ -143,7 +143,7 @@ class Scorer:
 
 def packed_reads(settings: Settings) -> PackedReads:
     """How the state of a pipeline is read."""
-    return PackedReads(Keys(settings.redis.prefix), ("impressions", *settings.actions.names))
+    return PackedReads(Keys(settings.redis.prefix), settings.actions.counted)
 
 
 __all__ = ["Candidate", "NoWeightsError", "Scorer", "UnknownTaskError", "packed_reads"]

@@ -72,7 +72,7 @@ class Service:
         self._packing = Packing(settings)
         self._edges = settings.monitor.user_impressions
         self._cohorts = interval_names(self._edges)
-        self._count_names = ("impressions", *settings.actions.names)
+        self._count_names = settings.actions.counted
         self.task = settings.main_task.name
         self.num_degraded = 0
         self.num_scored = 0

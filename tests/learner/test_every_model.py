@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from learner.checkpoint import read_latest, write_checkpoint
 from learner.config import LearnerSettings, ModelSettings
 from learner.fast.config import FastSettings
 from learner.learned import Learned, joined
@@ -18,6 +17,7 @@ from learner.samples.columns import blocks
 from learner.samples.former import Sample
 from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
+from tests.learner import checkpoints
 from tests.learner.fast.records import FIELDS, changed, make_records, to_samples
 from tests.learner.fast.streams import assert_equal
 
@@ -73,14 +73,11 @@ def test_a_restored_learner_goes_on_bit_for_bit(model: dict[str, Any], tmp_path:
     records = make_records(400)
     learner = make_learner(model)
     learn(learner, records[:200])
-    arrays, meta = learner.state()
-    write_checkpoint(tmp_path, 1, arrays, {"learner": meta})
+    checkpoints.write(learner, tmp_path)
     expected = learn(learner, records[200:])
-    found = read_latest(tmp_path)
-    assert found is not None
     restored = make_learner(model)
     learn(restored, records[50:100])
-    restored.restore(found.arrays, found.meta["learner"])
+    checkpoints.restore(restored, tmp_path)
     # Of torch's own generator nothing is kept, and nothing must depend on it.
     torch.manual_seed(12345)
     assert_says_the_same(learn(restored, records[200:]), expected)

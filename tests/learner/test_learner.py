@@ -23,6 +23,7 @@ from learner.samples.former import Sample
 from learner.samples.keys import value_key
 from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
+from tests.learner import checkpoints
 from tests.learner.fast.records import FIELDS, changed, make_records, to_samples
 from tests.learner.fast.streams import assert_equal
 
@@ -145,14 +146,11 @@ def test_a_restored_learner_goes_on_as_if_nothing_had_happened(model: ModelSetti
     learner = Learner(recipe)
     learn(learner, records[:500])
     learner.evict_stale()
-    arrays, meta = learner.state()
-    write_checkpoint(tmp_path, 1, arrays, {"learner": meta})
+    checkpoints.write(learner, tmp_path)
     expected = learn(learner, records[500:])
-    found = read_latest(tmp_path)
-    assert found is not None
     restored = Learner(recipe)
     learn(restored, records[100:300])
-    restored.restore(found.arrays, found.meta["learner"])
+    checkpoints.restore(restored, tmp_path)
     got = learn(restored, records[500:])
     for name in ("predictions_B", "ranks_B", "norms_B2", "unseen_B2", "weights_BK"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name), err_msg=name)

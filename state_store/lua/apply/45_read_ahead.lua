@@ -5,12 +5,11 @@
 
 local MOST = 4000 -- fields of one call: Lua puts no more than some 8,000 arguments on its stack
 
-local function ids_of(records, is_wanted)
-  local ids = {}
-  for _, r in ipairs(records) do
-    if is_wanted[r[1]] then ids[#ids + 1] = r[4] end
-  end
-  return ids
+-- Of the impressions that records are, or are feedback to; others have none.
+local function imps_of(records)
+  local imps = {}
+  for _, r in ipairs(records) do imps[#imps + 1] = r[4] end
+  return imps
 end
 
 -- A hash of which fields are read ahead. `of[id]`: its value, false if there is none, nil if it was not read yet.

@@ -3,7 +3,7 @@
 
 if not tick then
   local records = cmsgpack.unpack(ARGV[7])
-  local imps = ids_of(records, {[IMPRESSION] = true, [FEEDBACK] = true})
+  local imps = imps_of(records)
   read_ahead(held_by_id, imps)
   read_ahead(waiting_by_id, imps)
   for _, r in ipairs(records) do

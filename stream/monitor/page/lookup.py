@@ -49,7 +49,7 @@ class Lookup:
         recent = self._recent(user_id)
         return {
             "user_id": user_id,
-            "counts": dict(zip(("impressions", *self._settings.actions.names), state.counts, strict=True)),
+            "counts": dict(zip(self._settings.actions.counted, state.counts, strict=True)),
             "norm": state.norm,
             "norm_version": state.norm_version,
             "first_ts": state.first_ts,

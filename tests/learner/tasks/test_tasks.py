@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from learner.checkpoint import read_latest, write_checkpoint
 from learner.config import BalanceSettings, HeadSettings, ModelSettings
 from learner.learned import Learned, joined
 from learner.learner import Learner
@@ -18,6 +17,7 @@ from learner.samples.former import Sample
 from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
 from learner.targets import targets_of_task, turned_of_task
+from tests.learner import checkpoints
 from tests.learner.fast.streams import assert_equal
 from tests.learner.tasks.streams import BUY, CLICK, TASKS, WATCH, as_main, make_recipe, make_stream, to_samples
 
@@ -174,14 +174,11 @@ def test_a_restored_learner_goes_on_as_if_nothing_had_happened(
     learner = Learner(recipe)
     learn(learner, stream[:700])
     learner.evict_stale()
-    arrays, meta = learner.state()
-    write_checkpoint(tmp_path, 1, arrays, {"learner": meta})
+    checkpoints.write(learner, tmp_path)
     expected = learn(learner, stream[700:])
-    found = read_latest(tmp_path)
-    assert found is not None
     restored = Learner(recipe)
     learn(restored, stream[100:300])
-    restored.restore(found.arrays, found.meta["learner"])
+    checkpoints.restore(restored, tmp_path)
     got = learn(restored, stream[700:])
     assert got.by_task is not None
     assert expected.by_task is not None
