@@ -78,7 +78,12 @@ def ml_1m(context: typer.Context) -> None:
 
 @experiment.command("kuairand-pure", context_settings=_PASS_ON)
 def kuairand_pure(context: typer.Context) -> None:
-    """KuaiRand-Pure (--stream, --task, --events, --only, --seeds, --out, --json; --help shows all)."""
+    """KuaiRand-Pure (--stream or --tasks, --events, --only, --seeds, --out, --json; --help shows all)."""
+    if "--tasks" in context.args:
+        from simulators.commands.tasks_experiment import run as run_tasks
+
+        run_tasks("kuairand-pure", context.args)
+        return
     from simulators.commands.stream_experiment import run as run_stream
 
     run_stream("kuairand-pure", context.args)
