@@ -54,7 +54,7 @@ def load_arm(name: str, file: Path | None, parameters: Parameters) -> Arm:
         how = msgspec.convert(said.pop("arm", {}), ArmSettings)
     except msgspec.ValidationError as exc:
         raise ArmError(f"arm {file}: [arm]: {exc}") from exc
-    defaults: dict[str, Any] = deepcopy(recorded(settings_of(parameters)))  # type: ignore[assignment]
+    defaults: dict[str, Any] = deepcopy(recorded(settings_of(parameters)))
     merge(defaults, said)
     # One partition, and nobody who watches: what is decided then depends on nothing but the seed.
     fixed = ["kafka.partitions=1", f"redis.prefix={name}", "monitor.enabled=false", "join.as_served=false"]

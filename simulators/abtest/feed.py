@@ -1,6 +1,7 @@
 """What a world shows, as the records of a pipeline's topics, each when its time has come."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -54,5 +55,5 @@ class Feed:
         sorted_ = due.take(order)
         entries = [e for _, some in self._encoder.encode(rows, sorted_, sorted_.written_N.tolist()) for e in some]
         edges = [0, *bounds.tolist(), len(entries)]
-        for begin, end in zip(edges, edges[1:], strict=False):
+        for begin, end in pairwise(edges):
             yield entries[begin:end]

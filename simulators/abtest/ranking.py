@@ -124,9 +124,9 @@ class Ranker:
         state = self._pipeline.state(self._pools[0].ids(users_K), self._pools[1].ids(items_B))
         rows_M = _empty(self._pipeline.layout, len(users_M))
         rows_M["ts"] = ts_M
-        for column, (pool, field) in enumerate(self._columns):
-            slots_M = items_M if pool else users_M
-            rows_M["keys"][:, column] = self._pools[pool].keys_PF[slots_M, field]
+        for column, (number, field) in enumerate(self._columns):
+            slots_M = items_M if number else users_M
+            rows_M["keys"][:, column] = self._pools[number].keys_PF[slots_M, field]
         _fill(rows_M, state, of_user_M, of_item_M)
         return Samples(self._pipeline.layout, rows_M, np.zeros(0, np.uint64), [])
 

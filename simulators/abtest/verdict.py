@@ -1,6 +1,8 @@
 """Tallies -> differences by group and metric, as in AdaF2M2's Table 1."""
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -43,10 +45,10 @@ def verdict_of(tally: Tally, cap: float = 1.0) -> Verdict:
     for group, is_in_U in groups.items():
         arm_G = tally.arm_U[is_in_U]
         users[group] = [int((arm_G == n).sum()) for n in (0, 1)]
-        differences[group] = _differences(tally.metrics, arm_G, _capped(test_UM[is_in_U], cap), _capped(before_UM[is_in_U], cap))
-        means[group] = [
-            dict(zip(tally.metrics, _mean(test_UM[is_in_U][arm_G == n]), strict=True)) for n in (0, 1)
-        ]
+        differences[group] = _differences(
+            tally.metrics, arm_G, *(_capped(of_UM[is_in_U], cap) for of_UM in (test_UM, before_UM))
+        )
+        means[group] = [dict(zip(tally.metrics, _mean(test_UM[is_in_U][arm_G == n]), strict=True)) for n in (0, 1)]
     return Verdict(differences, users, means, mismatch(*users["all"]))
 
 
@@ -93,9 +95,7 @@ def needed_of(verdicts: Sequence[Verdict], effect: float) -> dict[str, dict[str,
     return {
         group: {
             metric: users_needed(
-                float(np.sqrt(np.mean([v.differences[group][metric].error ** 2 * sum(v.users[group]) for v in verdicts]))),
-                1,
-                effect,
+                sqrt(mean(v.differences[group][metric].error ** 2 * sum(v.users[group]) for v in verdicts)), 1, effect
             )
             for metric in of
         }

@@ -22,7 +22,7 @@ def abtest(
     aa: Annotated[bool, typer.Option("--aa", help="Compare the first arm with itself.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=_MOST_SEEDS, help="Worlds; effects are pooled over them.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="The first of the seeds.")] = 7,
-    world: Annotated[Path | None, typer.Option(help="TOML file of the world; default: the one that is shipped.")] = None,
+    world: Annotated[Path | None, typer.Option(help="TOML file of the world; default: the shipped one.")] = None,
     days: Annotated[int, typer.Option(help="Of the test.")] = 5,
     days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3,
     candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100,

@@ -39,7 +39,8 @@ class ItemPool:
         self.num_arrived = 0
         self._arrive(np.arange(number), 0.0)
         # A world that begins is no world without old items.
-        self.born_I -= rng.exponential(1 / max(self._settings.turnover, 1e-3), number)
+        if self._settings.turnover:
+            self.born_I -= rng.exponential(1 / self._settings.turnover, number)
         self._weigh(0.0)
 
     def _arrive(self, slots: np.ndarray, day: float) -> None:

@@ -50,7 +50,7 @@ class WorldLog(Log):
         for rows in self._frames(self._num_rows):
             if from_ms is not None:
                 rows = rows.filter(pl.col("ts") >= from_ms)  # noqa: PLW2901
-            ends = to_ms is not None and int(rows["ts"].max() or 0) >= to_ms
+            ends = to_ms is not None and bool((rows["ts"] >= to_ms).any())
             if ends:
                 rows = rows.filter(pl.col("ts") < to_ms)  # noqa: PLW2901
             rows = rows.head(left)  # noqa: PLW2901

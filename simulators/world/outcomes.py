@@ -27,7 +27,7 @@ class Truth(msgspec.Struct, frozen=True):
     noise: float
 
     @property
-    def shown_click_N(self) -> np.ndarray:
+    def click_as_shown(self) -> np.ndarray:
         """Probability of a click as shown: position and noise included."""
         click_N: np.ndarray = self.examined_N * ((1 - self.noise) * self.click_N + self.noise * self.accident)
         return click_N
@@ -54,9 +54,7 @@ def sigmoid(logit: np.ndarray) -> np.ndarray:
     return p
 
 
-def truth_of(
-    outcome: Outcome, lists: Lists, appeal_N: np.ndarray, own_N: np.ndarray, positions_N: np.ndarray
-) -> Truth:
+def truth_of(outcome: Outcome, lists: Lists, appeal_N: np.ndarray, own_N: np.ndarray, positions_N: np.ndarray) -> Truth:
     """The truth of a click.
 
     Args:
@@ -84,7 +82,7 @@ def react(outcomes: Sequence[Outcome], truth: Truth, own_NO: np.ndarray, rng: np
     happened_NO = np.zeros(size, np.bool_)
     delay_NO, value_NO = np.zeros(size, np.int64), np.zeros(size, np.float32)
     draws_N = rng.random(size[0], np.float32)
-    happened_NO[:, 0] = draws_N < truth.shown_click_N
+    happened_NO[:, 0] = draws_N < truth.click_as_shown
     clicked = np.flatnonzero(happened_NO[:, 0])
     looked = np.flatnonzero(rng.random(size[0], np.float32) < truth.examined_N)
     for o, outcome in enumerate(outcomes):
@@ -103,9 +101,7 @@ def react(outcomes: Sequence[Outcome], truth: Truth, own_NO: np.ndarray, rng: np
     return Reactions(happened_NO, delay_NO, value_NO)
 
 
-def probability_of(
-    outcomes: Sequence[Outcome], number: int, truth: Truth, own_N: np.ndarray
-) -> np.ndarray:
+def probability_of(outcomes: Sequence[Outcome], number: int, truth: Truth, own_N: np.ndarray) -> np.ndarray:
     """Probability of an outcome as shown, (N,).
 
     Args:
@@ -115,8 +111,8 @@ def probability_of(
         own_N: the items' own part of its logit.
     """
     if not number:
-        return truth.shown_click_N
+        return truth.click_as_shown
     outcome = outcomes[number]
-    of_N = truth.shown_click_N if outcome.of == "clicked" else truth.examined_N
+    of_N = truth.click_as_shown if outcome.of == "clicked" else truth.examined_N
     p_N: np.ndarray = of_N * sigmoid(outcome.base + outcome.taste * truth.appeal_N + own_N)
     return p_N

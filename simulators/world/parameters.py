@@ -28,7 +28,7 @@ class Tail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A long tail: exp(sigma z), z standard normal and at most `cap`."""
 
     sigma: Spread
-    """Standard deviation of the logarithm. With a cap of 3, 3 gives 5 % of all some 80 % of the whole."""
+    """Standard deviation of the logarithm. With a cap of 3, 3 gives 5 % of all some 83 % of the whole."""
     cap: Annotated[float, Meta(ge=0, le=10)] = 3.0
     """No z is greater: nobody comes every minute."""
 
@@ -53,7 +53,7 @@ class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of them that leaves for good in a day, whoever it is; as many arrive, each with a first visit."""
     visits_per_day: Annotated[float, Meta(gt=0, le=1000)] = 0.5
     """Mean visits of a user in a day."""
-    activity: Tail = Tail(3.0)
+    activity: Tail = Tail(3.3)
     """How visits are spread over users."""
     attributes: dict[Name, Values] = field(default_factory=lambda: {"age": 8, "region": 20, "device": 4})
     """What is known of a user, and how many values each attribute has."""

@@ -67,7 +67,7 @@ class Rows:
             "ts": shown.ts_N,
             "shown": np.ones(len(shown), np.bool_),
             "position": shown.position_N,
-            TRUTH: shown.truth.shown_click_N.astype(np.float64),
+            TRUTH: shown.truth.click_as_shown.astype(np.float64),
             APPEAL: shown.truth.click_N.astype(np.float64),
         }
         for names, codes_NA in zip(self._names, (shown.user_codes_NA, shown.item_codes_NA), strict=True):
@@ -81,4 +81,3 @@ class Rows:
         return ids.with_columns(**{name: pl.Series(values) for name, values in columns.items()}).sort(
             "ts", maintain_order=True
         )
-

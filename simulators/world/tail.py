@@ -1,6 +1,7 @@
 """Long tails."""
 
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -28,6 +29,17 @@ def _mean(sigma: float, cap: float) -> float:
     z_N = np.linspace(-12.0, 12.0, 48_001)
     density_N = np.exp(-0.5 * z_N**2) / np.sqrt(2 * np.pi)
     return float(np.sum(np.exp(sigma * np.minimum(z_N, cap)) * density_N) * (z_N[1] - z_N[0]))
+
+
+def top_share(tail: Tail, top: float = 0.05) -> float:
+    """What the greatest `top` of a tail have of the whole, in the long run.
+
+    >>> round(top_share(Tail(0.0)), 3), round(top_share(Tail(3.0)), 2)
+    (0.05, 0.83)
+    """
+    z_N = np.linspace(-12.0, 12.0, 48_001)
+    weight_N = np.exp(tail.sigma * np.minimum(z_N, tail.cap) - 0.5 * z_N**2)
+    return float(weight_N[z_N >= NormalDist().inv_cdf(1 - top)].sum() / weight_N.sum())
 
 
 def share_of_top(counts_N: np.ndarray, top: float = 0.05) -> float:

@@ -3,6 +3,9 @@
 Legend: V visits, C candidates, L places of a list, N impressions, O outcomes.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 import numpy as np
 
@@ -135,13 +138,18 @@ class World:
         )
 
 
-def joined(parts: list[Impressions]) -> Impressions:
+def joined(parts: Sequence[Impressions]) -> Impressions:
     """One behind the other."""
     truths, reactions = [part.truth for part in parts], [part.reactions for part in parts]
-    names = [name for name in Impressions.__struct_fields__ if name not in ("truth", "reactions")]
-    of_truth = [np.concatenate([getattr(t, name) for t in truths]) for name in ("appeal_N", "click_N", "examined_N")]
+    first = truths[0]
     return Impressions(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names),
-        Truth(*of_truth, truths[0].accident, truths[0].noise),
-        Reactions(*(np.concatenate([getattr(r, name) for r in reactions]) for name in Reactions.__struct_fields__)),
+        **_joined(parts, [name for name in Impressions.__struct_fields__ if name not in ("truth", "reactions")]),
+        truth=Truth(
+            **_joined(truths, ["appeal_N", "click_N", "examined_N"]), accident=first.accident, noise=first.noise
+        ),
+        reactions=Reactions(**_joined(reactions, Reactions.__struct_fields__)),
     )
+
+
+def _joined(parts: Sequence[Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}

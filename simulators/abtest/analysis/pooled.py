@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import ceil, sqrt
 from statistics import NormalDist
 
-from simulators.abtest.analysis.difference import Z, Difference, difference_of
+from simulators.abtest.analysis.difference import Difference, Z, difference_of
 
 
 def pooled(found: Sequence[Difference]) -> Difference:

@@ -58,7 +58,8 @@ def _carried(density_G: np.ndarray, points_G: np.ndarray, grid_H: np.ndarray) ->
 
 
 def _integral(values_G: np.ndarray, points_G: np.ndarray) -> np.ndarray:
-    return values_G[0] if len(points_G) == 1 else np.trapezoid(values_G, points_G, axis=0)
+    whole: np.ndarray = values_G[0] if len(points_G) == 1 else np.trapezoid(values_G, points_G, axis=0)
+    return whole
 
 
 def _tail(z_G: np.ndarray) -> np.ndarray:
