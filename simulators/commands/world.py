@@ -34,7 +34,7 @@ def fit(
 ) -> None:
     """Set what a log can say of a world, and show both side by side."""
     from simulators.logs.open import open_log
-    from simulators.world.fit import fit_world
+    from simulators.world.fitting.fit import fit_world
 
     if output is not None and output.exists():
         raise UsageError(f"-o {output} is there already; give another name, or remove it")

@@ -35,7 +35,7 @@ def top_share(tail: Tail, top: float = 0.05) -> float:
     """What the greatest `top` of a tail have of the whole, in the long run.
 
     >>> round(top_share(Tail(0.0)), 3), round(top_share(Tail(3.0)), 2)
-    (0.05, 0.83)
+    (0.05, 0.86)
     """
     z_N = np.linspace(-12.0, 12.0, 48_001)
     weight_N = np.exp(tail.sigma * np.minimum(z_N, tail.cap) - 0.5 * z_N**2)

@@ -10,16 +10,16 @@ from statistics import NormalDist
 import numpy as np
 
 _NORMAL = NormalDist()
-_POINTS = 2001
+_POINTS = 801
 
 
 def spent(share: float, level: float = 0.05) -> float:
-    """Level that is spent when a share of the information is there.
+    """Level that is spent when a share of the information is there, a half of it on either side.
 
-    >>> spent(1.0)
+    >>> round(spent(1.0), 6)
     0.05
     """
-    return 2 * (1 - _NORMAL.cdf(_NORMAL.inv_cdf(1 - level / 2) / sqrt(share)))
+    return 4 * _NORMAL.cdf(_NORMAL.inv_cdf(level / 4) / sqrt(share))
 
 
 def boundaries(num_looks: int, level: float = 0.05) -> list[float]:
@@ -63,4 +63,4 @@ def _integral(values_G: np.ndarray, points_G: np.ndarray) -> np.ndarray:
 
 
 def _tail(z_G: np.ndarray) -> np.ndarray:
-    return np.array([1 - _NORMAL.cdf(z) for z in np.atleast_1d(z_G)])
+    return np.array([_NORMAL.cdf(-z) for z in np.atleast_1d(z_G)])

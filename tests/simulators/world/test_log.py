@@ -15,8 +15,8 @@ from simulators.logs.log import ROW_SCHEMA
 from simulators.logs.open import open_log
 from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
-from simulators.world.fit import fit_world
-from simulators.world.interplay import interplay
+from simulators.world.fitting.fit import fit_world
+from simulators.world.fitting.interplay import interplay
 from simulators.world.judged import expected_auc, judge
 from simulators.world.log import WorldLog
 from simulators.world.parameters import Parameters, load_parameters

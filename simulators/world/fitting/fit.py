@@ -1,7 +1,7 @@
 """A world like a log, as far as a log can say: tails, rates, delays, values, spreads, what attributes say.
 
-Not in a log, and left as in the default world: drift and trends, noise, how outcomes depend on taste, and whether who
-is served well comes back.
+Not in a log, and left as in the default world: trends, noise, how outcomes depend on taste, how long lists are, and
+whether who is served well comes back. Tastes do not drift: shares and spreads are those of the whole log.
 """
 
 import re
@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from simulators.logs.log import Log
+from simulators.world.fitting.measure import ActionSeen, EntitiesSeen, Seen, measure
+from simulators.world.fitting.text import as_toml
 from simulators.world.log import WorldLog
-from simulators.world.measure import ActionSeen, EntitiesSeen, Seen, measure
 from simulators.world.parameters import Outcome, Parameters, Tail, WorldError
 from simulators.world.tail import top_share
-from simulators.world.text import as_toml
 
 _ROUNDS = 5
 _ROWS = 200_000
@@ -69,9 +69,14 @@ def _begun(seen: Seen) -> Parameters:
     # A log that does not say where something stood has no bias to look for.
     given["lists"]["position_bias"] = default.lists.position_bias if seen.has_positions else 0.0
     given["returns"]["expected"] = seen.label_rate
+    given["taste"]["drift"] = 0.0
+    visits = a_day / seen.users.number / lists.size
+    # At least half of the visits are no arrivals, or nobody would come twice.
+    turnover = min(seen.users.new_per_day, visits / 2)
     given["users"] |= _of(seen.users, seen.interplay.user_share) | {
         "activity": {"sigma": _sigma(seen.users.share_of_top)},
-        "visits_per_day": min(max(a_day / seen.users.number / lists.size, 1e-4), 1000.0),
+        "turnover": min(turnover, 0.5),
+        "visits_per_day": min(max(visits - turnover, 1e-4), 1000.0),
         "level": min(seen.users.spread, 10.0),
     }
     given["items"] |= _of(items, seen.interplay.item_share) | {

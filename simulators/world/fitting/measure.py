@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from simulators.logs.log import FeatureTable, Log
-from simulators.world.interplay import Interplay, interplay
+from simulators.world.fitting.interplay import Interplay, interplay
 from simulators.world.tail import share_of_top
 from stream.settings import Settings, load_settings
 
@@ -171,7 +171,7 @@ def _attributes(found: pl.DataFrame, group: str, known: tuple[FeatureTable, Sett
     one tells."""
     table, settings = known
     of_all = [table.get(key, ts) for key in found[f"{group}_id"].to_list()]
-    attributes = {}
+    attributes: dict[str, pl.Series] = {}
     for name in _declared(group, settings):
         values: list[Any] = found[name].to_list() if name in found.columns else [of.get(name) for of in of_all]
         first = [str(v[0] if isinstance(v, list) and v else v) for v in values]
