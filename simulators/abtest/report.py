@@ -85,4 +85,4 @@ def table_of(runs: Sequence[Run], title: str) -> Table:
 def _cell(found: Difference | None) -> str:
     if found is None:
         return "-"
-    return f"{100 * found.difference:+.2f} ({100 * found.low:+.2f} to {100 * found.high:+.2f})"
+    return f"{100 * found.difference:+.2f} ± {100 * (found.high - found.difference):.2f}"

@@ -31,51 +31,78 @@ def abtest(
     power: Annotated[
         float, typer.Option(min=0, max=10, help="Say how many users a relative effect needs, as 0.01; 0: do not.")
     ] = 0.0,
-    fast: Annotated[bool, typer.Option("--fast", help="In this process, without a broker: as it always is.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="In this process, without a broker; it is always so.")] = True,
     name: RunName = "abtest",
     as_json: AsJson = False,
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
-    from simulators.abtest.arm import load_arm
-    from simulators.abtest.run import TestSettings
-    from simulators.world.parameters import SHIPPED, load_parameters
-
-    if not aa and second is None:
-        raise UsageError("abtest: give two arms, A.toml and B.toml, or --aa to compare one with itself")
-    if aa and second is not None:
-        raise UsageError(f"abtest --aa compares the first arm with itself; leave {second} out")
     given = {"days": days, "days_before": days_before, "candidates": candidates, "learns_from": learns_from, "cap": cap}
-    how = checked(given, TestSettings)
-    parameters = load_parameters(world or SHIPPED)
-    files = {"a": first, "b": first if aa else second}
-    arms = load_arm("a", files["a"], parameters), load_arm("b", files["b"], parameters)
+    files = _files(first, second, aa=aa)
+    names, test = _loaded(files, world, given)
     folder = emptied(run_folder(name))
-    names = {arm: "the world's settings" if file is None else str(file) for arm, file in files.items()}
-    summary = _run((parameters, arms, how), range(seed, seed + seeds), (names, power), folder)
+    summary = _run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power, folder)
     if as_json:
         print_json(summary)
 
 
-def _run(what: tuple[Any, Any, Any], seeds: range, said: tuple[dict[str, str], float], folder: Path) -> dict[str, Any]:
+class _Power(msgspec.Struct, frozen=True):
+    power: Annotated[float, msgspec.Meta(ge=0, le=10)]
+
+
+def _files(first: Path | None, second: Path | None, *, aa: bool) -> dict[str, Path | None]:
+    if not aa and second is None:
+        raise UsageError("abtest: give two arms, A.toml and B.toml, or --aa to compare one with itself")
+    if aa and second is not None:
+        raise UsageError(f"abtest --aa compares the first arm with itself; leave {second} out")
+    return {"a": first, "b": first if aa else second}
+
+
+def _loaded(
+    files: dict[str, Path | None], world: Path | None, given: dict[str, Any]
+) -> tuple[dict[str, str], tuple[Any, Any, Any]]:
+    """What each arm is called, and world, arms and settings of the test."""
+    from simulators.abtest.arm import load_arm
+    from simulators.abtest.run import TestSettings
+    from simulators.world.parameters import SHIPPED, load_parameters
+
+    how = checked(given, TestSettings)
+    parameters = load_parameters(world or SHIPPED)
+    arms = load_arm("a", files["a"], parameters), load_arm("b", files["b"], parameters)
+    names = {arm: "the world's settings" if file is None else str(file) for arm, file in files.items()}
+    return names, (parameters, arms, how)
+
+
+def _run(
+    test: tuple[Any, Any, Any], names: dict[str, str], seeds: range, effect: float, folder: Path
+) -> dict[str, Any]:
+    from simulators.abtest.page import write_page
     from simulators.abtest.report import Run, summary_of, table_of
     from simulators.abtest.seeds import run_seeds
 
-    console, runs, (names, effect) = Console(stderr=True), list[Run](), said
+    console, runs, title = Console(stderr=True), list[Run](), f"{names['b']} against {names['a']}"
     with console.status("abtest") as status:
 
         def told(seed: int, day: int, _: object) -> None:
             status.update(f"seed {seed}, {len(runs)} of {len(seeds)} done: day {day} of the test")
 
-        for run in run_seeds(*what, seeds, told):
+        for run in run_seeds(*test, seeds, told):
             runs.append(run)
             summary = summary_of(runs, names, effect)
             (folder / "abtest.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
-    console.print(table_of(runs, f"{names['b']} against {names['a']}, {len(runs)} worlds"))
+            page = write_page(summary, title, folder)
+    console.print(table_of(runs, f"{title}, {len(runs)} worlds"))
     console.print(
         f"{summary['intervals_excluding_zero']} of {summary['intervals']} intervals of single worlds exclude 0; "
         f"{summary['uneven_splits']} splits were uneven (p < .001)"
     )
     if effect:
-        console.print(f"users needed for a relative effect of {effect:g} (power 80 %): {summary['users_needed']}")
-    console.print(f"all figures: {folder / 'abtest.json'}")
+        _print_needed(summary["users_needed"], console)
+    console.print(f"figures: {page}, {folder / 'abtest.json'}")
     return summary
+
+
+def _print_needed(needed: dict[str, Any], console: Console) -> None:
+    console.print(f"users of both arms that a relative effect of {needed['effect']:g} needs (power 80 %):")
+    for group, of in needed.items():
+        if group != "effect":
+            console.print(f"  {group}: " + ", ".join(f"{metric} {number:,}" for metric, number in of.items()))

@@ -51,7 +51,7 @@ class Users(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Users at any time."""
     turnover: Share = 0.04
     """Share of them that leaves for good in a day, whoever it is; as many arrive, each with a first visit."""
-    visits_per_day: Annotated[float, Meta(gt=0, le=1000)] = 0.5
+    visits_per_day: Annotated[float, Meta(gt=0, le=1000)] = 0.75
     """Mean visits of a user in a day."""
     activity: Tail = Tail(3.3)
     """How visits are spread over users."""
@@ -165,7 +165,7 @@ class Parameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     begin_ms: Annotated[int, Meta(ge=631_152_000_000, le=4_000_000_000_000)] = 1_704_067_200_000
     """Event time at which it begins."""
-    step_minutes: Annotated[int, Meta(ge=1, le=1440)] = 30
+    step_minutes: Annotated[int, Meta(ge=1, le=1440)] = 60
     """The world moves in such steps; within one, nobody is influenced by what is seen in it."""
     daily_wave: Share = 0.5
     """Visits over the day: 1 - this at its quietest, 1 + this at its busiest."""

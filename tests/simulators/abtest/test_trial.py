@@ -10,8 +10,10 @@ import redis
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
 from simulators.abtest.feed import Feed
+from simulators.abtest.page import write_page
 from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
+from simulators.abtest.report import Run, summary_of
 from simulators.abtest.run import TestSettings as HowToTest
 from simulators.abtest.run import Trial
 from simulators.abtest.tally import Period, Tally
@@ -68,7 +70,7 @@ def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyp
     assert np.array_equal(first.arm_U, same.arm_U)
 
 
-def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_trial) -> None:  # type: ignore[no-untyped-def]
+def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_trial, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     trial = make_trial(how=msgspec.structs.replace(HOW, learns_from="all"))
     tally = trial.run()
     a, b = trial._rankers
@@ -79,6 +81,14 @@ def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_tri
     assert verdict.users["all"] == [x + y for x, y in zip(verdict.users["new"], verdict.users["old"], strict=True)]
     assert set(verdict.differences) == set(GROUPS)
     assert {"active_days", "duration", "click", "like"} <= set(verdict.differences["all"])
+    summary = summary_of([Run(3, [verdict])] * 2, {"a": "A.toml", "b": "<B>.toml"}, 0.05)
+    assert {"arms", *GROUPS} <= set(summary)
+    assert set(summary["new"]["click"]) == {"difference", "low", "high"}
+    assert summary["users_needed"]["all"]["click"] > summary["arms"]["a"]["users"]
+    page = write_page(summary, "<B>.toml against A.toml", tmp_path).read_text(encoding="utf-8")
+    assert "&lt;B&gt;.toml" in page
+    assert "<B>" not in page
+    assert page.count("<svg") == 1
 
 
 def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> None:  # type: ignore[no-untyped-def]

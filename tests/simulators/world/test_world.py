@@ -26,7 +26,7 @@ CLICK = {"name": "click", "base": -1.0, "of": "shown"}
 
 def parameters(**changes: Mapping[str, Any]) -> Parameters:
     given = {name: QUIET.get(name, {}) | dict(changes.pop(name, {})) for name in QUIET}
-    return msgspec.convert(given | changes, Parameters)
+    return msgspec.convert({"step_minutes": 30} | given | changes, Parameters)
 
 
 def lived(of: Parameters, num_steps: int, seed: int = 3) -> tuple[World, Impressions]:
@@ -48,7 +48,7 @@ def test_a_seed_makes_a_world() -> None:
 
 
 def test_five_percent_of_users_and_of_items_have_four_fifths_of_the_impressions() -> None:
-    _, shown = lived(Parameters(), 10 * 48)
+    _, shown = lived(Parameters(), 10 * 24)
     assert share_of_top(np.bincount(shown.user_N)) >= 0.8
     assert share_of_top(np.bincount(shown.item_N)) >= 0.8
 
