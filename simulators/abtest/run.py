@@ -26,7 +26,7 @@ Told = Callable[[int, Tally], None]
 """Is told each day that is over, from 1, and what everybody has done so far."""
 
 
-class TestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How two arms are compared."""
 
     days: Annotated[int, Meta(ge=1, le=3650)] = 5
@@ -56,7 +56,7 @@ class Trial:
         client: an empty Redis.
     """
 
-    def __init__(self, parameters: Parameters, arms: tuple[Arm, Arm], how: TestSettings, client: redis.Redis) -> None:
+    def __init__(self, parameters: Parameters, arms: tuple[Arm, Arm], how: TrialSettings, client: redis.Redis) -> None:
         self._how, self._arms = how, arms
         self.world, self.tally = World(parameters, how.seed), Tally(parameters.outcomes)
         self.pipelines = [Pipeline(arm.settings, client) for arm in arms]

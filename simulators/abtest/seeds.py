@@ -7,7 +7,7 @@ import redis
 
 from simulators.abtest.arm import Arm
 from simulators.abtest.report import Run
-from simulators.abtest.run import TestSettings, Trial
+from simulators.abtest.run import Trial, TrialSettings
 from simulators.abtest.tally import Tally
 from simulators.abtest.verdict import Verdict, verdict_of
 from simulators.world.parameters import Parameters
@@ -19,7 +19,7 @@ Told = Callable[[int, int, Verdict | None], None]
 
 
 def run_seeds(
-    parameters: Parameters, arms: tuple[Arm, Arm], how: TestSettings, seeds: Sequence[int], told: Told
+    parameters: Parameters, arms: tuple[Arm, Arm], how: TrialSettings, seeds: Sequence[int], told: Told
 ) -> Iterator[Run]:
     """Run after run, as they are done.
 

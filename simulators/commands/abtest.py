@@ -62,10 +62,10 @@ def _loaded(
 ) -> tuple[dict[str, str], tuple[Any, Any, Any]]:
     """What each arm is called, and world, arms and settings of the test."""
     from simulators.abtest.arm import load_arm
-    from simulators.abtest.run import TestSettings
+    from simulators.abtest.run import TrialSettings
     from simulators.world.parameters import SHIPPED, load_parameters
 
-    how = checked(given, TestSettings)
+    how = checked(given, TrialSettings)
     parameters = load_parameters(world or SHIPPED)
     arms = load_arm("a", files["a"], parameters), load_arm("b", files["b"], parameters)
     names = {arm: "the world's settings" if file is None else str(file) for arm, file in files.items()}

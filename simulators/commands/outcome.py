@@ -74,7 +74,7 @@ def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
 def _of_truth(truth: dict[str, Any]) -> Table:
     table = Table(title="against the truth, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
     columns = ("true_auc", "best_auc", "calibration", "error", "regret", "random_regret")
-    for column in ("cohort", "samples", *(name.replace("_", " ") for name in columns)):
+    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "at random"):
         table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=True)
     for name, row in (("all", truth), *truth["cohorts"].items()):
         figures = [row.get(column) for column in columns]

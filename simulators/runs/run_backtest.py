@@ -62,7 +62,8 @@ def run_backtest(
                 "replay": msgspec.to_builtins(how),
             },
         )
-    if isinstance(log, WorldLog):
+    # Where labels are inverted on the way, the world's truth is none.
+    if isinstance(log, WorldLog) and not how.drift_at:
         rows = log.stretches(num_rows=how.num_rows, from_ms=how.from_ms, to_ms=how.to_ms)
         summary["truth"] = judge(read_predictions(folder / "predictions"), rows)
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))

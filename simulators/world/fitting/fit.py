@@ -80,6 +80,7 @@ def _begun(seen: Seen) -> Parameters:
         "level": min(seen.users.spread, 10.0),
     }
     given["items"] |= _of(items, seen.interplay.item_share) | {
+        "turnover": min(items.new_per_day, 0.5),
         "popularity": {"sigma": _sigma(items.share_of_top)},
         "quality": min(items.spread, 10.0),
         # The tail of a whole log has in it how items age.
@@ -92,7 +93,6 @@ def _of(seen: EntitiesSeen, share: float | None) -> dict[str, object]:
     names = {name: size for name, size in seen.attributes.items() if re.fullmatch("[a-z][a-z0-9_]{0,63}", name)}
     return {
         "number": seen.number,
-        "turnover": min(seen.new_per_day, 0.5),
         "attributes": names,
         **({} if share is None or not names else {"attribute_share": share}),
     }

@@ -14,8 +14,7 @@ from simulators.abtest.page import write_page
 from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
 from simulators.abtest.report import Run, summary_of
-from simulators.abtest.run import TestSettings as HowToTest
-from simulators.abtest.run import Trial
+from simulators.abtest.run import Trial, TrialSettings
 from simulators.abtest.tally import Period, Tally
 from simulators.abtest.verdict import GROUPS, verdict_of
 from simulators.encoding import LogEntry
@@ -42,7 +41,7 @@ SMALL = msgspec.convert(
     },
     Parameters,
 )
-HOW = HowToTest(days=1, days_before=1, candidates=20, seed=3)
+HOW = TrialSettings(days=1, days_before=1, candidates=20, seed=3)
 
 
 def arm_of(name: str, redis_settings: RedisSettings, text: str, tmp_path: Path) -> Arm:
@@ -55,7 +54,7 @@ def arm_of(name: str, redis_settings: RedisSettings, text: str, tmp_path: Path) 
 
 @pytest.fixture
 def make_trial(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path):  # type: ignore[no-untyped-def]
-    def made(first: str = "", second: str = "", how: HowToTest = HOW, run: str = "") -> Trial:
+    def made(first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "") -> Trial:
         files = zip("ab", (first, second), strict=True)
         arms = [arm_of(f"{run}{name}", redis_settings, text, tmp_path) for name, text in files]
         return Trial(SMALL, (arms[0], arms[1]), how, client)
