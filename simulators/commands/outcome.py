@@ -44,6 +44,8 @@ def show(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     if len(summary["tasks"]) > 1:
         console.print(_of_tasks(summary["tasks"], summary["task"]))
+    if "truth" in summary:
+        console.print(_of_truth(summary["truth"]))
     console.print("samples: " + ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in summary["samples"].items()))
     verdict = "[green]equal[/]" if summary["counts_match"] else "[red]NOT equal[/]"
     console.print(f"every counter in Redis against an independent count of the log: {verdict}")
@@ -66,6 +68,17 @@ def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
         figures = [row["auc"], row["uauc"], *(row["cohorts"][cohort]["auc"] for cohort in cohorts)]
         share = "-" if row["base_rate"] is None else f"{row['base_rate']:.2%}"
         table.add_row(name, f"{row['samples']:,}", share, *("-" if v is None else f"{v:.3f}" for v in figures))
+    return table
+
+
+def _of_truth(truth: dict[str, Any]) -> Table:
+    table = Table(title="against the truth, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
+    columns = ("true_auc", "best_auc", "calibration", "error", "regret", "random_regret")
+    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "at random"):
+        table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=True)
+    for name, row in (("all", truth), *truth["cohorts"].items()):
+        figures = [row.get(column) for column in columns]
+        table.add_row(name, f"{row['samples']:,}", *("-" if v is None else f"{v:.4f}" for v in figures))
     return table
 
 

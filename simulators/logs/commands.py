@@ -28,6 +28,7 @@ def list_logs(as_json: AsJson = False) -> None:
 
     known = {name: load_mapping(path).title for name, path in shipped().items()}
     known["synthetic"] = "Made up ratings, for when no data is at hand"
+    known["world"] = "A made up world with known truth (world:FILE: with parameters of one's own)"
     if as_json:
         print_json(known)
         return

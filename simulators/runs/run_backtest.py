@@ -1,4 +1,4 @@
-"""`coldstream backtest`: log -> replay -> stages -> summary."""
+"""`coldstream backtest`: log -> replay -> stages -> summary; of a world, also how far from the truth it is."""
 
 import time
 from contextlib import ExitStack
@@ -12,7 +12,10 @@ from simulators.oracle import expect
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import Backtest, BacktestSettings
 from simulators.runs.summary import build_summary
+from simulators.world.judged import judge
+from simulators.world.log import WorldLog
 from state_store.embedded.redis import EmbeddedRedis
+from stream.prediction_log import read_predictions
 from stream.settings import Settings
 
 _NOW_MS = 4_102_444_800_000
@@ -59,5 +62,9 @@ def run_backtest(
                 "replay": msgspec.to_builtins(how),
             },
         )
+    # Where labels are inverted on the way, the world's truth is none.
+    if isinstance(log, WorldLog) and not how.drift_at:
+        rows = log.stretches(num_rows=how.num_rows, from_ms=how.from_ms, to_ms=how.to_ms)
+        summary["truth"] = judge(read_predictions(folder / "predictions"), rows)
     (folder / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
     return summary

@@ -49,10 +49,14 @@ def test_an_option_refuses_a_number_without_sense(
     words: tuple[str, ...], option: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = {("replay",): ["--kafka", "127.0.0.1:1"], ("logs", "check"): ["ml-1m"], ("fusion",): ["runs/x"]}.get(
-        words, []
-    )
-    log = [] if words[0] in ("logs", "fusion") else ["--log", "synthetic"]
+    more = {
+        ("replay",): ["--kafka", "127.0.0.1:1"],
+        ("abtest",): ["--aa"],
+        ("world", "fit"): ["synthetic"],
+        ("logs", "check"): ["ml-1m"],
+        ("fusion",): ["runs/x"],
+    }.get(words, [])
+    log = [] if words[0] in ("abtest", "fusion", "logs", "world") else ["--log", "synthetic"]
     command = typer.main.get_command(build())
     with pytest.raises((OperatorError, TyperException)) as caught:
         command.main([*words, *more, *log, f"{option}={text}"], standalone_mode=False)

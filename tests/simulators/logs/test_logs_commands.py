@@ -24,7 +24,7 @@ def _run(*arguments: str) -> str:
 
 
 def test_list_and_show() -> None:
-    assert set(json.loads(_run("list", "--json"))) == {*shipped(), "synthetic"}
+    assert set(json.loads(_run("list", "--json"))) == {*shipped(), "synthetic", "world"}
     assert "kuairand-pure" in _run("list")
     assert _run("show", "ml-1m") == shipped()["ml-1m"].read_text()
 

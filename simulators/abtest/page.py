@@ -1,0 +1,92 @@
+"""A test as one HTML file: the table, and how the differences came about day by day."""
+
+from collections.abc import Mapping
+from html import escape
+from io import StringIO
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from learner.files import write_whole
+from simulators.abtest.analysis.difference import Z
+from simulators.abtest.verdict import GROUPS
+from stream.monitor.page.style import FAINT, INK, LINE, dress, new_figure
+
+_COLUMNS = 3
+_STYLE = (
+    f"body {{ font: 15px system-ui, sans-serif; color: {INK}; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}"
+    f"td, th {{ padding: .3rem .8rem; text-align: right; border-bottom: 1px solid {LINE} }}"
+    "th:first-child { text-align: left } table { border-collapse: collapse } .sure { font-weight: 600 }"
+    "svg { width: 100%; height: auto }"
+)
+
+
+def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
+    """Write `abtest.html`.
+
+    Args:
+        summary: of the runs (`simulators/abtest/report.py`).
+        title: which arms.
+        folder: of the run.
+    """
+    path = folder / "abtest.html"
+    note = (
+        f"{len(summary['seeds'])} worlds, pooled as random effects; relative differences of means per user with 95 % "
+        "intervals, bold where they exclude 0. Below, all users by the day of the test: shaded is what a look at each "
+        "day allows (O'Brien-Fleming boundaries)."
+    )
+    html = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{_table(summary)}{_figure(summary)}</html>\n"
+    )
+    write_whole(path, [html.encode()])
+    return path
+
+
+def _table(summary: Mapping[str, Any]) -> str:
+    metrics = list(summary["all"])
+    head = "".join(f"<th>{group}, %</th>" for group in GROUPS)
+    rows = (
+        f"<tr><th>{escape(metric)}</th>{''.join(_cell(summary[group].get(metric)) for group in GROUPS)}</tr>"
+        for metric in metrics
+    )
+    return f"<table><tr><th>per user</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _cell(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return "<td>-</td>"
+    value, low, high = (100 * found[name] for name in ("difference", "low", "high"))
+    sure = ' class="sure"' if low > 0 or high < 0 else ""
+    return f"<td{sure}>{value:+.2f} ({low:+.2f} to {high:+.2f})</td>"
+
+
+def _figure(summary: Mapping[str, Any]) -> str:
+    metrics = list(summary["all"])
+    rows = ceil(len(metrics) / _COLUMNS)
+    figure = new_figure(2.2 * rows + 0.5, "Relative difference of all users, by day")
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    for axes, metric in zip(panels, metrics, strict=False):
+        _panel(axes, metric, summary["by_day"])
+    for axes in panels[len(metrics) :]:
+        axes.set_axis_off()
+    text = StringIO()
+    figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _panel(axes: Axes, metric: str, by_day: list[Mapping[str, Any]]) -> None:
+    days = [day for day in by_day if metric in day["all"]]
+    numbers = [day["day"] for day in days]
+    values = [100 * day["all"][metric]["difference"] for day in days]
+    halves = [50 * (day["all"][metric]["high"] - day["all"][metric]["low"]) for day in days]
+    looks = [half * day["boundary"] / Z for half, day in zip(halves, days, strict=True)]
+    lows, highs = ([v + sign * look for v, look in zip(values, looks, strict=True)] for sign in (-1, 1))
+    axes.axhline(0.0, color=FAINT, linewidth=0.8)
+    axes.fill_between(numbers, lows, highs, color=LINE, linewidth=0)
+    axes.errorbar(numbers, values, yerr=halves, color=INK, marker="o", markersize=3, linewidth=1.2)
+    axes.set_xticks(numbers)
+    dress(axes, "day", f"{metric}, %")

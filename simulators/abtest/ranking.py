@@ -1,0 +1,159 @@
+"""Candidates of many users at once -> samples -> lists, best first.
+
+The same as a scorer makes of one request (`stream/serving/packing.py`), column by column over all of them.
+
+Legend: V visits, C candidates of each, M pairs of both, L places of a list, K different users, B different items.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from learner.samples.columns import Samples
+from learner.samples.keys import value_key
+from learner.samples.layout import Layout
+from simulators.abtest.pipeline import Pipeline, State
+from simulators.world.items import NONE, ItemPool
+from simulators.world.rows import value_name
+from simulators.world.users import UserPool
+from simulators.world.world import Visits, World
+from state_store.errors import OperatorError
+
+_BLOCK = 1 << 15
+"""Pairs that are scored at a time."""
+_NAN = float("nan")
+
+
+class FieldError(OperatorError):
+    """A field is declared that the world does not have."""
+
+
+class PoolKeys:
+    """Keys of whoever is in the slots of a pool, by field.
+
+    Args:
+        own: name of the id's field, and what an id begins with.
+        attributes: name -> number of values.
+        pool: users or items.
+    """
+
+    def __init__(self, own: tuple[str, str], attributes: Mapping[str, int], pool: UserPool | ItemPool) -> None:
+        self._own, self._pool = own, pool
+        self._of_values = [
+            np.array([value_key(name, value_name(name, code)) for code in range(size)], np.uint64)
+            for name, size in attributes.items()
+        ]
+        self.fields = (own[0], *attributes)
+        self._known_P = np.full(len(self._serials), -1)
+        self.keys_PF = np.zeros((len(self._known_P), len(self.fields)), np.uint64)
+
+    @property
+    def _serials(self) -> np.ndarray:
+        return self._pool.serial_U if isinstance(self._pool, UserPool) else self._pool.serial_I
+
+    def ids(self, slots: np.ndarray) -> list[str]:
+        """Ids of whoever is there."""
+        return [f"{self._own[1]}{number}" for number in self._serials[slots].tolist()]
+
+    def refresh(self) -> None:
+        """Look at who has come."""
+        new = np.flatnonzero(self._known_P != self._serials)
+        self._known_P[new] = self._serials[new]
+        self.keys_PF[new, 0] = [value_key(self._own[0], one) for one in self.ids(new)]
+        for a, keys_C in enumerate(self._of_values):
+            self.keys_PF[new, a + 1] = keys_C[self._pool.tastes.codes_NA[new, a]]
+
+
+class Ranker:
+    """Ranks by a pipeline's model.
+
+    Args:
+        world: whose slots they are.
+        pipeline: of an arm.
+        noise: standard deviation of what is added to each score.
+        rng: of the noise.
+
+    Raises:
+        FieldError: the pipeline declares a field that the world does not have.
+    """
+
+    def __init__(self, world: World, pipeline: Pipeline, noise: float, rng: np.random.Generator) -> None:
+        users, items = world.parameters.users.attributes, world.parameters.items.attributes
+        self._pools = (
+            PoolKeys(("user_id", "u"), users, world.users),
+            PoolKeys(("item_id", "i"), items, world.items),
+        )
+        self._pipeline, self._noise, self._rng = pipeline, noise, rng
+        self._columns = _columns(pipeline.layout, self._pools)
+
+    def rank(self, visits: Visits, slots_VC: np.ndarray, size: int) -> np.ndarray:
+        """Lists, (V, L) slots of items, best first; `NONE` where there are fewer candidates.
+
+        Args:
+            visits: who asks.
+            slots_VC: candidates, `NONE` where there is none.
+            size: L.
+        """
+        scores_VC = np.full(slots_VC.shape, -np.inf, np.float32)
+        place_M, column_M = np.nonzero(slots_VC != NONE)
+        scores_M = self.scores(visits.slot_V[place_M], slots_VC[place_M, column_M], visits.ts_V[place_M])
+        if self._noise:
+            scores_M = scores_M + self._noise * self._rng.standard_normal(len(scores_M))
+        scores_VC[place_M, column_M] = scores_M
+        best_VL = np.argsort(-scores_VC, axis=1, kind="stable")[:, :size]
+        lists_VL: np.ndarray = np.take_along_axis(slots_VC, best_VL, axis=1)
+        return lists_VL
+
+    def scores(self, users_M: np.ndarray, items_M: np.ndarray, ts_M: np.ndarray) -> np.ndarray:
+        """Rank scores of pairs of slots, (M,); zeros before there are weights."""
+        if not self._pipeline.version or not len(users_M):
+            return np.zeros(len(users_M), np.float32)
+        samples = self.samples(users_M, items_M, ts_M)
+        parts = [
+            self._pipeline.model.predict(samples.slice(at, at + _BLOCK)).ranks_B
+            for at in range(0, len(users_M), _BLOCK)
+        ]
+        return np.concatenate(parts)
+
+    def samples(self, users_M: np.ndarray, items_M: np.ndarray, ts_M: np.ndarray) -> Samples:
+        """Samples of pairs of slots, with the state as of now."""
+        for pool in self._pools:
+            pool.refresh()
+        users_K, of_user_M = np.unique(users_M, return_inverse=True)
+        items_B, of_item_M = np.unique(items_M, return_inverse=True)
+        state = self._pipeline.state(self._pools[0].ids(users_K), self._pools[1].ids(items_B))
+        rows_M = _empty(self._pipeline.layout, len(users_M))
+        rows_M["ts"] = ts_M
+        for column, (number, field) in enumerate(self._columns):
+            slots_M = items_M if number else users_M
+            rows_M["keys"][:, column] = self._pools[number].keys_PF[slots_M, field]
+        _fill(rows_M, state, of_user_M, of_item_M)
+        return Samples(self._pipeline.layout, rows_M, np.zeros(0, np.uint64), [])
+
+
+def _columns(layout: Layout, pools: tuple[PoolKeys, PoolKeys]) -> list[tuple[int, int]]:
+    """By column of the keys: which pool, and which of its fields."""
+    found = {name: (n, f) for n, pool in enumerate(pools) for f, name in enumerate(pool.fields)}
+    names = [field.name for field in layout.fields]
+    unknown = [name for name in names if name not in found] + [names[n] for n in (*layout.multi, *layout.numeric)]
+    if unknown:
+        raise FieldError(f"fields {unknown}: a world has {sorted(found)}, each with one value; declare those only")
+    return [found[names[n]] for n in layout.single]
+
+
+def _empty(layout: Layout, size: int) -> np.ndarray:
+    rows_M = np.zeros(size, layout.dtype)
+    rows_M["imp_key"], rows_M["position"], rows_M["served_version"] = 1, -1, -1
+    rows_M["propensity"] = rows_M["served_probability"] = _NAN
+    rows_M["negative_rate"] = 1.0
+    return rows_M
+
+
+def _fill(rows_M: np.ndarray, state: State, of_user_M: np.ndarray, of_item_M: np.ndarray) -> None:
+    for name, values in state.users.items():
+        rows_M[name] = values[of_user_M]
+    rows_M["item_counts"] = state.item_counts_BC[of_item_M]
+    rows_M["item_norm"], rows_M["item_norm_version"] = (
+        state.item_norms_B[of_item_M],
+        state.item_norm_versions_B[of_item_M],
+    )

@@ -1,0 +1,1 @@
+"""A world like a log."""

@@ -1,0 +1,85 @@
+"""`coldstream abtest` and `coldstream world`, as they are typed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from simulators.world.parameters import SHIPPED, Parameters, load_parameters
+from state_store.errors import OperatorError
+from stream.command.cli import build
+
+WORLD = """step_minutes = 480
+[users]
+number = 120
+[items]
+number = 100
+"""
+
+
+def run(*words: str) -> None:
+    typer.main.get_command(build()).main(list(words), standalone_mode=False)
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def test_an_aa_test_is_run_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "1", "--power", "0.1", "--candidates", "20")
+    run("abtest", "--aa", "--fast", "--seeds", "2", *how, "--json")
+    found = last_line(capsys)
+    assert set(found["arms"]) == {"a", "b"}
+    for group in ("new", "old", "all"):
+        for of in found[group].values():
+            assert of["low"] <= of["difference"] <= of["high"]
+    assert {"active_days", "duration", "click"} <= set(found["all"])
+    assert [one["seed"] for one in found["seeds"]] == [7, 8]
+    assert found["intervals"] >= found["intervals_excluding_zero"]
+    assert json.loads(Path("runs/abtest/abtest.json").read_text(encoding="utf-8"))["all"] == found["all"]
+    assert Path("runs/abtest/abtest.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("abtest",), "two arms"),
+        (("abtest", "a.toml", "b.toml", "--aa"), "leave b.toml out"),
+        (("abtest", "a.toml", "b.toml"), "a.toml"),
+        (("abtest", "--aa", "--world", "none.toml"), "none.toml"),
+        (("abtest", "--aa", "--learns-from", "some"), "learns-from some"),
+        (("world", "stream", "--events", "all"), "no end"),
+        (("world", "fit", "synthetic", "-o", "there.toml"), "is there already"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("there.toml").write_text("", encoding="utf-8")
+    with pytest.raises(OperatorError, match=said):
+        run(*words)
+
+
+def test_the_default_world_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    run("world", "show")
+    assert capsys.readouterr().out == SHIPPED.read_text(encoding="utf-8")
+    assert load_parameters(SHIPPED) == Parameters()
+
+
+def test_a_world_like_a_log_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("world", "fit", "synthetic", "--events", "8000", "-o", "like.toml", "--json")
+    figures = last_line(capsys)["figures"]
+    assert figures["like: rate"]["world"] == pytest.approx(figures["like: rate"]["log"], abs=0.05)
+    run("world", "stream", "--world", "like.toml", "--events", "5000", "--json")
+    assert last_line(capsys)["stretches"][-1]["impressions"] == 5000

@@ -1,0 +1,204 @@
+"""Two pipelines behind one world: the product's own decisions, and what an experiment does to an arm."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from simulators.abtest.arm import Arm, ArmError, load_arm
+from simulators.abtest.feed import Feed
+from simulators.abtest.page import write_page
+from simulators.abtest.pipeline import Pipeline
+from simulators.abtest.ranking import FieldError, Ranker
+from simulators.abtest.report import Run, summary_of
+from simulators.abtest.run import Trial, TrialSettings
+from simulators.abtest.tally import Period, Tally
+from simulators.abtest.verdict import GROUPS, verdict_of
+from simulators.encoding import LogEntry
+from simulators.faults import FaultSettings
+from simulators.replay import Replay, ReplaySettings
+from simulators.world.log import WorldLog, show_unranked
+from simulators.world.parameters import Parameters
+from simulators.world.rows import Rows, feedback_of, value_name
+from simulators.world.world import World
+from state_store.config import RedisSettings
+from state_store.errors import OperatorError
+from state_store.weights import WeightStore
+from stream.process.store import open_store
+from stream.serving.scorer import Candidate, Scorer
+from stream.training.norms import NormWriter
+from stream.training.publisher import Publisher
+
+SMALL = msgspec.convert(
+    {
+        "step_minutes": 480,
+        "users": {"number": 150, "turnover": 0.2, "visits_per_day": 1.0, "activity": {"sigma": 1.5}},
+        "items": {"number": 120, "popularity": {"sigma": 1.5}},
+        "lists": {"size": 4},
+    },
+    Parameters,
+)
+HOW = TrialSettings(days=1, days_before=1, candidates=20, seed=3)
+
+
+def arm_of(name: str, redis_settings: RedisSettings, text: str, tmp_path: Path) -> Arm:
+    file = tmp_path / f"{name}.toml"
+    file.write_text(text, encoding="utf-8")
+    arm = load_arm(name, file, SMALL)
+    redis = msgspec.structs.replace(redis_settings, prefix=f"{redis_settings.prefix}-{name}")
+    return msgspec.structs.replace(arm, settings=msgspec.structs.replace(arm.settings, redis=redis))
+
+
+@pytest.fixture
+def make_trial(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path):  # type: ignore[no-untyped-def]
+    def made(first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "") -> Trial:
+        files = zip("ab", (first, second), strict=True)
+        arms = [arm_of(f"{run}{name}", redis_settings, text, tmp_path) for name, text in files]
+        return Trial(SMALL, (arms[0], arms[1]), how, client)
+
+    return made
+
+
+def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyped-def]
+    first, same = make_trial(run="x").run(), make_trial(run="y").run()
+    assert first.of(Period.TEST).sum() > 0
+    assert np.array_equal(first.of(Period.TEST), same.of(Period.TEST))
+    assert np.array_equal(first.arm_U, same.arm_U)
+
+
+def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_trial, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    trial = make_trial(how=msgspec.structs.replace(HOW, learns_from="all"))
+    tally = trial.run()
+    a, b = trial._rankers
+    pairs = np.arange(100), np.arange(100), np.full(100, trial.world.now_ms)
+    assert np.array_equal(a.scores(*pairs), b.scores(*pairs))
+    assert a.scores(*pairs).std() > 0.05
+    verdict = verdict_of(tally)
+    assert verdict.users["all"] == [x + y for x, y in zip(verdict.users["new"], verdict.users["old"], strict=True)]
+    assert set(verdict.differences) == set(GROUPS)
+    assert {"active_days", "duration", "click", "like"} <= set(verdict.differences["all"])
+    summary = summary_of([Run(3, [verdict])] * 2, {"a": "A.toml", "b": "<B>.toml"}, 0.05)
+    assert {"arms", *GROUPS} <= set(summary)
+    assert set(summary["new"]["click"]) == {"difference", "low", "high"}
+    assert summary["users_needed"]["all"]["click"] > summary["arms"]["a"]["users"]
+    page = write_page(summary, "<B>.toml against A.toml", tmp_path).read_text(encoding="utf-8")
+    assert "&lt;B&gt;.toml" in page
+    assert "<B>" not in page
+    assert page.count("<svg") == 1
+
+
+def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> None:  # type: ignore[no-untyped-def]
+    trial = make_trial("[arm]\nfrozen = true\n", "[arm]\nnoise = 50.0\n", msgspec.structs.replace(HOW, days=2))
+    tally = trial.run()
+    steps = 3
+    assert [pipeline.version for pipeline in trial.pipelines] == [steps, 3 * steps]
+    assert [pipeline.dead for pipeline in trial.pipelines] == [[], []]
+    sums_UM, m = tally.of(Period.TEST), tally.metrics.index("click")
+    rates = [sums_UM[tally.arm_U == n, m].sum() / sums_UM[tally.arm_U == n, 2].sum() for n in (0, 1)]
+    assert rates[0] > rates[1]
+
+
+def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, client: redis.Redis) -> None:
+    """The same state, the same learned weights: over the product's own request path, one user at a time."""
+    settings = msgspec.structs.replace(load_arm("s", None, SMALL).settings, redis=redis_settings)
+    world, rows, feed = World(SMALL, 4), Rows(SMALL), Feed(feedback_of(SMALL))
+    pipeline = Pipeline(settings, client)
+    for _ in range(8):
+        feed.add(rows.frame(show_unranked(world, world.step())))
+        pipeline.ingest(feed.until(world.now_ms))
+        pipeline.learn()
+        pipeline.publish()
+    store = open_store(settings, client)
+    publisher = Publisher(
+        WeightStore(client, settings.redis.prefix), NormWriter(store, 1), settings.publish, settings.redis.prefix
+    )
+    learner = pipeline._learner
+    visits = world.step()
+    slots_VC = world.candidates(len(visits), 15, SMALL.lists.shown)
+    ranker = Ranker(world, pipeline, 0.0, np.random.default_rng(0))
+    publisher.publish(learner, {0: 1}, {}, 1)
+    scorer = Scorer(settings, client)
+    assert scorer.refresh()
+    for visit in range(0, len(visits), 7):
+        user, items = int(visits.slot_V[visit]), slots_VC[visit][slots_VC[visit] >= 0]
+        found = ranker.scores(np.full(len(items), user), items, np.full(len(items), world.now_ms))
+        wanted = scorer.scores(*_asked(world, user, items)).ranks_B
+        assert found == pytest.approx(wanted, abs=1e-5)
+        lists = ranker.rank(visits.take(np.array([visit])), slots_VC[visit : visit + 1], 4)
+        assert lists[0].tolist() == items[np.argsort(-wanted, kind="stable")][:4].tolist()
+
+
+def _asked(world: World, user: int, items: np.ndarray) -> tuple[str, dict[str, str], list[Candidate]]:
+    def values(of: Iterable[str], codes: np.ndarray) -> dict[str, str]:
+        return {name: value_name(name, int(code)) for name, code in zip(of, codes, strict=True)}
+
+    users, catalogue = world.users, world.items
+    known = values(SMALL.users.attributes, users.tastes.codes_NA[user])
+    offered = [
+        Candidate(f"i{catalogue.serial_I[i]}", values(SMALL.items.attributes, catalogue.tastes.codes_NA[i]))
+        for i in items
+    ]
+    return f"u{users.serial_U[user]}", known, offered
+
+
+def test_the_feed_writes_what_a_replay_writes() -> None:
+    log = WorldLog(SMALL, 6, 1500)
+    arm = load_arm("r", None, SMALL).settings
+    calm = ReplaySettings(faults=FaultSettings(duplicates=0, out_of_order=0))
+    wanted = [(e.topic, e.key, e.value) for e in Replay(log, calm, 1, arm.join).entries()]
+    world, rows, feed = World(SMALL, 6), Rows(SMALL), Feed(feedback_of(SMALL))
+    found: list[LogEntry] = []
+    while sum(entry.topic == 0 for entry in found) < 1500:
+        feed.add(rows.frame(show_unranked(world, world.step())))
+        batches = list(feed.until(world.now_ms))
+        assert all(len({entry.topic for entry in batch}) == 1 for batch in batches)
+        found += [entry for batch in batches for entry in batch]
+    shown = [(e.topic, e.key, e.value) for e in found if e.topic == 0]
+    assert shown[:1500] == [one for one in wanted if one[0] == 0]
+    until = max(e.written_ms for e in found)
+    all_wanted = [one for one in wanted if one[0] == 1]
+    known = {(e.topic, e.key, e.value) for e in found}
+    assert {one for one in all_wanted if msgspec.json.decode(one[2])["ts"] < world.now_ms} <= known
+    assert until < world.now_ms
+
+
+def test_who_comes_on_two_days_is_active_on_two(make_trial) -> None:  # type: ignore[no-untyped-def]
+    world, tally = World(SMALL, 2), Tally(SMALL.outcomes)
+    days: dict[int, set[int]] = {}
+    for _ in range(9):
+        shown = show_unranked(world, world.step())
+        tally.update(shown, Period.BEFORE)
+        for user, ts in zip(shown.user_N.tolist(), shown.ts_N.tolist(), strict=True):
+            days.setdefault(user, set()).add(ts // 86_400_000)
+    found_U = tally.of(Period.BEFORE)[:, 0]
+    assert {user: len(of) for user, of in days.items()} == {u: int(found_U[u]) for u in np.flatnonzero(found_U)}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("[arm]\nfroze = true", ArmError, "froze"),
+        ("[learner]\nmicro_batc = 5", OperatorError, "micro_batc"),
+        ("[arm", ArmError, "TOML"),
+    ],
+)
+def test_an_arm_that_cannot_be_is_refused(text: str, error: type[Exception], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "arm.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=said):
+        load_arm("a", file, SMALL)
+
+
+def test_a_field_that_the_world_lacks_is_named(
+    redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path
+) -> None:
+    text = "\n".join(
+        f'[[fields]]\nname = "{name}"\ngroup = "{group}"\nkind = "{kind}"\nstate = true'
+        for name, group, kind in (("user_id", "user", "id"), ("item_id", "item", "id"), ("mood", "user", "categorical"))
+    )
+    arm = arm_of("f", redis_settings, f"crosses = []\n{text}", tmp_path)
+    with pytest.raises(FieldError, match="mood"):
+        Ranker(World(SMALL, 1), Pipeline(arm.settings, client), 0.0, np.random.default_rng(0))
