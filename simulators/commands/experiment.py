@@ -80,11 +80,11 @@ def ml_1m(context: typer.Context) -> None:
 def kuairand_pure(context: typer.Context) -> None:
     """KuaiRand-Pure (--stream or --tasks, --events, --only, --seeds, --out, --json; --help shows all)."""
     if "--tasks" in context.args:
-        from simulators.commands.tasks_experiment import run as run_tasks
+        from simulators.commands.one_pass.tasks import run as run_tasks
 
         run_tasks("kuairand-pure", context.args)
         return
-    from simulators.commands.stream_experiment import run as run_stream
+    from simulators.commands.one_pass.stream import run as run_stream
 
     run_stream("kuairand-pure", context.args)
 
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> None:
         retrieval(arguments if others is None else ["--retrieval", *others])
         return
     if "--stream" in arguments:
-        from simulators.commands.stream_experiment import run as run_stream
+        from simulators.commands.one_pass.stream import run as run_stream
 
         run_stream("ml-1m", arguments)
         return

@@ -13,8 +13,8 @@ from learner.learner import Learner
 from learner.parts import weight_names
 from learner.samples.columns import concatenate
 from learner.samples.kind import SampleKind
+from simulators.commands.one_pass.stream import of_task
 from simulators.commands.options import UsageError
-from simulators.commands.stream_experiment import of_task
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.reporting.learned_weights import mean_weights
 from simulators.experiments.stream.cohorts import ALL, BOUNDS

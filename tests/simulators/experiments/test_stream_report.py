@@ -10,8 +10,8 @@ from rich.console import Console
 from support.logs import synthetic_log
 
 from simulators.commands.experiment import run
+from simulators.commands.one_pass.stream import experiment_on, parser_of
 from simulators.commands.options import UsageError
-from simulators.commands.stream_experiment import experiment_on, parser_of
 from simulators.experiments.kept import KeptError
 from simulators.experiments.reporting.findings import StreamReport, findings
 from simulators.experiments.reporting.learned_weights import MeanWeights, draw, report
@@ -169,7 +169,7 @@ def test_what_is_wrong_is_said_before_anything_is_learned(name: str, tmp_path: P
 
 
 def test_the_other_log_needs_to_be_told_so() -> None:
-    from simulators.commands.stream_experiment import run as run_stream
+    from simulators.commands.one_pass.stream import run as run_stream
 
     with pytest.raises(UsageError, match="experiment kuairand-pure: say which, --stream"):
         run_stream("kuairand-pure", [])

@@ -1,0 +1,1 @@
+"""Experiments in one pass over a log: options, progress, report."""
