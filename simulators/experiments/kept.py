@@ -4,9 +4,10 @@ A result is there when its JSON file is; it is written last. So a command that w
 """
 
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -19,6 +20,18 @@ T = TypeVar("T")
 
 class KeptError(OperatorError):
     """What is in a folder is not what was asked for."""
+
+
+class Made(Protocol):
+    """A result that says what it was made of."""
+
+    @property
+    def made(self) -> str:
+        """Samples and settings, as JSON."""
+        ...
+
+
+M = TypeVar("M", bound=Made)
 
 
 class Kept(Generic[T]):
@@ -72,6 +85,27 @@ class Kept(Generic[T]):
     def path(self, name: str) -> Path:
         """Of a result's file."""
         return self.folder / f"{name}.json"
+
+
+def find_made(kept: Kept[M], name: str, made: str) -> M | None:
+    """What was found under a name, made of these samples and settings; None if it has not come to its end.
+
+    Raises:
+        KeptError: it was made of others.
+    """
+    found = kept.find(name)
+    if found is not None and found.made != made:
+        raise KeptError(f"{kept.path(name)} was made of other samples or settings: remove it, or give another --out")
+    return found
+
+
+def plain_name(text: str) -> str:
+    """A model's name as a part of a file's.
+
+    >>> plain_name("fast + dcnv2, masks of user_id")
+    'fast-dcnv2-masks-of-user_id'
+    """
+    return re.sub("[^a-z0-9_]+", "-", text.lower())
 
 
 def differences(kept: msgspec.Struct, wanted: msgspec.Struct) -> str:

@@ -73,7 +73,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
     if options.list:
         print("\n".join([variant.name for variant in variants(BLOCK)] + list(RIVALS)))
         return
-    _check(options)
+    check(options)
     console = Console(stderr=True)
     log = open_log(log_name, options.data)
     console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
@@ -109,7 +109,12 @@ def experiment_on(log: Log, options: argparse.Namespace, command: str, console: 
     return found
 
 
-def _check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
+    """Whether what every experiment in one pass asks for makes sense.
+
+    Raises:
+        UsageError: it does not.
+    """
     checked_seeds(options.seeds)
     parse_events(options.events)
     for option, value, most in (

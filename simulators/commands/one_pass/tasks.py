@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from simulators.commands.experiments import checked_seeds
+from simulators.commands.one_pass.stream import check
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept
 from simulators.experiments.stream.recorded import obtain
-from simulators.experiments.stream.variant import BLOCK, Variant
+from simulators.experiments.stream.variant import Variant
 from simulators.experiments.tasks.report import TasksReport
 from simulators.experiments.tasks.run import TasksExperiment, TasksResult
 from simulators.experiments.tasks.truth import TaskTruth
@@ -56,9 +56,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
         UsageError: they make no sense.
     """
     options = parser_of(log_name).parse_args(arguments)
-    checked_seeds(options.seeds)
-    if not 1 <= options.micro_batch <= BLOCK:
-        raise UsageError(f"--micro-batch {options.micro_batch}: expected 1 to {BLOCK:,}")
+    check(options)
     console = Console(stderr=True)
     experiment = _experiment(log_name, options, console)
     chosen = [variant for variant in experiment.variants if any(part in variant.name for part in options.only)]

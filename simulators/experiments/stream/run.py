@@ -1,6 +1,5 @@
 """Every variant and rival over one recording, at every seed; what is there is not done again."""
 
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from learner.learned import Learned
 from learner.parts import weight_names
 from learner.samples.columns import Samples
-from simulators.experiments.kept import Kept, KeptError
+from simulators.experiments.kept import Kept, find_made, plain_name
 from simulators.experiments.stream import rivals, vowpal
 from simulators.experiments.stream.figures import Said, Scores, Truth
 from simulators.experiments.stream.recorded import Recording
@@ -74,11 +73,11 @@ class StreamExperiment:
         Raises:
             KeptError: it is, and was made otherwise.
         """
-        return self._checked(variant.name, seed, self._made(variant, seed))
+        return find_made(self.kept, self._name(variant.name, seed), self._made(variant, seed))
 
     def find_rival(self, name: str) -> StreamResult | None:
         """A rival's result, likewise."""
-        return self._checked(name, None, self._made(None, None))
+        return find_made(self.kept, self._name(name, None), self._made(None, None))
 
     def scores(self, result: StreamResult) -> Scores:
         """What it said of the impressions."""
@@ -170,13 +169,6 @@ class StreamExperiment:
         self.kept.keep(self._name(name, seed), result, msgspec.structs.asdict(scores) | (weights or {}))
         return result
 
-    def _checked(self, name: str, seed: int | None, made: str) -> StreamResult | None:
-        found = self.kept.find(self._name(name, seed))
-        if found is not None and found.made != made:
-            path = self.kept.path(self._name(name, seed))
-            raise KeptError(f"{path} was made of other samples or settings: remove it, or give another --out")
-        return found
-
     def _made(self, variant: Variant | None, seed: int | None) -> str:
         settings = None
         if variant is not None and seed is not None:
@@ -185,5 +177,4 @@ class StreamExperiment:
         return msgspec.json.encode({"recording": self.recording.header, "settings": settings}).decode()
 
     def _name(self, variant: str, seed: int | None) -> str:
-        plain = re.sub("[^a-z0-9_]+", "-", variant.lower())
-        return f"run-{self.log}-{self.task}-{plain}" + ("" if seed is None else f"-seed{seed}")
+        return f"run-{self.log}-{self.task}-{plain_name(variant)}" + ("" if seed is None else f"-seed{seed}")

@@ -1,7 +1,6 @@
 """Every model of several tasks over one recording, at every seed; what is there is not done again."""
 
 import gc
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ import msgspec
 import numpy as np
 
 from learner.learner import Learner
-from simulators.experiments.kept import Kept, KeptError
+from simulators.experiments.kept import Kept, find_made, plain_name
 from simulators.experiments.stream.recorded import Recording
 from simulators.experiments.stream.variant import BLOCK, Variant
 from simulators.experiments.tasks.truth import TaskTruth
@@ -64,12 +63,7 @@ class TasksExperiment:
         Raises:
             KeptError: it is, and was made otherwise.
         """
-        name = self._name(variant, seed)
-        found = self.kept.find(name)
-        if found is not None and found.made != self._made(variant, seed):
-            path = self.kept.path(name)
-            raise KeptError(f"{path} was made of other samples or settings: remove it, or give another --out")
-        return found
+        return find_made(self.kept, self._name(variant, seed), self._made(variant, seed))
 
     def scores(self, variant: Variant, seed: int) -> np.ndarray:
         """What it said of each impression and task before learning, shape (N, K)."""
@@ -107,5 +101,4 @@ class TasksExperiment:
         return msgspec.json.encode({"recording": self.recording.header, "settings": settings}).decode()
 
     def _name(self, variant: Variant, seed: int) -> str:
-        plain = re.sub("[^a-z0-9_]+", "-", variant.name.lower())
-        return f"run-{self.recording.header.log}-tasks-{plain}-seed{seed}"
+        return f"run-{self.recording.header.log}-tasks-{plain_name(variant.name)}-seed{seed}"
