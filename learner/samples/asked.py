@@ -30,6 +30,15 @@ Column = Shared | list[FeatureValue]
 """Of one field: one value for all, or one per candidate; None where one is missing."""
 
 
+def asked_rows(layout: Layout, num_samples: int) -> np.ndarray:
+    """Rows of samples that nobody was shown: what the join says, the keys and the state are zero."""
+    rows_B = np.zeros(num_samples, layout.dtype)
+    rows_B["imp_key"], rows_B["position"], rows_B["served_version"] = 1, -1, -1
+    rows_B["propensity"] = rows_B["served_probability"] = _NAN
+    rows_B["negative_rate"] = 1.0
+    return rows_B
+
+
 def samples_of(layout: Layout, ts: int, user_id: str, item_ids: Sequence[str], columns: Sequence[Column]) -> Samples:
     """B samples without labels; what the join says, and the state, is zero.
 
@@ -41,11 +50,8 @@ def samples_of(layout: Layout, ts: int, user_id: str, item_ids: Sequence[str], c
         columns: of the declared fields in order, user and item id left out.
     """
     num_samples = len(item_ids)
-    rows_B = np.zeros(num_samples, layout.dtype)
+    rows_B = asked_rows(layout, num_samples)
     rows_B["ts"] = ts
-    rows_B["imp_key"], rows_B["position"], rows_B["served_version"] = 1, -1, -1
-    rows_B["propensity"] = rows_B["served_probability"] = _NAN
-    rows_B["negative_rate"] = 1.0
     user_field, item_field = layout.single[layout.user_column], layout.single[layout.item_column]
     single, multi, numeric = iter(range(len(layout.single))), iter(range(len(layout.multi))), 0
     rest = iter(columns)

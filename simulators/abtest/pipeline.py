@@ -12,6 +12,7 @@ from learner.samples.former import read_entry
 from learner.samples.layout import Layout
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
 from simulators.encoding import LogEntry
+from simulators.runs.backtest import NOW_MS
 from state_store.client import script
 from state_store.entities.packed import PackedReads
 from state_store.keys import Keys
@@ -21,8 +22,6 @@ from stream.ingest.stage import Ingest
 from stream.process.store import open_store
 from stream.settings import Settings
 
-_NOW_MS = 4_102_444_800_000
-"""1 January 2100: what the wall clock says, so that no event lies in the future."""
 _ENTRIES_PER_READ = 256
 _USER_STATE = ("user_counts", "user_norm", "user_norm_version", "user_first_ts", "user_last_ts")
 
@@ -73,7 +72,7 @@ class Pipeline:
 
     def ingest(self, batches: Iterable[Sequence[LogEntry]]) -> None:
         """Apply records, batch by batch; those of a batch lie in one topic."""
-        self._ingest.process_all(((*self._records(batch),) for batch in batches if batch), _NOW_MS)
+        self._ingest.process_all(((*self._records(batch),) for batch in batches if batch), NOW_MS)
         self._store.roll_up_items([0], 1)
 
     def _records(self, batch: Sequence[LogEntry]) -> tuple[str, int, list[LogRecord]]:

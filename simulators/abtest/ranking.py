@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from learner.samples.asked import asked_rows
 from learner.samples.columns import Samples
 from learner.samples.keys import value_key
 from learner.samples.layout import Layout
@@ -21,7 +22,6 @@ from state_store.errors import OperatorError
 
 _BLOCK = 1 << 15
 """Pairs that are scored at a time."""
-_NAN = float("nan")
 
 
 class FieldError(OperatorError):
@@ -122,7 +122,7 @@ class Ranker:
         users_K, of_user_M = np.unique(users_M, return_inverse=True)
         items_B, of_item_M = np.unique(items_M, return_inverse=True)
         state = self._pipeline.state(self._pools[0].ids(users_K), self._pools[1].ids(items_B))
-        rows_M = _empty(self._pipeline.layout, len(users_M))
+        rows_M = asked_rows(self._pipeline.layout, len(users_M))
         rows_M["ts"] = ts_M
         for column, (number, field) in enumerate(self._columns):
             slots_M = items_M if number else users_M
@@ -139,14 +139,6 @@ def _columns(layout: Layout, pools: tuple[PoolKeys, PoolKeys]) -> list[tuple[int
     if unknown:
         raise FieldError(f"fields {unknown}: a world has {sorted(found)}, each with one value; declare those only")
     return [found[names[n]] for n in layout.single]
-
-
-def _empty(layout: Layout, size: int) -> np.ndarray:
-    rows_M = np.zeros(size, layout.dtype)
-    rows_M["imp_key"], rows_M["position"], rows_M["served_version"] = 1, -1, -1
-    rows_M["propensity"] = rows_M["served_probability"] = _NAN
-    rows_M["negative_rate"] = 1.0
-    return rows_M
 
 
 def _fill(rows_M: np.ndarray, state: State, of_user_M: np.ndarray, of_item_M: np.ndarray) -> None:

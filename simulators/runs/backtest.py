@@ -36,6 +36,9 @@ from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 from stream.training.trainer import Trainer
 
+NOW_MS = 4_102_444_800_000
+"""1 January 2100: what the wall clock says where there is none, so that no event lies in the future."""
+
 
 class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What timers do in a live run is counted in events and samples here, so that a run can be repeated."""

@@ -10,16 +10,13 @@ import msgspec
 from simulators.logs.log import Log
 from simulators.oracle import expect
 from simulators.replay import Replay, ReplaySettings
-from simulators.runs.backtest import Backtest, BacktestSettings
+from simulators.runs.backtest import NOW_MS, Backtest, BacktestSettings
 from simulators.runs.summary import build_summary
 from simulators.world.judged import judge
 from simulators.world.log import WorldLog
 from state_store.embedded.redis import EmbeddedRedis
 from stream.prediction_log import read_predictions
 from stream.settings import Settings
-
-_NOW_MS = 4_102_444_800_000
-"""1 January 2100: a fixed clock, so that a run can be repeated; logs are older than that."""
 
 
 def run_backtest(
@@ -39,7 +36,7 @@ def run_backtest(
             url = stack.enter_context(EmbeddedRedis()).url
             settings = msgspec.structs.replace(settings, redis=msgspec.structs.replace(settings.redis, url=url))
         replay = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
-        run = Backtest(settings, rounds or BacktestSettings(), folder, _NOW_MS)
+        run = Backtest(settings, rounds or BacktestSettings(), folder, NOW_MS)
         started = time.monotonic()
         run.run(replay.whole_log())
         seconds = time.monotonic() - started

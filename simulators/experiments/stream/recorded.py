@@ -16,15 +16,13 @@ import numpy as np
 from learner.samples.columns import Samples, concatenate, decode
 from simulators.logs.log import Log
 from simulators.replay import Replay, ReplaySettings
-from simulators.runs.backtest import Backtest, BacktestSettings
+from simulators.runs.backtest import NOW_MS, Backtest, BacktestSettings
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.errors import OperatorError
 from state_store.records import OutboxRead
 from stream.settings import Settings, load_settings
 
 _LENGTH = struct.Struct("<I")
-_NOW_MS = 4_102_444_800_000
-"""1 January 2100, as in a backtest."""
 
 
 class RecordingError(OperatorError):
@@ -88,7 +86,7 @@ def record(settings: Settings, log: Log, how: ReplaySettings, path: Path) -> Non
     with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as folder, half.open("w+b") as file:
         redis = msgspec.structs.replace(settings.redis, url=server.url)
         live = msgspec.structs.replace(settings, redis=redis, monitor=monitor)
-        run = Backtest(live, BacktestSettings(), Path(folder), _NOW_MS)
+        run = Backtest(live, BacktestSettings(), Path(folder), NOW_MS)
         _keep_what_is_read(run, file)
         file.write(_head(settings, log, how, 0))
         run.run(Replay(log, how, live.kafka.partitions, live.join, live.horizon_ms).whole_log())

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
@@ -17,7 +18,8 @@ from stream.settings import Settings, load_settings
 @pytest.fixture(scope="module")
 def live(redis_server: EmbeddedRedis, request: pytest.FixtureRequest) -> Settings:
     """Of a scorer that the tests of a module share."""
-    prefix = f"redis.prefix={request.module.__name__.rpartition('.')[2]}"
+    # Tests that go from one process to another may set a module up a second time: what the first left is not its.
+    prefix = f"redis.prefix={request.module.__name__.rpartition('.')[2]}_{uuid4().hex[:8]}"
     own = [prefix, "kafka.partitions=2", "join.time_users=1"]
     given = {"redis.url": redis_server.url}
     return with_serving(
