@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from learner.adaf2m2.deep import Said, groups_of
+from learner.adaf2m2.deep import Said, groups_of, served_groups
 from learner.fast.block import Predicted
 from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
+from learner.fast.predictor import FastPredictor, served_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.table import Group, Table
@@ -48,6 +49,20 @@ def fast_part(recipe: Recipe) -> FastPart | None:
     return _part(recipe, has_deep=recipe.has_deep, settles=recipe.settles, more=groups_of(recipe))
 
 
+def served_fast_part(recipe: Recipe) -> FastPredictor | None:
+    """The same as a scorer holds it."""
+    return _served(recipe, has_deep=recipe.has_deep, more=served_groups(recipe)) if recipe.model.fast else None
+
+
+def served_task_part(recipe: Recipe) -> FastPredictor:
+    """A task's part as a scorer holds it."""
+    return _served(recipe, has_deep=recipe.has_heads)
+
+
+def _served(recipe: Recipe, *, has_deep: bool, more: Sequence[Group] = ()) -> FastPredictor:
+    return served_part(recipe.fast_recipe, recipe.fields, len(recipe.fast.gate_signals), has_deep=has_deep, more=more)
+
+
 def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequence[Group] = ()) -> FastPart:
     return FastPart(
         recipe.fast_recipe,
@@ -66,6 +81,11 @@ def deep_table(recipe: Recipe) -> Table:
     min_counts = [field.min_count for field in recipe.fields]
     fast = recipe.fast
     return Table(groups_of(recipe), min_counts, fast.max_rows, recipe.learner.seed, fast.counted_ids)
+
+
+def served_deep_table(recipe: Recipe) -> Table:
+    """The same as a scorer holds it."""
+    return Table(served_groups(recipe), [1] * len(recipe.fields), recipe.fast.max_rows)
 
 
 def ids_of(occurrences: Occurrences) -> Ids:

@@ -14,16 +14,18 @@ from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
-from learner.fast.model import FastPart
+from learner.fast.predictor import FastPredictor
 from learner.learner import Learner
 from learner.named import arrays_in, below
-from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of
+from learner.parts import counts_of, deep_alone, ids_of, served_deep_table, served_fast_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
+from learner.tables.memory import is_shared, reserve
 from learner.tables.rows import PUBLISH
+from learner.tables.shared import attach, clear
 from learner.tables.table import Table
 from learner.targets import probabilities
-from learner.tasks.fast import TaskParts
+from learner.tasks.fast import TaskPredictors
 
 
 class Scores(msgspec.Struct, frozen=True):
@@ -67,7 +69,7 @@ def _tables(learner: Learner) -> list[Table]:
     return _tables_of(learner.fast, learner.table, learner.others)
 
 
-def _tables_of(fast: FastPart | None, table: Table, others: TaskParts) -> list[Table]:
+def _tables_of(fast: FastPredictor | None, table: Table, others: TaskPredictors) -> list[Table]:
     return [table, *([fast.cross_table] if fast is not None else []), *others.tables]
 
 
@@ -118,20 +120,39 @@ def _not_among(keys_N: np.ndarray, table: Table, pause: Callable[[], object]) ->
 
 
 class ServingModel:
-    """The model as a scorer holds it: no optimiser, no new rows; unknown ids are the zero vector.
+    """The model as a scorer holds it: nothing of an optimiser, no new rows; unknown ids are the zero vector.
 
     Args:
         recipe: of the learner that publishes.
+
+    Made within `sharing()`, one process loads it, and those forked later read it, each after `attach`.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self._plan = plan_of(recipe.layout)
-        # With the optimisers' columns, which stay 0: compiled code finds values by their place in a row.
-        self._fast = fast_part(recipe)
-        self._table = self._fast.table if self._fast is not None else deep_table(recipe)
+        self._fast = served_fast_part(recipe)
+        self._table = self._fast.table if self._fast is not None else served_deep_table(recipe)
         self._deep = dense_of(recipe).eval() if recipe.has_deep else None
-        self._others = TaskParts(recipe)
+        self._others = TaskPredictors(recipe)
+        if self._deep is not None and is_shared():
+            for weights in self._deep.state_dict(keep_vars=True).values():
+                weights.data = torch.from_numpy(reserve(tuple(weights.shape), weights.numpy(force=True).dtype))
+
+    @property
+    def tables(self) -> list[Table]:
+        """Every table, in the order in which a snapshot has them."""
+        return _tables_of(self._fast, self._table, self._others)
+
+    def attach(self) -> None:
+        """See what another process has loaded; to be called before it is read."""
+        for table in self.tables:
+            attach(table)
+
+    def clear(self) -> None:
+        """Forget every id, also where a process died while it loaded; a full snapshot is to come."""
+        for table in self.tables:
+            clear(table)
 
     def load(self, blob: bytes | mmap, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
         """Take a full or incremental snapshot in.
@@ -142,14 +163,14 @@ class ServingModel:
             pause: called between slices, so that a thread that loads lets others go on.
         """
         arrays = arrays_in(blob)
-        for n, table in enumerate(_tables_of(self._fast, self._table, self._others)):
+        for n, table in enumerate(self.tables):
             keys, fields = arrays[f"{n}.keys"], arrays[f"{n}.fields"]
             table.drop(arrays[f"{n}.evicted"])
             if alone:
                 # Before the new ones come, which may need their rows.
                 for gone in _not_among(keys, table, pause):
                     table.drop(gone)
-            values = {name: arrays[f"{n}.values.{name}"] for name in table.values if name in _SERVED}
+            values = {name: arrays[f"{n}.values.{name}"] for name in table.values}
             for at in range(0, len(keys), _SLICE):
                 of = slice(at, at + _SLICE)
                 table.put(keys[of], fields[of], {name: column[of] for name, column in values.items()})

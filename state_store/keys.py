@@ -98,6 +98,16 @@ class Keys:
         return f"{self.prefix}:{{w}}:news"
 
     @property
+    def kept_weights(self) -> str:
+        """String: full versions whose blobs stay (JSON)."""
+        return f"{self.prefix}:{{w}}:kept"
+
+    @property
+    def rollout(self) -> str:
+        """String: which weights are to be served, whether more are published, and what was decided (JSON)."""
+        return f"{self.prefix}:{{w}}:rollout"
+
+    @property
     def learner_status(self) -> str:
         """String: the learner's newest progress report (JSON)."""
         return f"{self.prefix}:learner:status"

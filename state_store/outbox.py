@@ -93,6 +93,14 @@ class Outbox:
             if said:
                 self._reported[p] = sequence
 
+    def learned(self) -> dict[int, int]:
+        """Sequence number of the last sample that was reported as learned, per partition."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for p in range(self.num_partitions):
+                pipe.get(self._keys.learned(p))
+            found = pipe.execute()
+        return {p: int(value or 0) for p, value in enumerate(found)}
+
     def trim(self, cursor: Mapping[int, int]) -> None:
         """Drop entries that lie wholly at or behind a cursor; call only with a durable one.
 

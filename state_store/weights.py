@@ -1,6 +1,6 @@
 """Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from mmap import MADV_DONTNEED, mmap
 from typing import Any
@@ -10,6 +10,7 @@ import redis
 
 from state_store.client import script
 from state_store.keys import Keys
+from state_store.rollout import RolloutStore
 
 
 class WeightsError(RuntimeError):
@@ -43,9 +44,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     learned_ts: int = 0
     """Event time of the samples that were learned last, ms; 0 if not known."""
     metrics: dict[str, float] = {}
+    checkpoint: int = 0
+    """Number of the learner's last durable checkpoint before them; 0: there is none, or it is gone."""
+    folder: str = ""
+    """Id of the run folder that has it."""
 
 
 _manifest = msgspec.json.Decoder(Manifest)
+_manifests = msgspec.json.Decoder(tuple[Manifest, ...])
 _PART = 1 << 20
 """Bytes read at a time."""
 
@@ -57,13 +63,35 @@ def give_back(blob: mmap, pause: Callable[[], object]) -> None:
         pause()
 
 
+def thinned(kept: Sequence[Manifest], most: int, every_ms: int, protected: frozenset[int]) -> list[Manifest]:
+    """Which of some versions stay: the newest, and so many before it that lie apart; the protected ones besides.
+
+    Args:
+        kept: oldest first.
+        most: how many stay, but for protected ones.
+        every_ms: the newest takes the place of the one before it until that is so much younger than its own
+            predecessor.
+        protected: versions that stay in any case.
+    """
+    *older, newest = kept
+    if len(older) > 1 and older[-1].created_ms - older[-2].created_ms < every_ms and older[-1].version not in protected:
+        del older[-1]
+    free = [manifest for manifest in (*older, newest) if manifest.version not in protected]
+    gone = {manifest.version for manifest in free[: max(0, len(free) - most)]}
+    return [manifest for manifest in (*older, newest) if manifest.version not in gone]
+
+
 class WeightStore:
     """Publishes and fetches weights."""
 
     def __init__(self, client: redis.Redis, prefix: str, *, keep_s: int = 3600) -> None:
         self._client = client
+        self.prefix = prefix
         self._keys = Keys(prefix)
         self._keep_s = keep_s
+        self.rollouts = RolloutStore(client, prefix)
+        """Which of them are to be served."""
+        self._keep = script(client, "keep")
         self._publish = script(client, "publish")
         self._increase = script(client, "increase")
 
@@ -145,6 +173,48 @@ class WeightStore:
             for ref in refs:
                 pipe.expire(self._keys.blob(ref.name), self._keep_s)
             pipe.execute()
+
+    # What is kept ---------------------------------------------------------------------------------------------------
+
+    def kept(self) -> list[Manifest]:
+        """Full versions whose blobs stay, oldest first."""
+        found = self._client.get(self._keys.kept_weights)
+        return list(_manifests.decode(found)) if found is not None else []
+
+    def keep(
+        self, manifest: Manifest, *, most: int = 5, every_ms: int = 0, protected: frozenset[int] = frozenset()
+    ) -> list[Manifest]:
+        """Keep a full version that has just been published; its blob is shared with what is in force.
+
+        Args:
+            manifest: of the version.
+            most: how many are kept, but for protected ones.
+            every_ms: how far they lie apart, see `thinned`.
+            protected: versions that stay in any case.
+
+        Returns:
+            what is kept now, oldest first; what is not expires.
+        """
+        before = [kept for kept in self.kept() if kept.version < manifest.version]
+        after = thinned([*before, manifest], most, every_ms, protected)
+        self._write_kept(after, manifest.epoch, [kept for kept in before if kept not in after])
+        return after
+
+    def forget_checkpoints(self, behind: int, folder: str, epoch: int) -> list[Manifest]:
+        """A run folder's checkpoints behind a number are gone: no learner can go back to them. Returns what is kept."""
+        after = [
+            msgspec.structs.replace(m, checkpoint=0) if m.folder == folder and m.checkpoint > behind else m
+            for m in self.kept()
+        ]
+        self._write_kept(after, epoch, [])
+        return after
+
+    def _write_kept(self, kept: Sequence[Manifest], epoch: int, gone: Iterable[Manifest]) -> None:
+        blobs = [self._keys.blob(manifest.base.name) for manifest in gone]
+        keys = [self._keys.kept_weights, self._keys.weights_epoch, *blobs]
+        self._keep(keys=keys, args=[msgspec.json.encode(kept), epoch, self._keep_s])
+
+    # What is in force -----------------------------------------------------------------------------------------------
 
     def publish(self, manifest: Manifest) -> bool:
         """Put a manifest in force; False if a newer version or owner is there already."""

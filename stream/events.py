@@ -33,6 +33,14 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     """As the scorer gave it."""
     version: Annotated[int, Meta(ge=0, le=2**53)] = 0
     """Of the weights."""
+    arm: Annotated[str, Meta(max_length=64)] = ""
+    """Name of the arm of an experiment; empty: of none."""
+    canary: bool = False
+    """Whether the user is in the canary share, and got the newest version."""
+    other: Annotated[float, Meta(ge=0, le=1)] | None = None
+    """Probability that the version which it is compared with gave the same candidate; of canary users only."""
+    other_version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Of those weights."""
 
 
 class Impression(msgspec.Struct, frozen=True, kw_only=True, tag="impression"):

@@ -86,13 +86,15 @@ def shown_of(event: Impression) -> list[object] | None:
     """How an impression was shown, in the form of `Layout.pack_core`; None if its event does not say.
 
     >>> shown_of(Impression(imp_id="a", user_id="u", item_id="i", ts=1, position=3))
-    [None, None, 3, None, None, None]
+    [None, None, 3, None, None, None, None, None, None]
     """
     given = [getattr(event, name) for name in _SHOWN]
     if all(value is UNSET for value in given):
         return None
     *values, served = [None if value is UNSET else value for value in given]
-    return [*values, *((None, None) if served is None else (served.probability, served.version))]
+    if served is None:
+        return [*values, None, None, None, None, None]
+    return [*values, served.probability, served.version, served.arm, served.canary, served.other]
 
 
 class FeatureExtractor:

@@ -17,6 +17,7 @@ import polars as pl
 from learner.files import forget_parts, remove, write_whole
 from learner.samples.columns import Samples
 from learner.samples.kind import SampleKind
+from stream.served import SERVED_SCHEMA, ServedColumns, served_columns, served_series
 from stream.task_columns import TaskColumns, names_of
 
 _PRIOR_WEIGHT = 5.0
@@ -52,6 +53,8 @@ class Logged(msgspec.Struct, frozen=True):
     """Bit t: whether it is; 0 where there is one task only."""
     task: Annotated[np.ndarray, pl.Int8]
     """The task that a sample is about."""
+    served: ServedColumns
+    """What a scorer served, where one did; a column each in the file."""
     by_task: TaskColumns | None = None
     """Of every task, where all of them are learned; a column each in the file."""
 
@@ -63,17 +66,19 @@ class Logged(msgspec.Struct, frozen=True):
         wanted = chosen_B.tolist()
         columns: list[Any] = [
             column[chosen_B] if isinstance(column, np.ndarray) else list(compress(column, wanted))
-            for column in msgspec.structs.astuple(self)[:-1]
+            for column in msgspec.structs.astuple(self)[:-2]
         ]
-        columns.append(None if self.by_task is None else self.by_task.take(chosen_B))
+        by_task = None if self.by_task is None else self.by_task.take(chosen_B)
+        columns += [self.served.take(chosen_B), by_task]
         return Logged(*columns)
 
 
-_SCHEMA: dict[str, type[pl.DataType]] = {
+_OWN: dict[str, type[pl.DataType]] = {
     name: hint.__metadata__[0]
     for name, hint in get_type_hints(Logged, include_extras=True).items()
     if hasattr(hint, "__metadata__")
 }
+_SCHEMA = _OWN | SERVED_SCHEMA
 
 SampleKey = tuple[str, int, int, int]
 _BY_TASK = int(SampleKind.TASK_CORRECTION)
@@ -100,7 +105,7 @@ def item_mean_baseline(item_counts_BC: np.ndarray, positive: Sequence[int] = (0,
     """
     counts_BC = item_counts_BC.astype(np.float32)
     positives = sum(counts_BC[:, 1 + action] for action in positive)
-    means: np.ndarray = (positives + _PRIOR_WEIGHT * prior) / (counts_BC[:, 0] + _PRIOR_WEIGHT)
+    means = (positives + _PRIOR_WEIGHT * prior) / (counts_BC[:, 0] + _PRIOR_WEIGHT)
     clipped: np.ndarray = np.minimum(means, 1.0)
     return clipped
 
@@ -147,6 +152,7 @@ def log_columns(
         labels=rows["labels"],
         known=rows["known"],
         task=rows["task"],
+        served=served_columns(rows),
         by_task=by_task,
     )
 
@@ -174,11 +180,12 @@ class PredictionLog:
     def _frame(self) -> pl.DataFrame:
         """What waits to be durable."""
         columns = []
-        for name, kind in _SCHEMA.items():
+        for name, kind in _OWN.items():
             parts = [getattr(logged, name) for logged in self._waiting]
             whole = np.concatenate(parts) if parts and isinstance(parts[0], np.ndarray) else list(chain(*parts))
             columns.append(pl.Series(name, whole).cast(kind) if len(whole) else pl.Series(name, [], dtype=kind))
-        return pl.DataFrame(columns + self._of_tasks())
+        served = served_series([logged.served for logged in self._waiting])
+        return pl.DataFrame(columns + served + self._of_tasks())
 
     def _of_tasks(self) -> list[pl.Series]:
         waiting = [logged.by_task for logged in self._waiting if logged.by_task is not None]
@@ -234,8 +241,6 @@ def prediction_files(folder: Path, *, newest: int | None = None) -> list[Path]:
 def read_predictions(folder: Path, *, newest: int | None = None) -> pl.DataFrame:
     """The log in the order of training: the whole, or its newest files."""
     files = prediction_files(folder, newest=newest)
-    if not files:
-        return pl.DataFrame(schema=_SCHEMA)
     # Files of an earlier version lack columns.
     whole = pl.concat([pl.DataFrame(schema=_SCHEMA), *map(pl.read_parquet, files)], how="diagonal")
     return whole.with_columns(pl.col("labels", "known", "task").fill_null(0))

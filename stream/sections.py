@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from state_store.config import MAX_MS, FilePath
+from state_store.config import MAX_MS, FilePath, JoinSettings
 from stream.addresses import kafka_servers
+from stream.arms.settings import ArmSettings, check_arms
 
 PositiveInt = Annotated[int, Meta(gt=0, le=1_000_000_000)]
 PositiveFloat = Annotated[float, Meta(gt=0, le=1_000_000)]
@@ -111,8 +112,20 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model itself reads norms from its own tables; these are for whoever reads the state."""
     full_every: PositiveInt = 20
     """Every n-th version is a full snapshot; those between carry touched rows only."""
+    keep_versions: Annotated[int, Meta(gt=0, le=1000)] = 5
+    """Full versions kept, to pin and to go back to; the pinned one is kept besides. Each is a full snapshot in Redis
+    (`coldstream weights list` says how large), and the checkpoint before it in the run folder."""
+    keep_every_s: Annotated[float, Meta(ge=0, le=MAX_MS // 1000)] = 300.0
+    """How far kept versions lie apart, but for the newest; 0: every full version is kept in its turn."""
+    keep_samples: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    """Learned samples kept in each partition's outbox, some 300 bytes each, so that a learner that goes back can learn
+    them again; what lies behind is not learned again, and counted. 0: it goes on with what comes next, which is right
+    where it was the samples that were bad."""
     max_log_loss_rise: PositiveFloat = 0.25
     """No publish while the recent log-loss exceeds that of the last publish by more than this."""
+    hold_on_drift_s: Annotated[float, Meta(ge=0, le=MAX_MS // 1000)] = 0.0
+    """No publish for so long after a drift alarm of all samples; 0: drift holds nothing back. Drift says that the world
+    has changed: the older weights are then the worse ones, unless it is the labels that are wrong."""
     checkpoint_s: Seconds = 10.0
     """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
     second: Literal["wait", "refuse"] = "wait"
@@ -151,6 +164,9 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     have moved, summed over blocks."""
     drift_tolerance: PositiveFloat = 0.03
     """Page-Hinkley's delta: a change of this size in a block is none."""
+    skew_limit: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """Of what a scorer served: an alarm is raised if it is off from what the learner itself predicts, right before it
+    learns the label, by more than this on average over `drift_block` impressions."""
     half_life: PositiveInt = 20_000
     """Samples of a cohort after which a sample counts half in its fading figures."""
     twin_share: Annotated[float, Meta(ge=0, le=1)] = 0.02
@@ -185,6 +201,8 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: Annotated[str, Meta(pattern=r"\A[\x21-\x7e]*\Z", extra={"secret": "whole"})] = ""
     """Who asks must have it (`Authorization: Bearer TOKEN`); empty: anybody. Whether it is alive and ready anybody may
     ask."""
+    workers: Annotated[int, Meta(gt=0, le=256)] = 1
+    """Processes that answer on the port. More than one share one copy of the weights, which one more process loads."""
     refresh_s: Seconds = 0.25
     """How often it looks for newer weights."""
     max_weights_age_s: Annotated[float, Meta(ge=0, le=MAX_MS // 1000)] = 300.0
@@ -208,10 +226,42 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cert_file: FilePath = ""
     """PEM file of the server's certificate and chain; with it the scorer speaks TLS only."""
     key_file: FilePath = ""
+    salt: Annotated[str, Meta(max_length=256)] = "coldstream"
+    """Of the hash that puts users in arms and in the canary share; another one draws them anew."""
+    canary_share: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """Share of the users outside arms that get the newest weights at once; the others get the newest that have done no
+    harm. 0: everybody gets the newest. It holds the tables of a second version, and those users are scored twice."""
+    canary_alpha: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
+    """Probability, at most, with which weights that do no harm are taken back, from one promotion to the next."""
+    canary_outcomes: PositiveInt = 1000
+    """Outcomes of canary users without harm after which a version is for everybody; those of one user in one block of
+    the learner count once."""
+    canary_tolerance: Annotated[float, Meta(gt=0, le=1)] = 0.005
+    """Harm is a mean log-loss above that of the version served to the others by more than this, nats."""
+    canary_calibration: Annotated[float, Meta(gt=0, le=0.5)] = 0.02
+    """So is a mean prediction that is by more than this above (or below) both what came and what that version said."""
+    canary_slower: Annotated[float, Meta(ge=1.1, le=1000)] = 2.0
+    """And weights that take more than so many times as long for most requests."""
+    arms: Annotated[tuple[ArmSettings, ...], Meta(max_length=16)] = ()
 
     def __post_init__(self) -> None:
+        check_arms(self.arms)
         if bool(self.cert_file) != bool(self.key_file):
             raise ValueError("serving.cert_file and serving.key_file belong together; give both or none")
+
+    def check(self, join: JoinSettings) -> None:
+        """Whether outcomes come as the canary's judge has to have them: all of a time at once, whatever they are.
+
+        Raises:
+            ValueError: they do not.
+        """
+        biased = join.mode != "window" or join.early_positives or join.negative_rate < 1
+        if self.canary_share and biased:
+            raise ValueError(
+                f"serving.canary_share is {self.canary_share}, and labels would mislead its judge: they need join.mode "
+                f"'window' (it is {join.mode!r}), join.early_positives false ({join.early_positives}) and "
+                f"join.negative_rate 1 ({join.negative_rate})"
+            )
 
 
 def interval_names(edges: tuple[int, ...]) -> list[str]:

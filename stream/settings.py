@@ -103,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 "the main task's label, which would bias the other tasks; set one of them to its default (1.0, 'main')"
             )
         self.fusion.check([task.name for task in self.labels])
+        self.serving.check(self.join)
         # What is wrong with the model is told with the other settings.
         _ = self.recipe
 

@@ -30,8 +30,12 @@ def groups_of(recipe: Recipe) -> list[Group]:
     if not recipe.has_deep:
         return []
     stds = (recipe.learner.embedding_init,) * len(recipe.fields)
-    width = recipe.model.dim + 1
-    return [Group(VALUES, width, stds=stds), Group(SQUARES, width)]
+    return [Group(VALUES, recipe.model.dim + 1, stds=stds), Group(SQUARES, recipe.model.dim + 1)]
+
+
+def served_groups(recipe: Recipe) -> list[Group]:
+    """What it has of that where nothing is learned."""
+    return [Group(VALUES, recipe.model.dim + 1)] if recipe.has_deep else []
 
 
 def dense_of(recipe: Recipe) -> AdaF2M2:

@@ -145,6 +145,17 @@ class AdaF2M2(nn.Module):
         masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
         return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)
 
+    def of_pooled(self, emb_BFD: Tensor, first_BF: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
+        """Main logits of embeddings and first-order terms that are pooled already, shape (B,); (B, T) with heads."""
+        nothing = torch.zeros(0)
+        batch = Batch(nothing, nothing, nothing, nothing, norms_B2, counts_BC)
+        main_BFD, main_first_BF, _ = self._weigh(emb_BFD, first_BF if self.has_first_order else 0 * first_BF, batch)
+        if self.heads is not None:
+            by_task: Tensor = self.heads(self.interaction.representation(main_BFD))
+            return by_task + main_first_BF.sum(1, keepdim=True)
+        logit_B: Tensor = self.interaction(main_BFD) + main_first_BF.sum(1)
+        return logit_B
+
     def _by_task(
         self,
         emb_BFD: Tensor,

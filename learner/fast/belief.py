@@ -15,11 +15,10 @@ Legend: B samples, R rows.
 
 import numpy as np
 
-from learner.fast.block import Block
+from learner.fast.block import Block, TableArrays
 from learner.fast.gate import sigmoid
 from learner.fast.layout import Constants
 from learner.fast.state import LATE, ON_TIME, Dense
-from learner.fast.work import TableArrays
 from learner.samples.kind import SampleKind
 from learner.tables.compiled import inlined
 

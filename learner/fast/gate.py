@@ -8,8 +8,8 @@ Legend: S signals, H hidden units, O outputs (K components, then what is added),
 
 import numpy as np
 
+from learner.fast.block import Work
 from learner.fast.state import ACCUMULATED, SEEN, STEPS, Dense
-from learner.fast.work import Work
 from learner.tables.compiled import inlined
 
 _MEMORY = 2000

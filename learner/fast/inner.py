@@ -9,7 +9,7 @@ Legend: B samples, D factors, K components, R rows, X columns, F fields, 4 sides
 
 import numpy as np
 
-from learner.fast.block import Block, Occurring
+from learner.fast.block import Block, Occurring, TableArrays, Work
 from learner.fast.layout import (
     ATTRIBUTES,
     CONTENT,
@@ -23,7 +23,6 @@ from learner.fast.layout import (
     Constants,
 )
 from learner.fast.state import BIAS, SQUARED_ERRORS, Dense
-from learner.fast.work import TableArrays, Work
 from learner.tables.compiled import inlined
 from learner.tables.rows import BOTH
 
@@ -39,7 +38,7 @@ def add_up(
     side_F, has_factors_F = constants.side_F, constants.has_factors_F
     rows_N, fields_N, weights_N = values.rows_N, values.kinds_N, values.weights_N
     sides_4D, present_4, last_seen_F, masked_F = work.sides_4D, work.present_4, work.last_seen_F, work.masked_F
-    num_factors = sides_4D.shape[1]
+    num_factors, factors_at = sides_4D.shape[1], constants.factors_at
     sides_4D[:, :] = 0
     present_4[:] = 0
     for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
@@ -55,7 +54,7 @@ def add_up(
             last_seen_F[field] = b
             present_4[side] += 1
         for d in range(num_factors):
-            sides_4D[side, d] += weight * values_RX[row, FACTORS + d]
+            sides_4D[side, d] += weight * values_RX[row, factors_at + d]
     if present_4[ATTRIBUTES] > 1:
         scale = np.float32(1) / np.float32(present_4[ATTRIBUTES])
         for d in range(num_factors):

@@ -11,6 +11,7 @@ import numpy as np
 
 from learner.config import FieldSettings
 from learner.fast.config import FastRecipe, GroupSettings, MaskFields
+from learner.fast.inputs.crosses import plan_of
 from learner.tables.table import Group
 
 USER, ATTRIBUTES, ITEM, CONTENT = 0, 1, 2, 3
@@ -18,7 +19,9 @@ USER, ATTRIBUTES, ITEM, CONTENT = 0, 1, 2, 3
 NUM_SIDES = 4
 NUM_PRODUCTS = 4
 WEIGHT, SQUARES, FACTORS = 0, 1, 2
-"""Columns of a row: w, G, then D of v, then D of H. Rows of crosses have the first two."""
+"""Columns of a row where it learns: w, G, then D of v, then D of H. Rows of crosses have the first two."""
+_SERVED_FACTORS = 1
+"""A row that only predicts has no sums of squares: w, then D of v."""
 
 
 USER_LEVEL, ITEM_LEVEL = 0, 1
@@ -100,17 +103,28 @@ class Constants(NamedTuple):
     may_mask_F: np.ndarray
     """uint8: whether a field may be masked."""
     cross_fields_C2: np.ndarray
+    factors_at: int
+    """Column at which a row's vector begins."""
     mask_low: float
     mask_high: float
     mask_weight: np.float32
 
 
 def constants_of(
-    settings: FastRecipe, fields: Sequence[FieldSettings], *, has_deep: bool, is_weighted: bool = False
+    settings: FastRecipe,
+    fields: Sequence[FieldSettings],
+    *,
+    has_deep: bool,
+    is_weighted: bool = False,
+    learns: bool = True,
 ) -> Constants:
-    """The settings, per field."""
+    """The settings, per field, for rows that learn, or only predict.
+
+    Raises:
+        ValueError: a cross of a field that is not declared.
+    """
+    plan = plan_of(settings.crosses, fields)
     groups = [group_of(field) for field in fields]
-    names = [field.name for field in fields]
     by_group: list[GroupSettings] = [
         settings.user,
         settings.attributes,
@@ -140,7 +154,8 @@ def constants_of(
         is_weighted,
         settings.num_masks,
         np.array([group in _MASKED[settings.mask_fields] for group in groups], np.uint8),
-        np.array([[names.index(name) for name in cross.fields] for cross in settings.crosses], np.int64).reshape(-1, 2),
+        np.stack([plan.first_C, plan.second_C], axis=1).astype(np.int64),
+        FACTORS if learns else _SERVED_FACTORS,
         float(settings.mask_low),
         float(settings.mask_high),
         np.float32(settings.mask_weight),
@@ -156,3 +171,8 @@ def value_groups(settings: FastRecipe, fields: Sequence[FieldSettings]) -> list[
 def cross_value_groups() -> list[Group]:
     """Values of a row of the crosses' table."""
     return [Group("w", 1), Group("G", 1)]
+
+
+def served_groups(settings: FastRecipe) -> list[Group]:
+    """Values of a row of the table that a prediction needs; of a cross it is the first alone."""
+    return [Group("w", 1), Group("v", settings.factors)]

@@ -10,12 +10,11 @@ Random numbers are SplitMix64's (Steele et al., OOPSLA 2014), whose state is one
 import numpy as np
 
 from learner.fast.belief import MAY_TURN
-from learner.fast.block import Block
+from learner.fast.block import Block, TableArrays, Work
 from learner.fast.gate import sigmoid
 from learner.fast.inner import add_rest, add_up, learn_crosses, learn_values, multiply
 from learner.fast.layout import NUM_SIDES, Constants
 from learner.fast.state import BIAS, Dense
-from learner.fast.work import TableArrays, Work
 from learner.tables.compiled import inlined
 
 _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

@@ -1,6 +1,6 @@
-"""The fast part as a whole: its tables, its dense state, and the calls that a learner or a scorer makes.
+"""The fast part as a whole: it predicts, and learns from every sample by itself.
 
-Legend: B samples, N occurrences of values, M of crosses, S signals, K components.
+Legend: B samples, S signals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,18 @@ import numpy as np
 
 from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
-from learner.fast.block import Block, Occurring, Predicted, check, occurring
+from learner.fast.block import Block, Predicted
 from learner.fast.config import FastRecipe
-from learner.fast.inputs.crosses import Ids, cross, plan_of
-from learner.fast.layout import component_names, constants_of, cross_value_groups, value_groups
+from learner.fast.layout import constants_of, cross_value_groups, value_groups
+from learner.fast.predictor import FastPredictor, FastTables, beliefs_table
 from learner.fast.state import FastState
-from learner.fast.step import run
-from learner.fast.work import TableArrays
 from learner.named import below
-from learner.tables.memory import plain
 from learner.tables.table import Group, Table
 
 _TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
 
 
-class FastPart:
+class FastPart(FastPredictor):
     """Predicts, and learns from every sample by itself.
 
     A run with the same seed and the same samples gives the same predictions, however it is cut into blocks.
@@ -55,46 +52,18 @@ class FastPart:
         settles: bool = False,
         more: Sequence[Group] = (),
     ) -> None:
-        self.components = component_names(settings, has_deep=has_deep)
-        self._plan = plan_of(settings.crosses, fields)
-        self._constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         min_counts = [field.min_count for field in fields]
-        self.table = Table(
-            [*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids
-        )
-        # A cross is worth a row as soon as its values are: it is of ids that were admitted, or soon will be.
         num_crosses = len(settings.crosses)
-        self.cross_table = Table(
-            cross_value_groups(), [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1
+        tables = FastTables(
+            Table([*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids),
+            # A cross is worth a row as soon as its values are: it is of ids that were admitted, or soon will be.
+            Table(cross_value_groups(), [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
+            # As many as impressions may wait to be settled.
+            beliefs_table(settings.max_rows if settles else 1),
         )
-        # As many as impressions may wait to be settled.
-        self.beliefs = Table([Group("q", 2)], [1], settings.max_rows if settles else 1)
-        self.dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
-
-    def crosses_of(self, values: Ids) -> Ids:
-        """Occurrences of the crosses of a block's values; the same for all parts of the same recipe."""
-        return cross(ids_of(*values), self._plan)
-
-    def look_up(
-        self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
-    ) -> tuple[Occurring, Occurring]:
-        """Rows of a block's values and of their crosses, as its samples have them in turn.
-
-        Args:
-            values: the occurrences of B samples.
-            ts_B: event times, ms.
-            learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
-            crosses: of `crosses_of`, if they are at hand.
-        """
-        values = ids_of(*values)
-        crosses = cross(values, self._plan) if crosses is None else crosses
-        found = []
-        for table, ids in ((self.table, values), (self.cross_table, crosses)):
-            sizes_B = np.diff(ids.offsets_B1)
-            marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
-            rows_N = table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
-            found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
-        return found[0], found[1]
+        dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
+        constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
+        super().__init__(settings, fields, tables, dense, constants)
 
     def believe(self, imp_keys_B: np.ndarray, ts_B: np.ndarray, turn_B: np.ndarray) -> np.ndarray:
         """Where it is kept how far each sample is believed: `belief_rows_B` of their block.
@@ -116,32 +85,12 @@ class FastPart:
     def learn(self, block: Block) -> Predicted:
         """Predict each sample, and learn from it if it says so, before the next one is predicted.
 
+        What `predict` says of a sample is what `learn` would have said, had it been the next.
+
         Raises:
             BlockError: a block that contradicts itself or the tables.
         """
-        constants = self._constants
-        check(
-            block,
-            self.dense.num_signals,
-            (len(constants.side_F), self.table.end),
-            (constants.num_crosses, self.cross_table.end),
-            self.beliefs.end,
-            self.dense.arrays.levels_2L.shape[1],
-        )
-        num_samples, num_components = len(block.labels_B), len(self.components)
-        predicted = Predicted(
-            *(np.empty((num_samples, num_components), np.float32) for _ in range(2)),
-            *(np.empty(num_samples, np.float32) for _ in range(4)),
-        )
-        ours, theirs = self.table.arrays, self.cross_table.arrays
-        beliefs = self.beliefs.arrays.block_RX
-        tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, beliefs)
-        run(block, predicted, tables, self.dense.arrays, constants)
-        return predicted
-
-    def predict(self, block: Block) -> Predicted:
-        """The same, with nothing learned: what `learn` would have said of each sample, had it been the next."""
-        return self.learn(block._replace(learn_B=np.zeros_like(block.learn_B)))
+        return self._run(block)
 
     @property
     def is_finite(self) -> bool:
@@ -171,10 +120,3 @@ class FastPart:
             (_DENSE, self.dense),
         ):
             part.restore(below(prefix, state))
-
-
-def ids_of(offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, weights_N: np.ndarray) -> Ids:
-    """Ids in the types that compiled code takes; copies only what is of another."""
-    return Ids(
-        plain(offsets_B1, np.int64), plain(keys_N, np.uint64), plain(kinds_N, np.uint8), plain(weights_N, np.float32)
-    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from learner.fast.config import FastRecipe
 from learner.fast.layout import component_names
+from learner.tables.memory import zeros
 
 BIAS, SQUARED_ERRORS = 0, 1
 ON_TIME, LATE = 0, 1
@@ -86,22 +87,22 @@ class FastState:
         num_levels = 1 + max(len(settings.user_levels), len(settings.item_levels))
         hidden = settings.gate_hidden
         shapes = [(num_inputs, hidden), (hidden,), (num_outputs, hidden), (num_outputs,)]
-        gate_P, gradient_P, first_P, second_P = np.zeros((4, sum(int(np.prod(shape)) for shape in shapes)), np.float32)
+        gate_P, gradient_P, first_P, second_P = zeros((4, sum(int(np.prod(shape)) for shape in shapes)), np.float32)
         layers, gradients = _views(gate_P, shapes), _views(gradient_P, shapes)
         # Of a linear layer that also sees a 1; the last layer is 0, so that the gate starts as if it were not there.
         bound = 1 / np.sqrt(max(num_inputs, 1))
         first_SH = np.random.default_rng(seed).uniform(-bound, bound, (num_inputs + 1, hidden))
         layers[0][:], layers[1][:] = first_SH[:-1], first_SH[-1]
         self.arrays = Dense(
-            np.array([0.0, 1.0]),
-            np.zeros((2, settings.factors), np.float32),
-            np.array(_FIRST_DELAYS),
-            np.zeros((2, num_levels)),
-            np.zeros((2, num_levels)),
-            np.zeros(num_inputs, np.float32),
-            np.ones(num_inputs, np.float32),
-            np.zeros(3, np.int64),
-            np.array([seed], np.uint64),
+            zeros((2,), np.float64),
+            zeros((2, settings.factors), np.float32),
+            zeros((2,), np.float64),
+            zeros((2, num_levels), np.float64),
+            zeros((2, num_levels), np.float64),
+            zeros((num_inputs,), np.float32),
+            zeros((num_inputs,), np.float32),
+            zeros((3,), np.int64),
+            zeros((1,), np.uint64),
             gate_P,
             gradient_P,
             first_P,
@@ -109,6 +110,10 @@ class FastState:
             *layers,
             *gradients,
         )
+        self.arrays.bias_2[SQUARED_ERRORS] = 1.0
+        self.arrays.delays_2[:] = _FIRST_DELAYS
+        self.arrays.var_S[:] = 1.0
+        self.arrays.random_1[0] = seed
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of all arrays."""

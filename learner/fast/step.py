@@ -6,13 +6,12 @@ What comes out, and what is learned, does not depend on how a stream is cut into
 import numpy as np
 
 from learner.fast.belief import FINAL, INNER, MAY_TURN, note_delay, told, told_gate
-from learner.fast.block import Block, Predicted
+from learner.fast.block import Block, Predicted, TableArrays, Work, new_work
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
 from learner.fast.inner import add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
 from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_SIDES, USER, USER_LEVEL, Constants
 from learner.fast.masked import learn_masked
 from learner.fast.state import ACCUMULATED, BIAS, Dense
-from learner.fast.work import TableArrays, Work, new_work
 from learner.tables.compiled import compiled, inlined
 
 _LEVEL_MEMORY = 0.9999

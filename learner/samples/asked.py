@@ -34,7 +34,7 @@ def asked_rows(layout: Layout, num_samples: int) -> np.ndarray:
     """Rows of samples that nobody was shown: what the join says, the keys and the state are zero."""
     rows_B = np.zeros(num_samples, layout.dtype)
     rows_B["imp_key"], rows_B["position"], rows_B["served_version"] = 1, -1, -1
-    rows_B["propensity"] = rows_B["served_probability"] = _NAN
+    rows_B["propensity"] = rows_B["served_probability"] = rows_B["served_other"] = _NAN
     rows_B["negative_rate"] = 1.0
     return rows_B
 

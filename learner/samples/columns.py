@@ -135,20 +135,21 @@ def no_samples(layout: Layout) -> Samples:
 
 
 def decode(entry: bytes, layout: Layout) -> Samples:
-    """Read an entry that begins with `MAGIC`.
+    """Read an entry that begins with `MAGIC`, also one of the former version of its layout.
 
     Raises:
         LayoutError: it is of another layout.
     """
     _, tag, num_samples, text_size, keys_size = HEADER.unpack_from(entry)
-    if tag != layout.tag:
+    if tag not in (layout.tag, layout.former_tag):
         raise LayoutError(
             f"samples of layout {tag:08x} wait, and the settings say {layout.describe()}. They were made with other "
             "[[fields]] or [actions]: start the learner with the settings that their worker had until they are learned"
         )
     keys_at = HEADER.size + text_size
     rows_at = keys_at + keys_size
-    size = rows_at + num_samples * layout.dtype.itemsize
+    dtype = layout.dtype if tag == layout.tag else layout.former_dtype
+    size = rows_at + num_samples * dtype.itemsize
     if size != len(entry):
         raise LayoutError(
             f"an entry of {num_samples} samples has {len(entry)} bytes, {size} are right for layout "
@@ -156,9 +157,10 @@ def decode(entry: bytes, layout: Layout) -> Samples:
         )
     # The script writes texts without the mark of an array, as it does not know their number beforehand.
     mark = b"\xdd" + (NUM_TEXTS * num_samples).to_bytes(4, "big")
+    rows_B = np.frombuffer(entry, dtype, num_samples, rows_at)
     return Samples(
         layout,
-        np.frombuffer(entry, layout.dtype, num_samples, rows_at),
+        rows_B if tag == layout.tag else layout.of_former(rows_B),
         np.frombuffer(entry, "<u8", keys_size // 8, keys_at),
         _texts.decode(mark + entry[HEADER.size : keys_at]),
     )

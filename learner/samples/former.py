@@ -112,7 +112,7 @@ def _check(sample: Sample, layout: Layout) -> None:
 
 
 def _core(core: Core, layout: Layout) -> bytes:
-    shown = None if core.shown is None else msgspec.structs.astuple(core.shown)
+    shown = None if core.shown is None else (*msgspec.structs.astuple(core.shown), None, None, None)
     times = core.ts, core.produced_ms
     came_since = [None] * (len(layout.fields) - 2 - len(core.features))
     return layout.pack_core(core.imp_id, core.user_id, core.item_id, times, [*core.features, *came_since], shown)

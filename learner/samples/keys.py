@@ -5,7 +5,7 @@ with a probability of about n² / 2^65: 3 in a million for ten million ids, 3 in
 Those two would then be learned as one.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypeVar
 
 from xxhash import xxh3_64_intdigest
@@ -29,6 +29,16 @@ def value_key(field: str, value: str) -> int:
     """
     # Zero means that there is no value.
     return int(xxh3_64_intdigest(value.encode(), _seed_of(field))) or 1
+
+
+@lru_cache(maxsize=256)
+def arm_key(name: str) -> int:
+    """Number of an arm of an experiment, by which samples name it: 0 for none.
+
+    >>> arm_key(""), hex(arm_key("wide"))
+    (0, '0xeda4e14a89290cf4')
+    """
+    return (int(xxh3_64_intdigest(name.encode())) or 1) if name else 0
 
 
 class KeyCache:

@@ -21,10 +21,13 @@ import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from learner.config import FieldSettings
-from learner.samples.keys import NO_KEY, KeyCache
+from learner.samples.keys import NO_KEY, KeyCache, arm_key
 
 MAGIC = b"CSC1"
-VERSION = 1
+VERSION = 2
+_FORMER = 1
+"""Version of samples without the columns that `_ADDED` names; they may still wait when a new version is started."""
+_ADDED = ("served_arm", "served_canary", "served_other")
 HEADER = struct.Struct("<4sIIII")
 NUM_TEXTS = 5
 """Impression, user, item, domain, stage."""
@@ -32,7 +35,7 @@ NUM_TEXTS = 5
 FeatureValue = None | str | float | list[str]
 CORE_HEAD = struct.Struct("<IIIB")
 _pack = msgspec.msgpack.encode
-_NO_SHOWN = (None, None, None, None, None, None)
+_NO_SHOWN = (None,) * 9
 _NAN = float("nan")
 
 
@@ -51,11 +54,12 @@ class Layout:
         """Fields of one value, by number; these have their keys in the row."""
         self.numeric = [n for n, field in enumerate(fields) if field.kind == "numeric"]
         self.multi = [n for n, field in enumerate(fields) if field.kind == "multi"]
-        declared = [VERSION, [[field.name, field.kind] for field in fields], self.actions]
-        self.tag = xxh3_64_intdigest(msgspec.json.encode(declared)) & 0xFFFF_FFFF
-        self.dtype = np.dtype([*self._joined(), *self._core(), *self._state()])
+        self.tag, self.former_tag = self._tag(VERSION), self._tag(_FORMER)
+        columns = [*self._joined(), *self._core(), *self._state()]
+        self.dtype = np.dtype(columns)
+        self.former_dtype = np.dtype([column for column in columns if column[0] not in _ADDED])
         self._fixed = struct.Struct(
-            "<qqQiddq" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
+            "<qqQiddqQBd" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
         )
         self.key_caches = [KeyCache(field.name) for field in fields]
         """Of each field; those of numeric ones are not asked."""
@@ -63,6 +67,10 @@ class Layout:
         self._user, self._item = names.index("user_id"), names.index("item_id")
         self.user_column, self.item_column = self.single.index(self._user), self.single.index(self._item)
         """Columns of the ids among the keys of a row."""
+
+    def _tag(self, version: int) -> int:
+        declared = [version, [[field.name, field.kind] for field in self.fields], self.actions]
+        return int(xxh3_64_intdigest(msgspec.json.encode(declared))) & 0xFFFF_FFFF
 
     def _joined(self) -> list[tuple[object, ...]]:
         return [
@@ -80,6 +88,9 @@ class Layout:
             ("propensity", "<f8"),
             ("served_probability", "<f8"),
             ("served_version", "<i8"),
+            ("served_arm", "<u8"),
+            ("served_canary", "<u1"),
+            ("served_other", "<f8"),
             ("keys", "<u8", (len(self.single),)),
             ("numbers", "<f4", (len(self.numeric),)),
             ("sizes", "<u2", (len(self.multi),)),
@@ -110,6 +121,19 @@ class Layout:
         offset: int = self.dtype.fields["ts"][1]  # type: ignore[index]
         return offset
 
+    def of_former(self, rows_B: np.ndarray) -> np.ndarray:
+        """Rows of `former_dtype` as today's: of what they have not it is not known, or was none.
+
+        >>> layout = Layout([FieldSettings(name, name[:4], "id") for name in ("user_id", "item_id")], ["like"])
+        >>> layout.of_former(np.zeros(1, layout.former_dtype))[["served_arm", "served_canary", "served_other"]].tolist()
+        [(0, 0, nan)]
+        """
+        found = np.zeros(len(rows_B), self.dtype)
+        for name in self.former_dtype.names or ():
+            found[name] = rows_B[name]
+        found["served_other"] = _NAN
+        return found
+
     def describe(self) -> str:
         """What it is a layout of, for errors."""
         fields = ", ".join(f"{field.name} ({field.kind})" for field in self.fields)
@@ -132,9 +156,10 @@ class Layout:
             item_id: the item.
             times_ms: event time, and the wall clock at which it was written to the log (0: not known).
             values: of the declared fields in order, user and item id left out; None where one is missing.
-            shown: domain, stage, position, propensity, served probability, served version; None where not said.
+            shown: domain, stage, position, propensity, served probability, served version, arm, whether canary, what
+                the other version said; None where not said.
         """
-        domain, stage, position, propensity, probability, version = shown or _NO_SHOWN
+        domain, stage, position, propensity, probability, version, arm, is_canary, other = shown or _NO_SHOWN
         text = _pack((imp_id, user_id, item_id, domain, stage))[1:]  # without the mark of an array
         singles: list[int] = []
         numbers: list[float] = []
@@ -165,6 +190,9 @@ class Layout:
             _NAN if propensity is None else propensity,
             _NAN if probability is None else probability,
             -1 if version is None else version,
+            arm_key(arm) if arm else 0,
+            1 if is_canary else 0,
+            _NAN if other is None else other,
             *singles,
             *numbers,
             *sizes,

@@ -11,6 +11,7 @@ import numpy as np
 
 from learner.tables.compiled import compiled
 from learner.tables.hashing import mix
+from learner.tables.memory import give_back, reserve
 
 _MAX_LOAD = 0.6
 _FIRST_CAPACITY = 1024
@@ -171,3 +172,43 @@ class Index:
         """Forget everything."""
         self.size_1[0] = 0
         self._allocate(_FIRST_CAPACITY)
+
+
+class SharedIndex(Index):
+    """An index that one process changes and others read: the slots of every size it may have are reserved at once.
+
+    Args:
+        max_keys: as many as it will ever hold.
+
+    Whoever reads calls `attach` when it may have grown.
+    """
+
+    def __init__(self, max_keys: int) -> None:
+        sizes = [_FIRST_CAPACITY]
+        while not sizes[-1] * _MAX_LOAD >= max_keys + 1:
+            sizes.append(2 * sizes[-1])
+        self._sizes = [(reserve((size,), np.uint64), reserve((size,), np.int32)) for size in sizes]
+        self._at_1 = reserve((1,), np.int64)
+        self.size_1 = reserve((1,), np.int64)
+        self.attach()
+
+    def attach(self) -> None:
+        """Take the slots that are in use."""
+        self.keys_S, self.rows_S = self._sizes[int(self._at_1[0])]
+
+    def grow(self) -> None:
+        """Twice as many slots."""
+        before = self.keys_S, self.rows_S
+        self._at_1[0] += 1
+        self.attach()
+        _insert_all(self.keys_S, self.rows_S, *before)
+        for array in before:
+            give_back(array)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for arrays in self._sizes:
+            for array in arrays:
+                give_back(array)
+        self.size_1[0] = self._at_1[0] = 0
+        self.attach()

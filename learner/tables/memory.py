@@ -1,9 +1,15 @@
-"""Arrays of many million rows that are reserved once and cost only what is written to."""
+"""Arrays of many million rows that are reserved once and cost only what is written to.
+
+Those made within `sharing()` are shared with every process forked later: what one of them writes the others read.
+"""
 
 import math
 import mmap
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -17,8 +23,36 @@ class MemoryRefusedError(MemoryError):
     """The operating system does not give the address space that a table was to have."""
 
 
+_IS_SHARED: ContextVar[bool] = ContextVar("is_shared", default=False)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Have arrays that are made meanwhile lie in memory that processes share.
+
+    >>> with sharing():
+    ...     is_shared()
+    True
+    """
+    before = _IS_SHARED.set(True)
+    try:
+        yield
+    finally:
+        _IS_SHARED.reset(before)
+
+
+def is_shared() -> bool:
+    """Whether arrays made now are shared."""
+    return _IS_SHARED.get()
+
+
+def zeros(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """A small array of zeros, shared if those made now are."""
+    return reserve(shape, dtype) if is_shared() else np.zeros(shape, dtype)
+
+
 def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-    """An array of zeros over private memory that the operating system hands out page by page, at the first write.
+    """An array of zeros over memory that the operating system hands out page by page, at the first write.
 
     A table is reserved for as many rows as it may ever have: its rows never move, and rows not used cost nothing.
 
@@ -33,9 +67,10 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     if not size:
         return np.zeros(shape, kind)
     try:
-        if not _NORESERVE:
+        if not _NORESERVE and not is_shared():
             return np.zeros(shape, kind)
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+        kind_of_map = mmap.MAP_SHARED if is_shared() else mmap.MAP_PRIVATE
+        memory = mmap.mmap(-1, size, flags=kind_of_map | mmap.MAP_ANONYMOUS | _NORESERVE)
     except (OSError, OverflowError, ValueError, MemoryError) as error:
         dimensions = " x ".join(f"{length:,}" for length in shape)
         raise MemoryRefusedError(
@@ -44,6 +79,17 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
             "the limit (ulimit -v, vm.overcommit_memory = 2, a container's policy)"
         ) from error
     return np.frombuffer(memory, kind).reshape(shape)
+
+
+def give_back(array: np.ndarray) -> None:
+    """Make a shared array zeros again, and give its pages back to the system."""
+    memory = array
+    while isinstance(memory, np.ndarray) and memory.base is not None:
+        memory = memory.base
+    if isinstance(memory, memoryview):
+        memory = memory.obj
+    assert isinstance(memory, mmap.mmap)
+    memory.madvise(mmap.MADV_REMOVE)
 
 
 def plain(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.tables.admission import Admission
-from learner.tables.index import Index
-from learner.tables.memory import plain, reserve
+from learner.tables.index import Index, SharedIndex
+from learner.tables.memory import is_shared, plain, reserve, zeros
 from learner.tables.rows import (
     BOTH,
     CHECKPOINT,
@@ -90,7 +90,7 @@ class Table:
         _check(groups, len(min_counts), max_rows, counted)
         self.groups, self.max_rows = tuple(groups), max_rows
         min_count_F = np.array(min_counts, np.int64)
-        self.index = Index()
+        self.index = SharedIndex(max_rows) if is_shared() else Index()
         self.admission = Admission(counted, min_count_F)
         width, num_rows = sum(group.width for group in groups), max_rows + 1
         self.arrays = Rows(
@@ -100,10 +100,11 @@ class Table:
             reserve((num_rows,), np.int64),
             reserve((num_rows,), np.uint8),
             reserve((num_rows,), np.int32),
-            np.array([1, 0, 0, 0], np.int64),
+            zeros((4,), np.int64),
             self.admission.cells_C2,
             self.admission.counters_2,
         )
+        self.arrays.counters_4[NEXT] = 1
         self._start = _start_of(groups, min_count_F, seed, counted)
         self.values: dict[str, np.ndarray] = {}
         """(R, W) per group: views of one block."""

@@ -7,18 +7,19 @@ costs each task as much as it costs the main one (`Table.bytes_per_id`), from th
 Legend: B samples, T tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from learner.fast.block import Predicted, block_of
+from learner.fast.block import Block, Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.inputs.signals import signals_of
 from learner.fast.model import FastPart
+from learner.fast.predictor import FastPredictor
 from learner.named import below
-from learner.parts import deep_alone, ids_of, task_part
+from learner.parts import deep_alone, ids_of, served_task_part, task_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.table import Table
@@ -39,29 +40,86 @@ def in_order(main: int, of_main: TaskSaid, of_others: Sequence[TaskSaid]) -> lis
     return found
 
 
-class TaskParts:
-    """Learns, or serves, the tasks besides the main one; where only the main one is learned, there are none.
+class TaskPredictors:
+    """Predicts the tasks besides the main one; where only the main one is learned, there are none.
 
     Args:
         recipe: of the model.
+        make: a new part of a task.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    parts: Sequence[FastPredictor]
+
+    def __init__(self, recipe: Recipe, make: Callable[[Recipe], FastPredictor] = served_task_part) -> None:
         self._recipe = recipe
         others = [n for n, task in enumerate(recipe.tasks) if not task.is_main] if recipe.learns_all else []
         self.numbers = tuple(others)
         """Of the tasks."""
-        self.parts: tuple[FastPart, ...] = tuple(task_part(recipe) for _ in others) if recipe.model.fast else ()
-
-    @property
-    def _named(self) -> dict[str, FastPart]:
-        """By the name of the task."""
-        return {self._recipe.tasks[n].name: part for n, part in zip(self.numbers, self.parts, strict=False)}
+        self.parts = tuple(make(recipe) for _ in others) if recipe.model.fast else ()
 
     @property
     def tables(self) -> list[Table]:
         """Of all parts: each one's values, then its crosses."""
         return [table for part in self.parts for table in (part.table, part.cross_table)]
+
+    def predict(self, samples: Samples, occurrences: Occurrences, deep_BT: np.ndarray | None) -> list[Predicted]:
+        """What is said of each task; nothing changes.
+
+        Args:
+            samples: B of them.
+            occurrences: of their values.
+            deep_BT: logits of the deep part, if it has one per task.
+        """
+        if not self.parts:
+            return self._deep_alone(deep_BT)
+        blocks = self._blocks(samples, occurrences, None, deep_BT)
+        return [part.predict(block) for part, block in zip(self.parts, blocks, strict=True)]
+
+    def _deep_alone(self, deep_BT: np.ndarray | None) -> list[Predicted]:
+        return [] if deep_BT is None else [deep_alone(deep_BT[:, n]) for n in self.numbers]
+
+    def _blocks(
+        self, samples: Samples, occurrences: Occurrences, targets: list[Targets] | None, deep_BT: np.ndarray | None
+    ) -> Iterator[Block]:
+        """The samples as each part takes them."""
+        fast, rows, ids = self._recipe.fast, samples.rows_B, ids_of(occurrences)
+        crosses = self.parts[0].crosses_of(ids)
+        levels_B2 = levels_of(samples, fast.user_levels, fast.item_levels)
+        for at, (n, part) in enumerate(zip(self.numbers, self.parts, strict=True)):
+            told = targets[at] if targets is not None else None
+            learn_B = np.zeros(len(samples), np.bool_) if told is None else told.learn_B
+            others = {} if deep_BT is None else {"deep_B": deep_BT[:, n]}
+            if told is not None:
+                others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
+                others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
+            values, pairs = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
+            yield block_of(
+                values,
+                pairs,
+                np.zeros(len(samples), np.float32) if told is None else told.labels_B,
+                signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
+                learn_B=learn_B,
+                levels_B2=levels_B2,
+                **others,
+            )
+
+
+class TaskParts(TaskPredictors):
+    """Learns them, too.
+
+    Args:
+        recipe: of the model.
+    """
+
+    parts: tuple[FastPart, ...]
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe, task_part)
+
+    @property
+    def _named(self) -> dict[str, FastPart]:
+        """By the name of the task."""
+        return {self._recipe.tasks[n].name: part for n, part in zip(self.numbers, self.parts, strict=False)}
 
     @property
     def is_finite(self) -> bool:
@@ -88,43 +146,12 @@ class TaskParts:
             targets: of each task of `numbers`.
             deep_BT: logits of the deep part, if it has one per task.
         """
-        return [
-            TaskSaid(said, predicted)
-            for said, predicted in zip(targets, self._run(samples, occurrences, targets, deep_BT), strict=True)
-        ]
-
-    def predict(self, samples: Samples, occurrences: Occurrences, deep_BT: np.ndarray | None) -> list[Predicted]:
-        """What is said of each task; nothing changes."""
-        return self._run(samples, occurrences, None, deep_BT)
-
-    def _run(
-        self, samples: Samples, occurrences: Occurrences, targets: list[Targets] | None, deep_BT: np.ndarray | None
-    ) -> list[Predicted]:
-        if not self.parts:
-            return [] if deep_BT is None else [deep_alone(deep_BT[:, n]) for n in self.numbers]
-        fast, rows, ids = self._recipe.fast, samples.rows_B, ids_of(occurrences)
-        crosses = self.parts[0].crosses_of(ids)
-        levels_B2 = levels_of(samples, fast.user_levels, fast.item_levels)
-        found = []
-        for at, (n, part) in enumerate(zip(self.numbers, self.parts, strict=True)):
-            told = targets[at] if targets is not None else None
-            learn_B = np.zeros(len(samples), np.bool_) if told is None else told.learn_B
-            others = {} if deep_BT is None else {"deep_B": deep_BT[:, n]}
-            if told is not None:
-                others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
-                others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
-            values, pairs = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
-            block = block_of(
-                values,
-                pairs,
-                np.zeros(len(samples), np.float32) if told is None else told.labels_B,
-                signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
-                learn_B=learn_B,
-                levels_B2=levels_B2,
-                **others,
-            )
-            found.append(part.learn(block))
-        return found
+        if self.parts:
+            blocks = self._blocks(samples, occurrences, targets, deep_BT)
+            predicted = [part.learn(block) for part, block in zip(self.parts, blocks, strict=True)]
+        else:
+            predicted = self._deep_alone(deep_BT)
+        return [TaskSaid(*said) for said in zip(targets, predicted, strict=True)]
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on, by task."""

@@ -84,5 +84,17 @@ def bench_estimator(context: typer.Context) -> None:
 
 @bench.command("serve", context_settings=_PASS_ON)
 def bench_serve(context: typer.Context) -> None:
-    """How soon the scorer answers while weights are swapped, and that none mixes two (--seconds, --rate, --json)."""
+    """How soon the scorer answers while weights are swapped, and that none mixes two (--workers, --seconds, ...)."""
     _run_benchmark("serve", context.args)
+
+
+@bench.command("canary", context_settings=_PASS_ON)
+def bench_canary(context: typer.Context) -> None:
+    """False reverts of A/A canaries, and how soon poison is reverted (--salts, --poisoned, --set, --log, --json)."""
+    _run_benchmark("canary", context.args)
+
+
+@bench.command("loop", context_settings=_PASS_ON)
+def bench_loop(context: typer.Context) -> None:
+    """How soon after an event the scorer answers with weights that have learned it (--probes, --rate, --json)."""
+    _run_benchmark("loop", context.args)

@@ -25,8 +25,10 @@ from state_store.weights import Manifest, WeightStore
 from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import Ingest
 from stream.monitor.figures.meter import Meter
-from stream.monitor.history.recorder import Recorder, run_name
+from stream.monitor.history.history import COHORTS, SERVED
+from stream.monitor.history.recorder import Recorder, Source, run_name
 from stream.monitor.history.tasks import TaskMeters
+from stream.monitor.served.meter import ServedMeter
 from stream.monitor.twin.feed import TwinFeed
 from stream.monitor.twin.twin import Twin
 from stream.prediction_log import PredictionLog
@@ -92,8 +94,13 @@ class Backtest:
         )
         if self._tasks is not None:
             self._tasks.record(folder, keep=1, number=0)
-        self._recorder = None if meter is None else Recorder(meter, folder, keep=1, number=0)
-        self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish, prefix)
+        self._recorders: list[Recorder] = []
+        if meter is not None:
+            served = ServedMeter(monitor, len(settings.fields))
+            self.trainer.hear(served)
+            meters: list[tuple[str, Source]] = [(COHORTS, meter), (SERVED, served)]
+            self._recorders = [Recorder(of, folder, keep=1, series=series, number=0) for series, of in meters]
+        self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish)
         self._published_at = 0
         self._next_offset: dict[tuple[int, int], int] = {}
         self.records: list[Record] = []
@@ -116,8 +123,8 @@ class Backtest:
             self._maybe_publish()
         self._publish()
         self._log.flush(1)
-        if self._recorder is not None:
-            self._recorder.write(1, self.trainer.num_trained)
+        for recorder in self._recorders:
+            recorder.write(1, self.trainer.num_trained)
         if self._tasks is not None:
             self._tasks.write(1, self.trainer.num_trained)
 

@@ -20,10 +20,10 @@ class NoServerError(OperatorError):
     """No executable of a server is to be found, or it did not start."""
 
 
-def _die_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent dies; Linux only, a no-op elsewhere."""
+def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when its parent dies; Linux only, a no-op elsewhere."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def spawn(
@@ -36,7 +36,7 @@ def spawn(
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         env=environment,
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call; nothing that a lock could hold up
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call; nothing that a lock could hold up
         start_new_session=True,
     )
 

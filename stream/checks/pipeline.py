@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import redis
 
+from state_store.rollout import DamagedRolloutError, RolloutStore
 from state_store.tasks import labels_by_task
-from stream.checks.finding import Finding, degraded, ok
+from stream.checks.finding import Finding, bad, degraded, ok
 from stream.process.status import LearnerStatus, read_status, read_workers
 from stream.process.store import open_store
 from stream.process.weather import Condition
@@ -37,6 +38,7 @@ def check_pipeline(settings: Settings, client: redis.Redis) -> Iterator[Finding]
         yield from _worker(name, report)
     status = read_status(client, settings.redis.prefix)
     yield _weights(status, nothing_joined=not counts)
+    yield from check_rollout(RolloutStore(client, settings.redis.prefix))
     if status is not None:
         yield from waits("learner", status.waits, time.time())
 
@@ -89,6 +91,23 @@ def waits(role: str, conditions: Sequence[Condition], now_s: float) -> Iterator[
         yield degraded(role, f"{c.step} waits since {since:.0f} s, {c.attempts} attempts: {c.said}")
 
 
+def check_rollout(rollouts: RolloutStore) -> Iterator[Finding]:
+    """What people or judges have decided, where that keeps the newest weights from being served."""
+    try:
+        rollout = rollouts.read()
+    except DamagedRolloutError as exc:
+        yield bad("rollout", str(exc))
+        return
+    if rollout.pinned:
+        yield degraded(
+            "rollout", f"version {rollout.pinned} is pinned: {rollout.why_pinned}; `coldstream weights unpin`"
+        )
+    if rollout.hold:
+        yield degraded("rollout", f"publishing is held: {rollout.hold}; `coldstream weights release`")
+    if rollout.rewind is not None:
+        yield degraded("rollout", f"the learner is asked to go back to checkpoint {rollout.rewind.checkpoint}")
+
+
 def _weights(status: LearnerStatus | None, *, nothing_joined: bool) -> Finding:
     if status is None:
         said = "no learner has reported yet" + ("" if nothing_joined else "; start one with `coldstream learner`")
@@ -100,4 +119,5 @@ def _weights(status: LearnerStatus | None, *, nothing_joined: bool) -> Finding:
             f"{status.num_missed} samples were trimmed before this learner saw them: it began with another run folder"
         )
         return degraded("weights", said)
-    return ok("weights", f"version {status.version}, {status.num_trained} samples learned")
+    lost = f"; {status.num_not_again} were not learned again after going back" if status.num_not_again else ""
+    return ok("weights", f"version {status.version}, {status.num_trained} samples learned{lost}")

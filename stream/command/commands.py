@@ -82,14 +82,23 @@ def monitor(
     run_monitor(settings, run)
 
 
-def serve(config: Config = None, overrides: Overrides = None, kafka: KafkaUrl = None, redis: RedisUrl = None) -> None:
+def serve(
+    config: Config = None,
+    overrides: Overrides = None,
+    kafka: KafkaUrl = None,
+    redis: RedisUrl = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that answer on the port (serving.workers).", min=1)
+    ] = None,
+) -> None:
     """Answer HTTP requests for scores with the newest verified weights; needs Kafka only for serving.log."""
     _keep_to_one_processor()
     from stream.serving.role import run_serve
     from stream.settings import SettingsError
 
     _log_to_stderr()
-    settings = gather(config, overrides, kafka, redis)
+    more = [] if workers is None else [f"serving.workers={workers}"]
+    settings = gather(config, [*(overrides or []), *more], kafka, redis)
     if not settings.redis.url:
         raise SettingsError("redis.url is empty; `coldstream serve` attaches to a running Redis: give --redis")
     run_serve(need_urls(settings, "serve") if settings.serving.log else settings)

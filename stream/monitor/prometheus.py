@@ -35,6 +35,21 @@ _TWIN = {
     "benefit": "log-loss by which the live weights are better than the frozen ones, nats",
     "samples": "impressions scored by both",
 }
+_SERVED = {
+    "samples": "impressions that a scorer decided, their label known",
+    "positives": "those with a positive label",
+    "rate": "share of positives",
+    "mean": "mean probability served",
+    "auc": "area under the ROC curve",
+    "ne": "normalised entropy",
+    "calibration": "sum of probabilities served over sum of labels",
+    "log_loss": "mean log-loss, nats",
+    "benefit": "log-loss by which what was served is better than the learner's own prediction, nats",
+    "skew": "mean of what was served less the learner's own prediction",
+    "skew_abs": "mean of its absolute value",
+    "skew_p50": "its median",
+    "skew_p99": "its 99th percentile",
+}
 _COHORT = ["dimension", "cohort"]
 
 
@@ -81,10 +96,12 @@ class _Figures(Collector):
         yield CounterMetricFamily("coldstream_unscored", "predictions of the run that were no numbers", value=unscored)
         yield from self._of_features()
         yield from self._of_twin()
+        yield from self._of_served()
         yield from self._of_join()
         yield from self._of_processes()
         yield from self._of_waits()
         yield from self._of_learner()
+        yield from self._of_rollout()
 
     def _of_features(self) -> Iterator[Metric]:
         rows = self._view.get("freshness", [])
@@ -103,6 +120,14 @@ class _Figures(Collector):
         hours = twin["age_now_h"] if twin else None
         age = None if hours is None else hours * 3600
         yield _gauge("twin_age_seconds", "event-time age of the frozen weights at use", [], [([], age)])
+
+    def _of_served(self) -> Iterator[Metric]:
+        served = self._view.get("served")
+        # Ranges of versions come and go, which would leave a series behind for each.
+        rows = [row for row in served["now"] if row["dimension"] != "version"] if served else []
+        yield from _of_cohorts("served", _SERVED, rows, "recent window, as served")
+        alarms = len(served["alarms"]) if served else 0
+        yield CounterMetricFamily("coldstream_skew_alarms", "skew alarms of the run", value=alarms)
 
     def _of_join(self) -> Iterator[Metric]:
         health = self._health
@@ -169,6 +194,8 @@ class _Figures(Collector):
         ageless = learner["num_ageless"]
         yield CounterMetricFamily("coldstream_ageless_samples", "learned, of records without a time", value=ageless)
         yield _gauge("weights_version", "newest version", [], [([], learner["version"])])
+        held = float(bool(learner["held_back"]))
+        yield _gauge("weights_held_back", "whether the last attempt to publish was held back", [], [([], held)])
         if learner["published_ms"]:
             age = (self._health["time_ms"] - learner["published_ms"]) / 1000
             yield _gauge("weights_age_seconds", "since it was published", [], [([], age)])
@@ -177,6 +204,22 @@ class _Figures(Collector):
         yield _gauge("embedding_rows", "ids that have an embedding", [], [([], learner["rows"])])
         fresh = [(["50"], learner["freshness_p50_s"]), (["99"], learner["freshness_p99_s"])]
         yield _gauge("freshness_seconds", "event to weights", ["percentile"], fresh)
+
+    def _of_rollout(self) -> Iterator[Metric]:
+        """Versions as they are decided; nothing of a canary where there is none."""
+        rollout, learner = self._health["rollout"], self._health["learner"]
+        chosen = (([what], rollout[what]) for what in ("stable", "candidate", "pinned"))
+        yield _gauge("rollout_version", "version of the weights; 0: none", ["what"], chosen)
+        yield _gauge("rollout_held", "whether publishing is held", [], [([], float(bool(rollout["hold"])))])
+        revision = rollout["revision"]
+        yield CounterMetricFamily("coldstream_rollout_revisions", "changes of what is decided", value=revision)
+        canary = learner["canary"] if learner is not None else None
+        if canary is None:
+            return
+        yield _gauge("canary_outcomes", "of the trial so far", [], [([], canary["outcomes"])])
+        evidence = (([name], value) for name, value in canary["evidence"].items())
+        yield _gauge("canary_evidence", "logarithm of the odds against no harm", ["harm"], evidence)
+        yield _gauge("canary_evidence_limit", "at which it is harm", [], [([], canary["limit"])])
 
 
 def exposition(view: dict[str, Any], health: dict[str, Any]) -> bytes:

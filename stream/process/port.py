@@ -21,14 +21,33 @@ def need_port(settings: MonitorSettings | ServingSettings) -> None:
     Raises:
         PortTakenError: it cannot; says whose it is, as far as this user may know.
     """
+    hold_port(settings).close()
+
+
+def hold_port(settings: MonitorSettings | ServingSettings) -> socket.socket:
+    """Take the address, for as long as the socket lives, in a way that servers of this user may still listen there.
+
+    They share the port (SO_REUSEPORT), so that several processes answer on it; nobody else finds it free, not even for
+    a moment.
+
+    Raises:
+        PortTakenError: it cannot be bound.
+    """
+    held = None
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        with socket.socket(family, kind, protocol) as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            s.bind(address)
+        held = socket.socket(family, kind, protocol)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(address)
+        # Only now: whoever binds as it was bound is refused, whoever shares is not.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as exc:
+        if held is not None:
+            held.close()
         raise taken(settings, exc) from exc
+    return held
 
 
 def taken(settings: MonitorSettings | ServingSettings, exc: OSError) -> PortTakenError:

@@ -18,6 +18,18 @@ SILENT_S = 30.0
 """A role that has not reported for this long counts as gone."""
 
 
+class CanaryStatus(msgspec.Struct, frozen=True):
+    """How far the canary's trial is."""
+
+    outcomes: int
+    wanted: int
+    """Outcomes without harm that promote the candidate."""
+    limit: float
+    """Evidence at which it is harm."""
+    evidence: dict[str, float]
+    """By what is harm; logarithm of the odds that a gambler has won by betting on it."""
+
+
 class LearnerStatus(msgspec.Struct, frozen=True):
     """The learner's progress, as it stands in Redis for whoever watches; a figure not known yet is None."""
 
@@ -35,6 +47,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     freshness_p99_s: float | None
     rows: int
     num_missed: int = 0
+    num_not_again: int = 0
+    """Samples learned before the learner went back, and trimmed since: it cannot learn them again."""
     num_ageless: int = 0
     """Samples whose record did not say when it was written, or senselessly."""
     resident_bytes: int = 0
@@ -48,6 +62,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """What holds it up now."""
     waited_s: dict[str, float] = {}
     """Step -> seconds that it has waited so far."""
+    canary: CanaryStatus | None = None
+    """None without `serving.canary_share`."""
 
 
 class SampleLag(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from threading import Lock
 
 import msgspec
 
-from state_store.backoff import backoff_s
+from stream.process.backoff import backoff_s
 
 _REMIND_S = 60.0
 

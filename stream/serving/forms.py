@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from state_store.rollout import Decision
 from stream.events import EventTime, Id
 from stream.serving.packing import Candidate
 
@@ -66,6 +67,8 @@ class Scored(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks: dict[str, float] = {}
     """What is expected of each task, where all are learned (`learner.tasks`): the probability of its positive label; of
     one with `value_unit` the value itself."""
+    other: float | None = None
+    """The probability by weights that only scored along (`Answer.other_version`), where there are such."""
 
 
 class Missing(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +88,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     """Of the weights."""
     variant: str
+    """The user's arm (`serving.arms`); `live` in none."""
     task: str
     """Whose label the probabilities are of."""
     cohort: str
@@ -92,6 +96,10 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
     """Whether Redis did not tell the state: then everybody is taken for new."""
     missing: Missing
+    canary: bool = False
+    """Whether the user is in the canary share, and got the newest weights."""
+    other_version: int = 0
+    """Of the weights that scored along: the stable ones for a canary user, those of a mirrored arm; 0: none did."""
     scores: list[Scored]
     """As asked; of `/v1/rank` best first."""
 
@@ -159,7 +167,64 @@ class WeightsInUse(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
     swaps: int
     refused: str
-    """Why a newer version is not in use; empty if there is none."""
+    """Why the version that should be in use is not; empty if it is."""
+    pinned: int
+    """Version that scorers are told to serve; 0: the newest."""
+    why_pinned: str
+
+
+Reason = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class RolloutAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be decided about weights; what is left out stays."""
+
+    pinned: Annotated[int, Meta(ge=0, le=2**53)] | None = None
+    """Kept version to serve to all; 0: the newest again."""
+    hold: Annotated[str, Meta(max_length=1000)] | None = None
+    """Why no weights are to be published; empty: they are again."""
+    why: Reason
+    by: Reason = "http"
+    """Who decides."""
+    revision: int | None = None
+    """That was read; at another one it is refused."""
+
+
+class RollbackAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An earlier version is to be served."""
+
+    version: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Which; 0: the stable one, or without such the newest kept one before that in use."""
+    why: Reason
+    by: Reason = "http"
+
+
+class ArmNow(msgspec.Struct, frozen=True):
+    """An arm."""
+
+    name: str
+    percent: float
+    mirror: bool
+    version: int
+    """Of its weights; 0: it has none, and its users are served as if there were no such arm."""
+
+
+class RolloutNow(msgspec.Struct, frozen=True, kw_only=True):
+    """What is decided about weights."""
+
+    revision: int
+    pinned: int
+    """Version that all are served; 0: none."""
+    stable: int
+    """Version that did no harm, for all but the canary share; 0: none yet."""
+    candidate: int
+    """The next one, if the newer ones do no harm; 0: none yet."""
+    hold: str
+    """Why no weights are published; empty: they are."""
+    decisions: list[Decision]
+    """Newest last."""
+    canary_share: float
+    arms: list[ArmNow]
 
 
 class Failed(msgspec.Struct, frozen=True):

@@ -1,11 +1,20 @@
-"""The serve role: the scorer as a process of its own."""
+"""The serve role: one process that answers, or several on one port that share one copy of the weights.
+
+Of several, one more loads weights, so that those that answer do nothing else; the process that starts them all does
+nothing but that.
+"""
 
 import asyncio
 import logging
 import signal
 import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import redis
 import torch
 from granian.constants import Interfaces
@@ -13,23 +22,26 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from learner.fast.warm_up import warm_up
-from learner.named import ArraysError
+from learner.tables.memory import sharing
 from state_store.client import connect_on_loop
-from state_store.refusals import is_weather, told
-from state_store.weights import WeightsError, WeightStore
+from stream.process.forked import Forked
 from stream.process.garbage import spare_garbage_collector
-from stream.process.port import need_port
-from stream.process.stopping import GRACE_S, end_after
+from stream.process.port import hold_port
+from stream.process.stopping import GRACE_S, Stopping, end_after
 from stream.process.store import connect_when_ready
 from stream.process.weather import Weather
 from stream.serving.address import serving_url
+from stream.serving.following import Following
+from stream.serving.lineup.lineup import Lineup, names_of
+from stream.serving.peers import Peers
 from stream.serving.scorer import packed_reads
 from stream.serving.service import Service
 from stream.serving.shown import ShownLog
 from stream.serving.state import StateReader
-from stream.serving.versions import Versions
+from stream.serving.turns.shared import SharedTurns
+from stream.serving.web.figures import Counted
 from stream.serving.web.http import Application
-from stream.serving.web.routes import Routes
+from stream.serving.web.routes import NAMES, Routes
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.serving")
@@ -38,6 +50,20 @@ _POLL_S = 0.1
 _SWITCH_S = 0.0005
 """How long a thread that loads weights may keep the interpreter when a request comes."""
 _READ_HEADER_MS = 10_000
+_LOOK_S = 0.2
+"""How often the loader looks whether it is to end."""
+_LOADER = "the loader of weights"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Of one process among several that answer on a port."""
+
+    number: int
+    turns: Mapping[str, SharedTurns]
+    """The models, by the names of their weights."""
+    counted: Counted
+    folder: Path
+    """Where they ask each other."""
 
 
 class Serving:
@@ -46,36 +72,30 @@ class Serving:
     Args:
         settings: effective settings; `redis.url` is set, and `kafka.url` with `serving.log`.
         client: Redis.
+        place: among several that answer; None: it is the only one, and loads weights itself.
     """
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: redis.Redis, place: Place | None = None) -> None:
         self._settings = settings
-        self._weather = Weather(log)
-        self._versions = Versions(WeightStore(client, settings.redis.prefix), settings.recipe)
+        self._lineup = Lineup(settings, client, place.turns if place is not None else None)
+        self._following = Following(self._lineup, settings.serving.refresh_s, log)
+        self._loads = place is None
         self._on_loop = connect_on_loop(settings.redis, client)
         state = StateReader(self._on_loop, packed_reads(settings), settings.serving.state_timeout_s, log)
-        self._service = Service(settings, self._versions, state)
+        self._service = Service(settings, self._lineup, state)
+        self._service.is_warm = place is not None
         self._shown = ShownLog(settings, log) if settings.serving.log else None
-        routes = Routes(settings, self._service, self._shown)
+        self._peers = None
+        if place is not None and self._shown is not None:
+            self._peers = Peers(place.folder, place.number, settings.serving.workers, self._shown.show)
+        figures = (place.counted, place.number) if place is not None else (Counted(NAMES), 0)
+        routes = Routes(settings, self._service, self._shown, self._peers, figures)
         self.application = Application(settings.serving, routes.find, routes.figures)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
-        serving = self._settings.serving
-        server = Server(
-            self.application,
-            address=serving.host,
-            port=serving.port,
-            interface=Interfaces.ASGINL,
-            websockets=False,
-            backlog=1024,
-            backpressure=serving.max_concurrent * 4,
-            http1_settings=HTTP1Settings(header_read_timeout=_READ_HEADER_MS),
-            log_enabled=False,
-            ssl_cert=Path(serving.cert_file) if serving.cert_file else None,
-            ssl_key=Path(serving.key_file) if serving.key_file else None,
-        )
-        loop, begin_grace = asyncio.get_running_loop(), end_after(GRACE_S, log)
+        server, loop = _server(self._settings, self.application), asyncio.get_running_loop()
+        begin_grace = end_after(GRACE_S, log)
 
         def stop() -> None:
             begin_grace()
@@ -83,11 +103,13 @@ class Serving:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._poll())]
-        print(f"serving: {serving_url(serving)}", flush=True)
+        tasks = [asyncio.create_task(task) for task in (self._follow(), self._tell(), self._poll())]
+        listening = await self._peers.listen() if self._peers is not None else None
         try:
             await server.serve()
         finally:
+            if listening is not None:
+                listening.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -97,27 +119,40 @@ class Serving:
 
     async def _follow(self) -> None:
         """Load what is published, in a thread."""
+        if not self._loads:
+            return
         log.info("compiled code is ready after %.1f s", await asyncio.to_thread(warm_up))
         self._service.is_warm = True
         while True:
-            pause = self._settings.serving.refresh_s
-            try:
-                if await asyncio.to_thread(self._versions.refresh) and self._versions.num_swaps == 1:
-                    spare_garbage_collector()
-                self._weather.passed("weights")
-            except (WeightsError, ArraysError) as exc:
-                self._weather.failed("weights", str(exc))
-            except redis.RedisError as exc:
-                if not is_weather(exc):
-                    log.error("weights cannot be read", exc_info=exc)
-                pause = max(pause, self._weather.failed("weights", told(exc)))
-            await asyncio.sleep(pause)
+            await asyncio.sleep(await asyncio.to_thread(self._following.load))
+
+    async def _tell(self) -> None:
+        """Tell of harm that was seen, in a thread."""
+        while True:
+            await asyncio.sleep(await asyncio.to_thread(self._following.tell, self._service.watch))
 
     async def _poll(self) -> None:
         """Hear what has become of impressions."""
         while self._shown is not None:
             self._shown.poll()
             await asyncio.sleep(_POLL_S)
+
+
+def _server(settings: Settings, application: Application) -> Server:
+    serving = settings.serving
+    return Server(
+        application,
+        address=serving.host,
+        port=serving.port,
+        interface=Interfaces.ASGINL,
+        websockets=False,
+        backlog=1024,
+        backpressure=serving.max_concurrent * 4,
+        http1_settings=HTTP1Settings(header_read_timeout=_READ_HEADER_MS),
+        log_enabled=False,
+        ssl_cert=Path(serving.cert_file) if serving.cert_file else None,
+        ssl_key=Path(serving.key_file) if serving.key_file else None,
+    )
 
 
 def run_serve(settings: Settings) -> None:
@@ -130,9 +165,54 @@ def run_serve(settings: Settings) -> None:
     sys.setswitchinterval(_SWITCH_S)
     client = connect_when_ready(settings.redis, Weather(log))
     assert client is not None
-    need_port(settings.serving)
+    with hold_port(settings.serving) as held:
+        # The one that was found, where any would do.
+        serving = msgspec.structs.replace(settings.serving, port=held.getsockname()[1])
+        settings = msgspec.structs.replace(settings, serving=serving)
+        print(f"serving: {serving_url(settings.serving)}", flush=True)
+        if settings.serving.workers == 1:
+            asyncio.run(_serve(settings, client))
+        else:
+            _serve_forked(settings, client)
 
-    async def serve() -> None:
-        await Serving(settings, client).run()
 
-    asyncio.run(serve())
+async def _serve(settings: Settings, client: redis.Redis, place: Place | None = None) -> None:
+    await Serving(settings, client, place).run()
+
+
+def _serve_forked(settings: Settings, client: redis.Redis) -> None:
+    """Several processes that answer, and one that loads, which share what they are made of here."""
+    count = settings.serving.workers
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # While it compiles; afterwards they are waited for.
+        signal.signal(number, lambda *_: sys.exit(0))
+    log.info("compiled code is ready after %.1f s", warm_up())
+    turns = {name: SharedTurns(settings.recipe, count) for name in names_of(settings.serving)}
+    with sharing():
+        counted = Counted(NAMES, count)
+    spare_garbage_collector()
+    with tempfile.TemporaryDirectory(prefix="coldstream-serve-") as folder:
+        runs = {_LOADER: partial(_load, settings, client, turns)}
+        places = {f"scorer {n + 1} of {count}": Place(n, turns, counted, Path(folder)) for n in range(count)}
+        runs |= {name: partial(_answer, settings, client, place) for name, place in places.items()}
+
+        def gone(name: str) -> None:
+            for shared in turns.values():
+                shared.is_gone(places[name].number if name in places else count)
+
+        Forked(runs, gone, log).run()
+
+
+def _load(settings: Settings, client: redis.Redis, turns: Mapping[str, SharedTurns]) -> None:
+    stopping = Stopping(log)
+    following = Following(Lineup(settings, client, turns), settings.serving.refresh_s, log)
+    while not stopping.asked:
+        until = time.monotonic() + following.load()
+        while not stopping.asked and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_S))
+
+
+def _answer(settings: Settings, client: redis.Redis, place: Place) -> None:
+    for shared in place.turns.values():
+        shared.read_as(place.number)
+    asyncio.run(_serve(settings, client, place))

@@ -8,21 +8,18 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
-from learner.snapshot import Part
 from learner.targets import expected_by_task
 from state_store.entities.packed import PackedState
 from state_store.errors import OperatorError
-from state_store.weights import Manifest
 from stream.partitioning import partition_of
+from stream.rollout.watch import Watch
 from stream.sections import interval_names
 from stream.serving.forms import Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
+from stream.serving.lineup.lineup import Lineup
+from stream.serving.lineup.pair import Said, reading_both, say
 from stream.serving.packing import Candidate, Packing
 from stream.serving.state import StateReader
-from stream.serving.versions import Versions
 from stream.settings import Settings
-
-LIVE = "live"
-"""The variant that is served; others are for experiments."""
 
 
 class NotReadyError(OperatorError):
@@ -44,14 +41,10 @@ class Request(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """Scores of B candidates, and what they were made of."""
 
-    manifest: Manifest
-    parts: list[Part]
-    """Of the first candidate's logit, if they are asked for."""
+    said: Said
     state: PackedState
     degraded: bool
     missing: Missing
-    predictions_B: np.ndarray
-    ranks_B: np.ndarray
     by_task: dict[str, np.ndarray]
     """What is expected of every task, where all are learned."""
 
@@ -61,13 +54,15 @@ class Service:
 
     Args:
         settings: those of the learner that publishes.
-        versions: the weights.
+        lineup: the weights, and who gets which.
         state: reads what is known of users and items.
     """
 
-    def __init__(self, settings: Settings, versions: Versions, state: StateReader) -> None:
+    def __init__(self, settings: Settings, lineup: Lineup, state: StateReader) -> None:
         self._settings = settings
-        self.versions = versions
+        self.lineup = lineup
+        self.versions = lineup.newest
+        """The newest weights, or those that are pinned."""
         self._state = state
         self._packing = Packing(settings)
         self._edges = settings.monitor.user_impressions
@@ -75,7 +70,10 @@ class Service:
         self._count_names = settings.actions.counted
         self.task = settings.main_task.name
         self.num_degraded = 0
+        self.watch = Watch(settings.serving)
+        """Of the newest weights beside the stable ones."""
         self.num_scored = 0
+        self.num_canary = 0
         self.is_warm = False
         """Whether whatever is compiled has been."""
 
@@ -96,15 +94,16 @@ class Service:
         """The best n, best first; of equals, the one that was asked for first."""
         found = await self.evaluate(asked)
         # Of a score that is no number nothing is known: it goes last.
-        order = np.argsort(-np.nan_to_num(found.ranks_B, nan=-np.inf), kind="stable")[:n]
+        order = np.argsort(-np.nan_to_num(found.said.scores.ranks_B, nan=-np.inf), kind="stable")[:n]
         return self._answer(asked, found, order.tolist())
 
     async def explain(self, asked: Request) -> Explanation:
         """Take the score of the one candidate apart."""
         now_ms = time.time_ns() // 1_000_000
         found = await self.evaluate(asked, explain=True)
-        state, version = found.state, found.manifest.version
-        shares = [Share(p.part, p.component, p.weight, p.component * p.weight) for p in found.parts]
+        state, said = found.state, found.said
+        version, scores = said.manifest.version, said.scores
+        shares = [Share(p.part, p.component, p.weight, p.component * p.weight) for p in said.parts]
         user = self._known(state.user_counts_C, state.user_norm, state.user_norm_version, version)
         item = self._known(state.item_counts_BC[0], state.item_norm_B[0], int(state.item_norm_version_B[0]), version)
         ages = {
@@ -113,11 +112,11 @@ class Service:
         }
         return Explanation(
             version=version,
-            weights_age_s=max(0.0, (now_ms - found.manifest.created_ms) / 1000),
+            weights_age_s=max(0.0, (now_ms - said.manifest.created_ms) / 1000),
             degraded=found.degraded,
             cohort=self._cohort(state),
-            probability=float(found.predictions_B[0]),
-            rank=float(found.ranks_B[0]),
+            probability=float(scores.predictions_B[0]),
+            rank=float(scores.ranks_B[0]),
             logit=sum(share.adds for share in shares),
             parts=shares,
             user=msgspec.structs.replace(user, **ages),
@@ -132,32 +131,33 @@ class Service:
             raise TooManyError(f"{num_candidates} candidates, at most {limit} are allowed (serving.max_candidates)")
         columns = self._packing.columns(asked.context, asked.candidates)
         item_ids = [candidate.item_id for candidate in asked.candidates]
-        with self.versions.reading() as current:
-            if current is None or current.manifest is None or not self.is_warm:
+        choice = self.lineup.choose(asked.user_id)
+        with reading_both(choice) as (served, beside):
+            if served is None or not self.is_warm:
                 raise NotReadyError("no weights are loaded yet; a learner publishes them")
             partition = partition_of(asked.user_id, self._settings.kafka.partitions)
             read = await self._state.read(partition, asked.user_id, item_ids)
             state = read if read is not None else self._state.nothing(num_candidates)
-            now_ms = time.time_ns() // 1_000_000
-            samples = self._packing.samples(now_ms, asked.user_id, item_ids, columns, state)
-            scores = current.model.predict(samples)
-            parts = current.model.explain(samples) if explain else []
-            manifest = current.manifest
+            samples = self._packing.samples(time.time_ns() // 1_000_000, asked.user_id, item_ids, columns, state)
+            said = say(choice, (served, beside), samples, self.watch, explain=explain)
         self.num_degraded += read is None
         self.num_scored += num_candidates
+        self.num_canary += said.canary
         missing = Missing(
             self._packing.missing(columns, num_candidates),
             read is not None and not state.user_counts_C.any(),
             int((~state.item_counts_BC.any(axis=1)).sum()) if read is not None else 0,
         )
         by_task: dict[str, np.ndarray] = {}
-        if scores.predictions_BT is not None:
-            by_task = expected_by_task(scores.predictions_BT, self._settings.recipe.tasks)
-        return Outcome(manifest, parts, state, read is None, missing, scores.predictions_B, scores.ranks_B, by_task)
+        if said.scores.predictions_BT is not None:
+            by_task = expected_by_task(said.scores.predictions_BT, self._settings.recipe.tasks)
+        return Outcome(said, state, read is None, missing, by_task)
 
     def _answer(self, asked: Request, found: Outcome, order: Sequence[int]) -> Answer:
         request_id, candidates = uuid4().hex, asked.candidates
-        predictions, ranks = found.predictions_B.tolist(), found.ranks_B.tolist()
+        said, beside_B = found.said, found.said.beside_B
+        predictions, ranks = said.scores.predictions_B.tolist(), said.scores.ranks_B.tolist()
+        others = beside_B.tolist() if beside_B is not None else [None] * len(candidates)
         tasks = {name: expected_B.tolist() for name, expected_B in found.by_task.items()}
         scores = [
             Scored(
@@ -166,12 +166,15 @@ class Service:
                 predictions[n],
                 ranks[n],
                 {name: expected[n] for name, expected in tasks.items()},
+                others[n],
             )
             for n in order
         ]
         return Answer(
-            version=found.manifest.version,
-            variant=LIVE,
+            version=said.manifest.version,
+            variant=said.arm,
+            canary=said.canary,
+            other_version=said.beside_version,
             task=self.task,
             cohort=self._cohort(found.state) if not found.degraded else "",
             degraded=found.degraded,
@@ -211,6 +214,8 @@ class Service:
             metrics=manifest.metrics,
             swaps=self.versions.num_swaps,
             refused=self.versions.refused,
+            pinned=self.versions.rollout.pinned,
+            why_pinned=self.versions.rollout.why_pinned,
         )
 
     def not_ready(self) -> str:
@@ -222,7 +227,9 @@ class Service:
         except NotReadyError as exc:
             return str(exc)
         limit = self._settings.serving.max_weights_age_s
-        if limit and weights.age_s > limit:
+        # Pinned weights are as old as they are meant to be, and so are others while publishing is held.
+        is_meant = weights.version == weights.pinned or self.versions.rollout.hold
+        if limit and weights.age_s > limit and not is_meant:
             return (
                 f"weights {weights.version} were published {weights.age_s:.0f} s ago, at most {limit:.0f} s are "
                 f"allowed (serving.max_weights_age_s){': ' + weights.refused if weights.refused else ''}"

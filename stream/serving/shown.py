@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, Message, Producer
 
+from stream.arms.settings import LIVE
 from stream.events import Impression, Served, encode_event
 from stream.kafka.security import librdkafka_options
 from stream.partitioning import partition_of
@@ -34,7 +35,7 @@ class _Served(msgspec.Struct):
     """An answer, for as long as it is remembered."""
 
     request: Request
-    version: int
+    answer: Answer
     scores: dict[int, Scored]
     """By the candidate's place in the request."""
     shown: dict[int, bytes] = {}
@@ -58,7 +59,7 @@ class Memory:
         if not answer.scores:
             return
         name = answer.scores[0].imp_id.rpartition("-")[0]
-        self._served[name] = _Served(request, answer.version, dict(zip(places, answer.scores, strict=True)))
+        self._served[name] = _Served(request, answer, dict(zip(places, answer.scores, strict=True)))
         self._size += len(answer.scores)
         while self._size > self._limit:
             _, oldest = self._served.popitem(last=False)
@@ -127,7 +128,7 @@ class ShownLog:
         self.num_lost += self._producer.flush(_FLUSH_S)
 
     def _impression(self, served: _Served, place: int, position: int, ts: int) -> Impression:
-        scored, candidate = served.scores[place], served.request.candidates[place]
+        answer, scored, candidate = served.answer, served.scores[place], served.request.candidates[place]
         given: Mapping[str, Any] = {**served.request.context, **candidate.features}
         return Impression(
             imp_id=scored.imp_id,
@@ -136,7 +137,14 @@ class ShownLog:
             ts=ts,
             features={name: value for name, value in given.items() if name in self._fields and value is not None},
             position=position,
-            served=Served(probability=scored.probability, version=served.version),
+            served=Served(
+                probability=scored.probability,
+                version=answer.version,
+                arm="" if answer.variant == LIVE else answer.variant,
+                canary=answer.canary,
+                other=scored.other,
+                other_version=answer.other_version,
+            ),
         )
 
     def _write(self, user_id: str, event: bytes) -> None:

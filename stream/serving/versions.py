@@ -1,117 +1,138 @@
-"""Weights that are in use while newer ones are loaded: two models that take turns.
-
-One is in force, the other catches up with the newest manifest: by the rows that changed where it can, else by the whole
-snapshot. Then it is in force, and the first one is the next to catch up, once nobody reads it any more. So a request
-keeps the version that it began with, nobody waits for a lock, and nothing is copied; it costs the tables twice.
-"""
+"""The newest verified weights: loaded beside those in use, by the rows that changed where that is enough."""
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from learner.named import ArraysError
 from learner.recipe import Recipe
-from learner.snapshot import ServingModel
+from state_store.rollout import DamagedRolloutError, Rollout
 from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, give_back
+from stream.serving.turns.local import InForce, LocalTurns, Turns
 
-_LOOK_S = 0.001
 _PAUSE_S = 0.0002
 """Between slices: long enough for the other threads to take the interpreter."""
 
 
-class InForce:
-    """A model with the manifest that it holds."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.model = ServingModel(recipe)
-        self.manifest: Manifest | None = None
-        """None while it holds nothing whole."""
-        self.loaded_ms = 0
-        """Wall clock."""
-        self.readers: set[object] = set()
-
-
 class Versions:
-    """The newest verified weights, for any number of threads that read and one that loads.
+    """The newest verified weights, or the pinned ones, for any number that read and one that loads.
 
     Args:
         weights: where they are published.
         recipe: of the learner that publishes.
+        turns: the models, where processes share them.
     """
 
-    def __init__(self, weights: WeightStore, recipe: Recipe) -> None:
+    def __init__(self, weights: WeightStore, recipe: Recipe, turns: Turns | None = None) -> None:
         self._weights = weights
         self._loading = threading.Lock()
-        self._turns = InForce(recipe), InForce(recipe)
-        self._current: InForce | None = None
-        self.num_swaps = 0
-        self.refused = ""
-        """Why the newest manifest is not in use; empty if it is."""
+        self._turns = turns if turns is not None else LocalTurns(recipe)
+        self._newest: Manifest | None = None
+        """The newest that was in force: what is older is never followed, but it may be pinned."""
+        self.rollout = Rollout()
+        """What was decided, as of the last look."""
 
     @property
     def manifest(self) -> Manifest | None:
         """What is in force; None before the first weights."""
-        current = self._current
-        return current.manifest if current is not None else None
+        with self._turns.reading() as current:
+            return current.manifest if current is not None else None
 
     @property
     def loaded_ms(self) -> int:
         """Wall clock at which they came into force; 0 before."""
-        current = self._current
-        return current.loaded_ms if current is not None else 0
+        with self._turns.reading() as current:
+            return current.loaded_ms if current is not None else 0
 
-    @contextmanager
-    def reading(self) -> Iterator[InForce | None]:
+    @property
+    def num_swaps(self) -> int:
+        """Versions that came into force."""
+        return self._turns.num_swaps
+
+    @property
+    def refused(self) -> str:
+        """Why the newest manifest is not in use; empty if it is."""
+        return self._turns.refused
+
+    def reading(self) -> AbstractContextManager[InForce | None]:
         """What is in force, which stays as it is for as long as this lasts; None before the first weights."""
-        reader = object()
-        while (current := self._current) is not None:
-            current.readers.add(reader)
-            # Whoever loads looks for readers after it has taken a model out of force: one of both sees the other.
-            if current is self._current:
-                break
-            current.readers.discard(reader)
-        try:
-            yield current
-        finally:
-            if current is not None:
-                current.readers.discard(reader)
+        return self._turns.reading()
 
     def refresh(self) -> bool:
-        """Load the newest weights if there are newer ones; returns whether it did. One thread at a time; it blocks.
+        """Load what is pinned, or else the newest weights, if they are not in use; returns whether it did.
+
+        One thread at a time; it blocks.
 
         Raises:
-            WeightsError: a blob is missing or damaged, or the manifest is older than the weights in use; those stay.
+            WeightsError: a blob is missing or damaged, the manifest is older than the weights in use, or what is pinned
+                is not kept; the weights in use stay.
         """
+        return self._refresh(self._wanted)
+
+    def take(self, wanted: Manifest) -> bool:
+        """Load certain weights if they are not in use, be they newer or older; returns whether it did.
+
+        Raises:
+            WeightsError: a blob is missing or damaged; the weights in use stay.
+        """
+        held = self.manifest
+        is_held = held is not None and held.version == wanted.version
+        return self._refresh(lambda: None if is_held else wanted)
+
+    def _refresh(self, choose: Callable[[], Manifest | None]) -> bool:
         with self._loading:
-            newest = self._weights.latest()
-            held = self.manifest
-            if newest is None or (held is not None and (newest.epoch, newest.version) == (held.epoch, held.version)):
-                return False
             try:
-                if held is not None:
-                    _need_newer(newest, held)
-                self._load(newest)
+                wanted = choose()
+                if wanted is None:
+                    self._turns.refuse("")
+                    return False
+                self._load(wanted)
             except (WeightsError, ArraysError) as exc:
-                self.refused = str(exc)
+                self._turns.refuse(str(exc))
                 raise
-            self.refused = ""
+            if self._newest is None or _place(wanted) > _place(self._newest):
+                self._newest = wanted
+            self._turns.refuse("")
             return True
 
+    def _wanted(self) -> Manifest | None:
+        """What is to come into force; None if nothing is."""
+        try:
+            self.rollout = self._weights.rollouts.read()
+        except DamagedRolloutError as exc:
+            raise WeightsError(str(exc)) from exc
+        held = self.manifest
+        if self.rollout.pinned:
+            return self._pinned(self.rollout.pinned, held)
+        newest = self._weights.latest()
+        if newest is None or (held is not None and _place(newest) == _place(held)):
+            return None
+        if self._newest is not None:
+            _need_newer(newest, self._newest)
+        return newest
+
+    def _pinned(self, version: int, held: Manifest | None) -> Manifest | None:
+        # One that is in force as base and increments is the kept one in other pieces.
+        if held is not None and held.version == version:
+            return None
+        found = next((manifest for manifest in self._weights.kept() if manifest.version == version), None)
+        if found is None:
+            raise WeightsError(
+                f"weights {version} are pinned, but not kept: they are not loaded. `coldstream weights list` says what "
+                "is kept, `coldstream weights unpin` goes on to the newest"
+            )
+        return found
+
     def _load(self, newest: Manifest) -> None:
-        other = self._turns[1] if self._current is self._turns[0] else self._turns[0]
-        is_whole, missing = _way(other.manifest, newest)
+        is_whole, missing = _way(self._turns.other.manifest, newest)
         # All of them are verified before the first is taken in.
         blobs = [self._weights.fetch(ref) for ref in missing]
-        while other.readers:
-            time.sleep(_LOOK_S)
-        other.manifest = None
+        model = self._turns.take()
         for n, blob in enumerate(blobs):
-            other.model.load(blob, alone=is_whole and n == 0, pause=_let_others_go_on)
+            model.load(blob, alone=is_whole and n == 0, pause=_let_others_go_on)
             give_back(blob, _let_others_go_on)
-        other.manifest, other.loaded_ms = newest, time.time_ns() // 1_000_000
-        self._current = other
-        self.num_swaps += 1
+        self._turns.put_in_force(newest)
 
 
 def _let_others_go_on() -> None:
@@ -124,6 +145,11 @@ def _way(held: Manifest | None, newest: Manifest) -> tuple[bool, tuple[BlobRef, 
     if held is not None and held.base == newest.base and newest.deltas[: len(held.deltas)] == held.deltas:
         return False, newest.deltas[len(held.deltas) :]
     return True, (newest.base, *newest.deltas)
+
+
+def _place(manifest: Manifest) -> tuple[int, int]:
+    """Manifests in the order in which they came into force."""
+    return manifest.epoch, manifest.version
 
 
 def _need_newer(newest: Manifest, held: Manifest) -> None:

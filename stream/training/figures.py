@@ -1,18 +1,21 @@
 """What the monitor gets of the learner, by checkpoint: buckets for the history, samples for the frozen twin."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import redis
 
 from learner.parts import weight_names
 from stream.monitor.figures.meter import Meter
-from stream.monitor.history.history import open_history
-from stream.monitor.history.recorder import Recorder, read_buckets, run_name
+from stream.monitor.history.history import COHORTS, SERVED, HistoryWriter, open_history
+from stream.monitor.history.recorder import Recorder, Source, read_buckets, run_name
 from stream.monitor.history.tasks import TaskMeters
+from stream.monitor.served.meter import ServedMeter
 from stream.monitor.twin.feed import TwinFeed
 from stream.prediction_log import read_predictions
 from stream.settings import Settings
+from stream.training.trainer import Trainer
 
 _REMEMBERED_FILES = 200
 """Newest files of the prediction log, whose negatives a late label may still turn."""
@@ -39,28 +42,43 @@ class Figures:
         self._feed = TwinFeed(client, settings.redis.prefix, name, share, number, kept) if share else None
         num_weights = len(weight_names(settings.recipe))
         self.meter = Meter(settings.monitor, len(settings.fields), num_weights, feed=self._feed)
-        self._recorder = Recorder(
-            self.meter,
-            folder,
-            keep=settings.publish.keep_prediction_files,
-            history=lambda behind: open_history(settings, client, name, behind, _now_ms()),
-            number=number,
-        )
+        self._served = ServedMeter(settings.monitor, len(settings.fields))
+        meters: list[tuple[str, Source]] = [(COHORTS, self.meter), (SERVED, self._served)]
+        keep = settings.publish.keep_prediction_files
+
+        def open_series(behind: int, series: str) -> HistoryWriter:
+            return open_history(settings, client, name, behind, _now_ms(), series)
+
+        self._recorders = [
+            Recorder(
+                meter, folder, keep=keep, history=partial(open_series, series=series), series=series, number=number
+            )
+            for series, meter in meters
+        ]
         self.tasks = TaskMeters(settings)
         """Of the other tasks, where all of them are learned."""
-        self.tasks.record(
-            folder,
-            keep=settings.publish.keep_prediction_files,
-            number=number,
-            history=lambda behind, series: open_history(settings, client, name, behind, _now_ms(), series),
-        )
-        predictions = read_predictions(folder / "predictions", newest=_REMEMBERED_FILES)
-        self.meter.remember(predictions, read_buckets(folder, newest=_REMEMBERED_FILES))
+        self.tasks.record(folder, keep=keep, number=number, history=open_series)
+        self._folder = folder
+
+    def follow(self, trainer: Trainer) -> None:
+        """Be told of what a trainer learns, and go on where earlier figures were."""
+        predictions = read_predictions(self._folder / "predictions", newest=_REMEMBERED_FILES)
+        self.meter.remember(predictions, read_buckets(self._folder, newest=_REMEMBERED_FILES))
         self.tasks.remember(predictions)
+        trainer.outcomes.remember(predictions)
+        trainer.hear(self._served)
+
+    def take_alarms(self) -> list[str]:
+        """Alarms since the last call."""
+        found = [*self.meter.alarms, *self._served.alarms]
+        self.meter.alarms.clear()
+        self._served.alarms.clear()
+        return found
 
     def cut(self, number: int) -> None:
         """Write what belongs to checkpoint `number` to the run folder, before it is durable."""
-        self._recorder.cut(number, _now_ms())
+        for recorder in self._recorders:
+            recorder.cut(number, _now_ms())
         self.tasks.cut(number, _now_ms())
 
     def offer(self, number: int) -> None:
@@ -75,19 +93,22 @@ class Figures:
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable."""
-        self._recorder.durable(number)
+        for recorder in self._recorders:
+            recorder.durable(number)
         self.tasks.durable(number)
         if self._feed is not None:
             self._feed.durable(number)
 
     def look_again(self) -> None:
         """Redis may have lost a part of the history."""
-        self._recorder.look_again()
+        for recorder in self._recorders:
+            recorder.look_again()
         self.tasks.look_again()
 
     def send_history(self) -> None:
         """Write to the history what waits for it."""
-        self._recorder.send()
+        for recorder in self._recorders:
+            recorder.send()
         self.tasks.send()
 
     def send_twin(self) -> None:

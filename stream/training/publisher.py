@@ -1,18 +1,61 @@
 """Publishing: the learner's weights as versioned blobs, and with them the embedding norms back into the state.
 
 Incremental by design: most versions carry the dense part and the rows touched since the last one (Monolith, section
-2.3); every n-th is full, so that a scorer that starts has a short way.
+2.3); every n-th is full, so that a scorer that starts has a short way, and so many of the full ones are kept.
 """
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from learner.learner import Learner
 from learner.snapshot import encode_snapshot, take_changed
 from state_store.errors import lost_ownership
-from state_store.weights import BlobRef, Manifest, WeightStore
+from state_store.rollout import DamagedRolloutError, Rollout
+from state_store.weights import Manifest, WeightStore
 from stream.sections import PublishSettings
 from stream.training.norms import NormWriter
+
+log = logging.getLogger("coldstream.learner")
+
+
+class Gate:
+    """Decides whether weights are let through.
+
+    Args:
+        settings: the publish section.
+    """
+
+    def __init__(self, settings: PublishSettings) -> None:
+        self._settings = settings
+        self._last_log_loss = math.inf
+        self._drift: tuple[int, str] | None = None
+
+    def shut_by(
+        self, learner: Learner, metrics: Mapping[str, float], rollout: Rollout | DamagedRolloutError, now_ms: int
+    ) -> str:
+        """Why weights are held back; empty if they are let through."""
+        if not learner.is_finite:
+            return "a weight is not finite"
+        if isinstance(rollout, DamagedRolloutError):
+            return str(rollout)
+        if rollout.hold:
+            return f"publishing is held: {rollout.hold}"
+        if self._drift is not None and now_ms - self._drift[0] < self._settings.hold_on_drift_s * 1000:
+            return f"drift ({self._drift[1]}); publishing goes on {self._settings.hold_on_drift_s:g} s behind the alarm"
+        loss = metrics.get("log_loss", math.nan)
+        limit = self._last_log_loss + self._settings.max_log_loss_rise
+        return f"recent log-loss {loss:.4f} exceeds {limit:.4f}" if loss > limit else ""
+
+    def let_through(self, metrics: Mapping[str, float]) -> None:
+        """Weights with these figures were published."""
+        self._last_log_loss = metrics.get("log_loss", math.inf)
+
+    def hear(self, alarm: str, now_ms: int) -> None:
+        """A drift alarm was raised; what counts are those of all samples."""
+        if alarm.startswith("all "):
+            self._drift = now_ms, alarm
 
 
 class Publisher:
@@ -22,23 +65,39 @@ class Publisher:
         weights: where they go.
         norms: writes those of whoever was learned from.
         settings: the publish section.
-        prefix: of the pipeline's keys, for errors.
+        folder: id of the run folder, whose checkpoints are named with what is kept.
+        named: versions that stay kept, as arms are at them.
     """
 
-    def __init__(self, weights: WeightStore, norms: NormWriter, settings: PublishSettings, prefix: str) -> None:
+    def __init__(
+        self,
+        weights: WeightStore,
+        norms: NormWriter,
+        settings: PublishSettings,
+        folder: str = "",
+        named: Collection[int] = (),
+    ) -> None:
         self._weights = weights
         self._norms = norms
         self._settings = settings
-        self._prefix = prefix
+        self._folder = folder
+        self._named = frozenset(named)
         self._epoch = weights.open_epoch()
         self._last: Manifest | None = None
+        """What the next version is an increment to; None: to nothing."""
+        self._in_force = weights.latest()
+        self._kept = weights.kept()
         self._cut_off = False
         """Whether the last attempt ended in an error, so that it is not known how far it came."""
-        self._last_log_loss = math.inf
-        latest = weights.latest()
-        self.version = latest.version if latest is not None else 0
+        self.gate = Gate(settings)
+        self.version = self._in_force.version if self._in_force is not None else 0
         self.held_back = ""
         """Why the last attempt did not publish; empty if it did."""
+
+    @property
+    def kept_checkpoints(self) -> frozenset[int]:
+        """Numbers of the checkpoints of this run folder that kept versions go back to."""
+        return frozenset(m.checkpoint for m in self._kept if m.folder == self._folder and m.checkpoint)
 
     def publish(
         self,
@@ -46,6 +105,7 @@ class Publisher:
         cursor: Mapping[int, int],
         metrics: Mapping[str, float],
         now_ms: int,
+        checkpoint: int = 0,
     ) -> Manifest | None:
         """Publish the next version, unless the gate is shut.
 
@@ -54,6 +114,7 @@ class Publisher:
             cursor: partition -> sequence number of the last sample learned.
             metrics: recent progressive validation.
             now_ms: wall clock.
+            checkpoint: number of the learner's last durable one; 0: there is none.
 
         Raises:
             LostOwnershipError: another learner has taken over.
@@ -61,45 +122,67 @@ class Publisher:
         An attempt that ends in another error may have come to its end in Redis all the same; the next one finds out,
         and publishes everything.
         """
-        self.held_back = self._gate(learner, metrics)
-        if self.held_back:
+        rollout = self._rollout()
+        before, self.held_back = self.held_back, self.gate.shut_by(learner, metrics, rollout, now_ms)
+        if self.held_back or isinstance(rollout, DamagedRolloutError):
+            if self.held_back != before:
+                log.warning("weights held back: %s", self.held_back)
             return None
         if self._cut_off:
             self._find_own()
         self._cut_off = True
-        version = self.version + 1
-        # With its owner: one that was taken over must not write over what its successor has published.
-        name = f"{self._epoch}-{version}"
-        changed = take_changed(learner)
-        last = self._last
-        if last is None or version - last.base_version >= self._settings.full_every:
-            base = self._weights.put(f"{name}-full", encode_snapshot(learner, None))
-            base_version: int = version
-            deltas: tuple[BlobRef, ...] = ()
-        else:
-            base, base_version = last.base, last.base_version
-            deltas = (*last.deltas, self._weights.put(f"{name}-delta", encode_snapshot(learner, changed)))
         manifest = Manifest(
-            version=version,
+            version=self.version + 1,
             epoch=self._epoch,
             created_ms=now_ms,
-            base=base,
-            base_version=base_version,
-            deltas=deltas,
+            **self._blobs(learner, self.version + 1),
             learned={str(p): seq for p, seq in cursor.items()},
             num_samples=learner.num_samples,
             learned_ts=learner.learned_ts,
             metrics={k: v for k, v in metrics.items() if math.isfinite(v)},
+            checkpoint=checkpoint,
+            folder=self._folder if checkpoint else "",
         )
         if not self._weights.publish(manifest):
-            raise lost_ownership(self._prefix)
-        if last is not None and last.base != base:
-            self._weights.retire((last.base, *last.deltas))
-        self._last, self.version = manifest, version
-        self._last_log_loss = metrics.get("log_loss", math.inf)
-        self._norms.write(learner, version)
+            raise lost_ownership(self._weights.prefix)
+        self._retire(manifest, rollout)
+        self._last, self.version = manifest, manifest.version
+        self.gate.let_through(metrics)
+        self._norms.write(learner, manifest.version)
         self._cut_off = False
         return manifest
+
+    def _rollout(self) -> Rollout | DamagedRolloutError:
+        try:
+            return self._weights.rollouts.read()
+        except DamagedRolloutError as exc:
+            return exc
+
+    def _blobs(self, learner: Learner, version: int) -> dict[str, Any]:
+        """Store what a version consists of: everything, or what has changed since the last one."""
+        # With its owner: one that was taken over must not write over what its successor has published.
+        name, last = f"{self._epoch}-{version}", self._last
+        changed = take_changed(learner)
+        if last is None or version - last.base_version >= self._settings.full_every:
+            base = self._weights.put(f"{name}-full", encode_snapshot(learner, None))
+            return {"base": base, "base_version": version, "deltas": ()}
+        delta = self._weights.put(f"{name}-delta", encode_snapshot(learner, changed))
+        return {"base": last.base, "base_version": last.base_version, "deltas": (*last.deltas, delta)}
+
+    def _retire(self, manifest: Manifest, rollout: Rollout) -> None:
+        """Keep a full version, and let go of the blobs that neither it nor a kept one names, of whatever owner."""
+        if not manifest.deltas:
+            settings = self._settings
+            self._kept = self._weights.keep(
+                manifest,
+                most=settings.keep_versions,
+                every_ms=round(settings.keep_every_s * 1000),
+                protected=rollout.protected | self._named,
+            )
+        before, self._in_force = self._in_force, manifest
+        if before is not None and before.base != manifest.base:
+            bases = {kept.base for kept in self._kept}
+            self._weights.retire(tuple(ref for ref in (before.base, *before.deltas) if ref not in bases))
 
     def _find_own(self) -> None:
         """Go on behind the version that an attempt without an answer may have put in force."""
@@ -113,10 +196,8 @@ class Publisher:
     def start_over(self) -> None:
         """Make the next version a full one: blobs of the last ones may be gone."""
         self._last = None
+        self._kept = self._weights.kept()
 
-    def _gate(self, learner: Learner, metrics: Mapping[str, float]) -> str:
-        if not learner.is_finite:
-            return "a weight is not finite"
-        loss = metrics.get("log_loss", math.nan)
-        limit = self._last_log_loss + self._settings.max_log_loss_rise
-        return f"recent log-loss {loss:.4f} exceeds {limit:.4f}" if loss > limit else ""
+    def forget_checkpoints(self, behind: int) -> None:
+        """The run folder's checkpoints behind a number are gone."""
+        self._kept = self._weights.forget_checkpoints(behind, self._folder, self._epoch)

@@ -8,25 +8,28 @@ import msgspec
 import redis
 import torch
 
-from learner.checkpoint import write_checkpoint
+from learner.checkpoint import remove_behind, write_checkpoint
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
-from state_store.resident import resident_bytes
 from state_store.weights import WeightStore
+from stream.arms.settings import own_versions
 from stream.prediction_log import PredictionLog
 from stream.process.failpoints import failpoint
 from stream.process.garbage import spare_garbage_collector
-from stream.process.status import LearnerStatus, StatusFile
+from stream.process.status import StatusFile
 from stream.process.stopping import Stopping
 from stream.process.store import connect_when_ready, open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
 from stream.training.figures import Figures
+from stream.training.lease import folder_id
 from stream.training.norms import NormWriter
 from stream.training.ownership import Ownership
+from stream.training.progress import Progress
 from stream.training.publisher import Publisher
-from stream.training.resume import resume
+from stream.training.resume import WayBack, resume
+from stream.training.served.canary import CanaryStep, canary_of
 from stream.training.steps import Steps
 from stream.training.trainer import OtherFieldsError, Trainer
 
@@ -52,7 +55,9 @@ class LearnerRole:
     _outbox: Outbox
     _norms: NormWriter
     _publisher: Publisher
+    _way_back: WayBack
     _figures: Figures | None
+    _canary: CanaryStep | None
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         torch.set_num_threads(settings.learner.num_threads)
@@ -69,12 +74,10 @@ class LearnerRole:
         self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.learned_tasks)
         self._number = 0
         self._num_published = 0
-        self._published_ms = 0
         self._trained_at_checkpoint = -1
         self._to_trim: dict[int, int] = {}
-        self._missed_told = 0
         self._last_step = 0.0
-        self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
+        self._progress = Progress(settings.redis.prefix)
 
     def _asked_to_stop(self) -> bool:
         """For whoever waits; meanwhile the run folder, once it is ours, says what for."""
@@ -98,8 +101,11 @@ class LearnerRole:
         self._outbox = Outbox(self._client, prefix, settings.kafka.partitions)
         owner = self._outbox.own(time.time_ns() // 1_000_000)
         self._norms = NormWriter(open_store(settings, self._client), settings.kafka.partitions, owner)
-        self._publisher = Publisher(WeightStore(self._client, prefix), self._norms, settings.publish, prefix)
+        weights, folder = WeightStore(self._client, prefix), folder_id(self._folder)
+        self._publisher = Publisher(weights, self._norms, settings.publish, folder, own_versions(settings.serving.arms))
+        self._way_back = WayBack(weights.rollouts, self._checkpoints, folder)
         self.trainer = self._resume()
+        self._schedule()
 
     def _resume(self) -> Trainer:
         settings = self._settings
@@ -109,9 +115,13 @@ class LearnerRole:
         monitored = settings.monitor.enabled
         self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
         meters = (None, None) if self._figures is None else (self._figures.meter, self._figures.tasks)
-        return Trainer(
+        trainer = Trainer(
             learner, self._outbox, self._log, state, *meters, positive=settings.main_actions, norms=self._norms
         )
+        self._canary = canary_of(settings, self._client, trainer, state)
+        if self._figures is not None:
+            self._figures.follow(trainer)
+        return trainer
 
     # Steps ------------------------------------------------------------------------------------------------------
 
@@ -128,10 +138,7 @@ class LearnerRole:
             time.sleep(_IDLE_S)
             return
         self._last_step = now
-        self._num_steps += 1
-        step_time = time.monotonic() - now
-        self._step_time += step_time
-        self._step_max = max(self._step_max, step_time)
+        self._progress.stepped(time.monotonic() - now)
         failpoint("learner.after_step")
 
     def _heed_rollback(self) -> None:
@@ -163,6 +170,7 @@ class LearnerRole:
             number,
             arrays,
             {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
+            kept=self._publisher.kept_checkpoints,
             at=failpoint,
         )
         failpoint("checkpoint.before_trim")
@@ -174,9 +182,10 @@ class LearnerRole:
         self._steps.hurry("trim", "history", "twin")
 
     def trim(self) -> None:
-        """Drop from the outbox what is durable."""
+        """Drop from the outbox what is durable, but for what a learner that goes back could learn again."""
         if self._to_trim:
-            self._outbox.trim(self._to_trim)
+            kept = self._settings.publish.keep_samples
+            self._outbox.trim({p: sequence - kept for p, sequence in self._to_trim.items() if sequence > kept})
             self._to_trim = {}
 
     def publish(self) -> None:
@@ -184,12 +193,12 @@ class LearnerRole:
         failpoint("publish.before")
         trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
         self._num_published = trainer.num_trained
-        manifest = self._publisher.publish(trainer.learner, trainer.cursor, trainer.recent.compute(), now_ms)
+        recent = trainer.recent.compute()
+        manifest = self._publisher.publish(trainer.learner, trainer.cursor, recent, now_ms, self._number)
         if manifest is None:
-            log.warning("weights held back: %s", self._publisher.held_back)
             return
-        self._published_ms = time.time_ns() // 1_000_000
-        trainer.published(manifest.version, self._published_ms)
+        self._progress.published_ms = time.time_ns() // 1_000_000
+        trainer.published(manifest.version, self._progress.published_ms)
         failpoint("publish.after")
 
     def write_norms(self) -> None:
@@ -201,47 +210,35 @@ class LearnerRole:
 
     def report(self) -> None:
         """Leave progress in Redis."""
-        trainer, recent = self.trainer, self.trainer.recent.compute()
+        trainer = self.trainer
         self._outbox.report_learned(trainer.cursor)
-        status = LearnerStatus(
-            time_ms=time.time_ns() // 1_000_000,
-            num_trained=trainer.num_trained,
-            num_by_kind=trainer.num_by_kind,
-            cursor={str(p): seq for p, seq in trainer.cursor.items()},
-            version=self._publisher.version,
-            published_ms=self._published_ms,
-            held_back=self._publisher.held_back,
-            **recent,
-            freshness_p50_s=trainer.freshness.quantile(0.5),
-            freshness_p99_s=trainer.freshness.quantile(0.99),
-            rows=trainer.learner.table.num_rows,
-            num_missed=trainer.num_missed,
-            num_ageless=trainer.num_ageless,
-            resident_bytes=resident_bytes(),
-            step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
-            step_max_s=self._step_max,
-            num_at_norms=trainer.num_trained - self._norms.num_waiting,
-            waits=self._weather.conditions,
-            waited_s=self._weather.waited_s,
-        )
+        canary = self._canary.status() if self._canary is not None else None
+        status = self._progress.status(trainer, self._publisher, self._norms.num_waiting, self._weather, canary)
         self._replace(keys=[self._keys.learner_status], args=[msgspec.json.encode(status)])
-        self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
-        self._tell_alarms()
-        if trainer.num_missed > self._missed_told:
-            self._missed_told = trainer.num_missed
-            log.warning(
-                "%d samples under redis.prefix %r were learned and trimmed before this learner saw them; "
-                "to go on where an earlier learner was, give its folder with --run",
-                trainer.num_missed,
-                self._settings.redis.prefix,
-            )
+        self._progress.tell(trainer, self._publisher, self._figures.take_alarms() if self._figures else [])
 
-    def _tell_alarms(self) -> None:
-        meter = self.trainer.meter
-        if meter is not None:
-            for alarm in meter.alarms:
-                log.warning("drift after %d samples: %s", self.trainer.num_trained, alarm)
-            meter.alarms.clear()
+    # Going back -------------------------------------------------------------------------------------------------
+
+    def _heed_rollout(self) -> None:
+        """Go back to a kept version's checkpoint, if that is asked for."""
+        asked = self._way_back.asked()
+        if asked is None:
+            return
+        why = self._way_back.barred(asked)
+        if why:
+            self._way_back.refuse(asked, why)
+            return
+        self._outbox.report_learned(self.trainer.cursor)
+        former = self._outbox.learned()
+        remove_behind(self._checkpoints, asked.checkpoint)
+        self._publisher.forget_checkpoints(asked.checkpoint)
+        self._to_trim, self._trained_at_checkpoint = {}, -1
+        self._open()
+        self.trainer.go_back_from(former)
+        self._num_published = self.trainer.num_trained
+        # Behind a checkpoint that knows of it, whoever dies need not be asked again.
+        self.checkpoint()
+        self._way_back.done(asked, self.trainer.num_to_learn_again)
 
     # The loop ---------------------------------------------------------------------------------------------------
 
@@ -256,7 +253,6 @@ class LearnerRole:
         if not self._begin():
             return
         spare_garbage_collector()
-        self._schedule()
         norms_samples, interval_samples = self._settings.publish.norms_samples, self._settings.publish.interval_samples
         while not self._stopping.asked:
             self._ownership.check()
@@ -275,10 +271,14 @@ class LearnerRole:
     def _schedule(self) -> None:
         """Say what is due when."""
         publish = self._settings.publish
+        # Before whatever reports how far training has come.
+        self._steps.add("rollout", self._heed_rollout, _LATER_EVERY_S)
         self._steps.add("publish", self.publish, publish.interval_s, publish.interval_s)
         self._steps.add("checkpoint", self.checkpoint, publish.checkpoint_s, publish.checkpoint_s)
         self._steps.add("report", self.report, _REPORT_EVERY_S)
         self._steps.add("trim", self.trim, _LATER_EVERY_S)
+        if canary := self._canary:
+            self._steps.add("canary", lambda: canary.look(self._publisher.version), _LATER_EVERY_S)
         if self._figures is not None:
             self._steps.add("history", self._figures.send_history, _LATER_EVERY_S)
             self._steps.add("twin", self._figures.send_twin, _LATER_EVERY_S)

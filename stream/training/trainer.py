@@ -1,6 +1,6 @@
 """The training stage: outbox -> blocks of samples -> predict, then learn. No clock, no process; time is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -17,44 +17,20 @@ from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.tasks import TaskMeters
 from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_keys
+from stream.rollout.judge import Judge
+from stream.rollout.trial import Trial
+from stream.served import OutcomeListener
 from stream.task_columns import TaskColumns, task_columns
+from stream.training.freshness import Freshness
 from stream.training.norms import NormWriter
 from stream.training.queue import Piece, SampleQueue
+from stream.training.served.outcomes import OutcomeJoin
 
 _ENTRIES_PER_READ = 16
-_FRESHNESS_BINS = 400
 
 
 class OtherFieldsError(OperatorError):
     """Samples wait that this learner cannot read."""
-
-
-class Freshness:
-    """Distribution of times from an event's record to the first published weights that learned from it.
-
-    A histogram with logarithmic bins from 1 ms to about 28 hours, 4.7 % apart: constant memory, survives restarts.
-
-    >>> freshness = Freshness()
-    >>> freshness.update(np.array([1000.0, 1000.0, 5000.0]))
-    >>> round(freshness.quantile(0.5), 1)
-    1.0
-    """
-
-    def __init__(self, counts: list[int] | None = None) -> None:
-        self.counts = np.array(counts if counts is not None else [0] * _FRESHNESS_BINS, np.int64)
-
-    def update(self, ages_ms: np.ndarray) -> None:
-        """Take ages in."""
-        bins = np.clip(np.log(np.maximum(ages_ms, 1.0)) / np.log(1e8) * _FRESHNESS_BINS, 0, _FRESHNESS_BINS - 1)
-        np.add.at(self.counts, bins.astype(np.int64), 1)
-
-    def quantile(self, q: float) -> float:
-        """Quantile in seconds; NaN if there is nothing yet."""
-        total = int(self.counts.sum())
-        if not total:
-            return float("nan")
-        at = int(np.searchsorted(np.cumsum(self.counts), q * total))
-        return float(1e8 ** ((at + 0.5) / _FRESHNESS_BINS)) / 1000
 
 
 class TrainerState(msgspec.Struct, frozen=True):
@@ -67,6 +43,11 @@ class TrainerState(msgspec.Struct, frozen=True):
     """Partition -> samples learned already that a restored Redis will emit again."""
     num_missed: int = 0
     num_ageless: int = 0
+    former: dict[int, int] = {}
+    """Partition -> last sequence number learned before the learner went back, as long as it is ahead."""
+    num_not_again: int = 0
+    trial: Trial | None = None
+    """Of the canary's judge."""
 
 
 class Trainer:
@@ -119,6 +100,9 @@ class Trainer:
         """Samples whose record did not say when it was written, or made no sense of it; in no freshness."""
         self.num_missed = state.num_missed if state else 0
         """Samples that were trimmed from the outbox before this learner saw them: behind another one's checkpoint."""
+        self.num_not_again = state.num_not_again if state else 0
+        """Samples learned before this learner went back to an older checkpoint, and trimmed since."""
+        self._former = dict(state.former) if state else {}
         self.rolled_back = False
         """Set when Redis was found to be older than the training; whoever publishes clears it."""
         self._skip = {p: set(keys) for p, keys in state.skip.items()} if state else {}
@@ -126,6 +110,11 @@ class Trainer:
         self._read: dict[int, int] = dict(self.cursor)
         self._norms = norms
         self._task_meters = task_meters
+        self.judge: Judge | None = None
+        """Of the canary, where there is one; its trial is a part of the state."""
+        self.outcomes = OutcomeJoin()
+        """Of what a scorer served."""
+        self._listeners: list[OutcomeListener] = []
         self._unpublished_ms: list[np.ndarray] = []
         outbox.expect(self.cursor)
 
@@ -144,7 +133,19 @@ class Trainer:
             skip,
             self.num_missed,
             self.num_ageless,
+            {p: sequence for p, sequence in self._former.items() if sequence > self.cursor.get(p, 0)},
+            self.num_not_again,
+            self.judge.trial if self.judge is not None else None,
         )
+
+    def go_back_from(self, former: Mapping[int, int]) -> None:
+        """The learner had come farther (partition -> sequence number): what is gone up to there is not missed."""
+        self._former = dict(former)
+
+    @property
+    def num_to_learn_again(self) -> int:
+        """Samples that the learner had learned before it went back, and has not reached again."""
+        return sum(max(0, sequence - self.cursor.get(p, 0)) for p, sequence in self._former.items())
 
     def fill(self) -> int:
         """Read ahead if less than a block is at hand; returns the samples at hand.
@@ -179,7 +180,9 @@ class Trainer:
         first = entry.sequence - len(samples) + 1
         seen = self._read.get(entry.partition, 0)
         if first > seen + 1:
-            self.num_missed += first - seen - 1
+            again = max(0, min(first - 1, self._former.get(entry.partition, 0)) - seen)
+            self.num_not_again += again
+            self.num_missed += first - seen - 1 - again
         if first <= seen:
             samples, first = samples.slice(seen + 1 - first, len(samples)), seen + 1
         sequences = np.arange(first, entry.sequence + 1)
@@ -233,6 +236,7 @@ class Trainer:
         if len(samples):
             if self.meter is not None:
                 self.meter.observe(logged, samples, learned, self.version, now_ms)
+            self._tell_outcomes(samples, learned, now_ms)
             weights_B = sampling_weights(learned.labels_B, learned.rates_B)
             self.recent.update(learned.labels_B, learned.predictions_B, weights_B)
             if self._norms is not None:
@@ -242,6 +246,16 @@ class Trainer:
         for kind, number in enumerate(np.bincount(rows["kind"], minlength=len(SampleKind)).tolist()):
             self.num_by_kind[kind] += number
         return len(rows)
+
+    def hear(self, *listeners: OutcomeListener) -> None:
+        """Tell these, too, of the outcomes of what was served."""
+        self._listeners += listeners
+
+    def _tell_outcomes(self, samples: Samples, learned: Learned, now_ms: int) -> None:
+        outcomes = self.outcomes.join(samples, learned)
+        if outcomes is not None and len(outcomes):
+            for listener in self._listeners:
+                listener.observe(outcomes, now_ms)
 
     def _by_task(self, samples: Samples, learned: Learned) -> TaskColumns | None:
         if learned.by_task is None:

@@ -1,22 +1,20 @@
 """`coldstream bench serve`: how soon the scorer answers, in process and over HTTP, while a learner publishes beside it.
 
-Load over HTTP is made by clients that are not ours: hey at a given rate, wrk as fast as answers come (`apt-get install
-hey wrk`). While weights are swapped every `--interval` seconds, every answer is compared, bit for bit, with what a
-model made of the learner's own state says at the version that the answer names.
+Load over HTTP is made by clients that are not ours: hey at a given rate and at rising ones, wrk as fast as answers come
+(`apt-get install hey wrk`). While weights are swapped every `--interval` seconds, every answer is compared, bit for
+bit, with what a model made of the learner's own state says at the version that the answer names.
 """
 
 import argparse
-import csv
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +22,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from beside.load import hey, memory, quantiles, rising, wrk
 from beside.publishing import PER_REQUEST, items_of, requests
 from support.serving import CONTEXT, ITEM, Http, asked_for, with_serving
 
@@ -34,6 +33,7 @@ from stream.command.doctor import versions
 from stream.command.roles import Role
 from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
+from stream.serving.turns.local import Told
 from stream.serving.versions import Versions
 from stream.settings import Settings, load_settings
 
@@ -41,14 +41,6 @@ _CANDIDATES = (1, 100, 500)
 _CHECKED = 200
 _CONNECTIONS = (1, 4, 16)
 _P99_MS = 25.0
-_WRK = """
-local bodies, n = {{}}, 0
-for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
-local out
-function init() out = io.open("{answers}", "w") end
-function request() n = n % #bodies + 1; return wrk.format("POST", nil, nil, bodies[n]) end
-function response(status, headers, body) if {keep} then out:write(status, " ", body, "\\n") end end
-"""
 
 
 class _Scored(msgspec.Struct):
@@ -60,58 +52,6 @@ class _Answer(msgspec.Struct):
     version: int
     degraded: bool
     scores: list[_Scored]
-
-
-def quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and 99th percentile, ms."""
-    return {f"p{p}_ms": round(float(np.percentile(seconds, p)) * 1000, 2) for p in (50, 99)}
-
-
-def hey(url: str, body: Path, seconds: int, rate: float) -> dict[str, Any]:
-    """Times at a rate."""
-    workers = 4
-    called = ["hey", "-z", f"{seconds}s", "-c", str(workers), "-q", str(rate / workers), "-m", "POST", "-o", "csv"]
-    said = subprocess.run([*called, "-D", str(body), url], capture_output=True, text=True, check=True).stdout
-    rows = list(csv.DictReader(said.splitlines()))
-    failed = sum(row["status-code"] != "200" for row in rows)
-    return {**quantiles([float(row["response-time"]) for row in rows]), "requests": len(rows), "failed": failed}
-
-
-def wrk(url: str, bodies: Path, seconds: int, connections: int, answers: Path, *, keep: bool) -> dict[str, Any]:
-    """Rate and times as fast as answers come; failures of any kind."""
-    script = answers.with_suffix(".lua")
-    script.write_text(_WRK.format(bodies=bodies, answers=answers, keep=str(keep).lower()))
-    called = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--timeout",
-        "10s",
-        "--latency",
-        "-s",
-        str(script),
-        url,
-    ]
-    said = subprocess.run(called, capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = {"rate": float(_found(r"Requests/sec:\s+([\d.]+)", said))}
-    for percent in (50, 99):
-        value, unit = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", said).groups()  # type: ignore[union-attr]
-        found[f"p{percent}_ms"] = round(float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit], 2)
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    failed = sum(int(n) for n in errors.groups()) if errors else 0
-    return {
-        **found,
-        "requests": int(_found(r"(\d+) requests in", said)),
-        "failed": failed + int(refused[1] if refused else 0),
-    }
-
-
-def _found(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    assert found is not None, text
-    return found[1]
 
 
 def check(answers: Path, said: Path) -> dict[str, int]:
@@ -160,7 +100,7 @@ def publishing(settings: Settings, folder: Path, interval_s: float) -> Iterator[
 def over_http(settings: Settings, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Everything that is asked over HTTP."""
     report: dict[str, Any] = {"at_rate": {}, "as_fast": {}}
-    with Role("serve", settings, folder):
+    with Role("serve", settings, folder) as role:
         http = Http(serving_url(settings.serving))
         http.wait(seconds=90)
         url = f"{http.url}/v1/score"
@@ -170,17 +110,25 @@ def over_http(settings: Settings, folder: Path, options: argparse.Namespace) -> 
             hey(url, body, 1, options.rate)
             report["at_rate"][n] = hey(url, body, options.each, options.rate)
             print(f"{n} candidates, {options.rate:g} requests/s:", report["at_rate"][n], flush=True)
+        report["rising"] = rising(url, folder / "100.json", max(2, options.each // 2), _P99_MS)
         for connections in _CONNECTIONS:
             row = wrk(url, folder / "100.json", options.each, connections, folder / "fast", keep=False)
             report["as_fast"][connections] = row
             print(f"100 candidates, {connections} connections, as fast as answers come:", row, flush=True)
-        checked = folder / "checked.jsonl"
-        checked.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in requests(_CHECKED)))
-        before = http.post("/v1/weights", None)["swaps"]
-        report["swapping"] = wrk(url, checked, options.seconds, 8, folder / "answers", keep=True)
-        report["swapping"]["swaps"] = http.post("/v1/weights", None)["swaps"] - before
-        print(f"{PER_REQUEST} candidates, while weights are swapped:", report["swapping"], flush=True)
+        report["swapping"] = while_swapped(http, folder, options.seconds)
+        report["memory_mib"] = memory(role.pid)
     return report
+
+
+def while_swapped(http: Http, folder: Path, seconds: int) -> dict[str, Any]:
+    """Requests whose answers are compared, while weights are swapped."""
+    checked = folder / "checked.jsonl"
+    checked.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in requests(_CHECKED)))
+    before = http.post("/v1/weights", None)["swaps"]
+    found = wrk(f"{http.url}/v1/score", checked, seconds, 8, folder / "answers", keep=True)
+    found["swaps"] = http.post("/v1/weights", None)["swaps"] - before
+    print(f"{PER_REQUEST} candidates, while weights are swapped:", found, flush=True)
+    return found
 
 
 def in_process(settings: Settings, seconds: float) -> dict[int, dict[str, float]]:
@@ -228,8 +176,7 @@ def loading(settings: Settings, seconds: float) -> dict[str, Any]:
     versions._load(newest)
 
     def load() -> None:
-        for turn in versions._turns:
-            turn.manifest = turn.manifest if turn is versions._current else None
+        versions._turns.other.tell(Told())
         versions._load(newest)
 
     some = bytes(1 << 20)
@@ -248,6 +195,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--each", type=int, default=10, help="seconds of each other measurement (default 10)")
     parser.add_argument("--rate", type=float, default=100, help="requests/s (default 100)")
     parser.add_argument("--interval", type=float, default=0.25, help="seconds between versions (default .25)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that answer (default 1)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     missing = [tool for tool in ("hey", "wrk") if not shutil.which(tool)]
@@ -256,17 +204,18 @@ def main(arguments: list[str]) -> None:
     with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         given = {"redis.url": server.url}
-        settings = with_serving(load_settings(environment={}, overrides=["redis.prefix=bench"], given=given))
+        settings = with_serving(
+            load_settings(environment={}, overrides=["redis.prefix=bench"], given=given), workers=options.workers
+        )
         with publishing(settings, folder, options.interval):
             report = over_http(settings, folder, options)
             report["in_process"] = in_process(settings, options.each / 3)
         report["swapping"] |= check(folder / "answers", folder / "versions.jsonl")
         report["loop_late"] = loading(settings, options.each)
-    for name in ("in_process", "swapping", "loop_late"):
+    for name in ("memory_mib", "in_process", "swapping", "loop_late"):
         print(f"{name}:", report[name])
-    quick = [row["rate"] for row in report["as_fast"].values() if row["p99_ms"] <= _P99_MS]
     at_100, swapping = report["at_rate"][100], report["swapping"]
-    others = [*report["at_rate"].values(), *report["as_fast"].values()]
+    others = [*report["at_rate"].values(), *report["as_fast"].values(), *report["rising"]["tried"]]
     report |= {
         "p50_ms_100": at_100["p50_ms"],
         "p99_ms_100": at_100["p99_ms"],
@@ -274,7 +223,8 @@ def main(arguments: list[str]) -> None:
         "failed": swapping["failed"] + sum(row["failed"] for row in others),
         "mixed": swapping["mixed"],
         "swaps": swapping["swaps"],
-        "max_rate_p99_25_ms": max(quick, default=0.0),
+        "max_rate_p99_25_ms": report["rising"]["rate"],
+        "workers": options.workers,
         "versions": versions(),
     }
     if options.json:

@@ -208,7 +208,7 @@ def test_buckets_are_written_once_though_their_checkpoint_came_again(settings: S
     def observed(count: int) -> None:
         bucket = Bucket(len(CohortScheme(settings.monitor)), len(settings.fields), 50, 6, num_weights)
         bucket.sums_CM[0, COUNT] = count
-        meter._done = [bucket]
+        meter._stretches._ended = [bucket]
 
     observed(1)
     with files_up_to(100), pytest.raises(OSError, match="large"):

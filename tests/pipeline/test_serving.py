@@ -37,6 +37,8 @@ def test_readmes_curl_lines_work_as_printed_and_what_was_shown_is_counted(tmp_pa
     config.write_text(re.sub(r"(?m)^url = .*$", 'url = ""', printed("toml", "# shop.toml")))
     small = [
         "serving.log=true",
+        # So that what one of them answered another one hears was shown.
+        "serving.workers=2",
         f"serving.port={port}",
         "monitor.port=0",
         "publish.interval_s=0.5",

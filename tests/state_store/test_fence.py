@@ -8,7 +8,7 @@ from learner.config import FieldSettings
 from learner.samples.columns import Samples, decode
 from learner.samples.former import Core, State
 from learner.samples.former import Shown as ShownAs
-from learner.samples.keys import NO_KEY, value_key
+from learner.samples.keys import NO_KEY, arm_key, value_key
 from learner.samples.kind import SampleKind
 from learner.samples.layout import Layout
 from state_store.config import RedisSettings
@@ -217,7 +217,7 @@ def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings
     store.write_norms(7, {0: {"u": 2.5}}, {"i": 0.25}, 1)
     feed(store, Span(0, 0), epoch, [shown(0, 990, "before", "j")])
     said = ["25", ["a", "b"], 1.5, None]
-    core = LAYOUT.pack_core("imp", "u", "i", (1000, 77), said, ("tab", None, 3, 0.25, 0.5, 9))
+    core = LAYOUT.pack_core("imp", "u", "i", (1000, 77), said, ("tab", None, 3, 0.25, 0.5, 9, "rival", True, 0.75))
     store.apply(0, IMPRESSIONS, Span(1, 1), epoch, [(1, 1, 1000, "imp", "u", "i", len(core))], core)
     store.apply(0, FEEDBACK, Span(0, 0), epoch, [(2, 0, 1030, "imp", "u", "i", 1, 4.5)])
     store.tick(0, epoch, Reading(5050, quiet=(IMPRESSIONS, FEEDBACK)))
@@ -236,4 +236,6 @@ def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings
     )
     assert sample.state == State([1, 0], 2.5, 7, 990, [0, 0], 0.25, 7)
     assert samples.rows_B["user_last_ts"].tolist() == [0, 990]
+    row = samples.rows_B[1]
+    assert (row["served_arm"], row["served_canary"], row["served_other"]) == (arm_key("rival"), 1, 0.75)
     assert (sample.kind, sample.label, sample.delay_ms, sample.values) == (SampleKind.POSITIVE, 1, 30, [4.5])

@@ -9,11 +9,12 @@ import pytest
 import redis
 from support.columns import records_of
 from support.fed import T0, Fed
-from support.former import as_former
+from support.former import as_former, as_held_by_version_1
 
 from learner.config import FieldSettings
 from learner.samples.columns import decode
 from learner.samples.former import Sample, read_entry
+from learner.samples.keys import arm_key
 from learner.samples.kind import SampleKind
 from learner.samples.layout import MAGIC
 from state_store.config import JoinSettings, RedisSettings
@@ -21,6 +22,7 @@ from state_store.tasks import TaskSettings
 from stream.events import Event, Feedback, Heartbeat, Impression, Served
 
 ACTIONS = ("like", "share", "play")
+SINCE = ("served_arm", "served_canary", "served_other")
 TASKS = (
     TaskSettings("like", ("like",), main=True),
     TaskSettings("short", ("share",), window_ms=60),
@@ -157,6 +159,35 @@ def test_one_batch_leaves_what_a_former_version_held_and_columns_behind_it(
     assert [sample.core.imp_id for sample in msgspec.msgpack.decode(former.payload, type=list[Sample])] == ["a", "c"]
     assert decode(columns.payload, fed.layout).imp_ids == ["b", "d", "é"]
     assert (all_shown.sequence, former.sequence, columns.sequence) == (5, 7, 10)
+
+
+def test_columns_of_both_versions_leave_one_batch_each_as_its_own(
+    client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...]
+) -> None:
+    """What a worker of the layout's first version holds leaves in its columns, also when a label comes later."""
+    fed = Mixed(client, redis_settings, JOINS["window"], fields, ACTIONS)
+    served = Served(probability=0.5, version=9, arm="wide", canary=True, other=0.25)
+    events = [shown(imp, n, served=served, features={"genres": ["x"]}) for n, imp in enumerate("abc")]
+    fed.batch(0, list(events))
+    pending = fed.store.keys.pending(0)
+    for imp in "ac":
+        client.hset(pending, imp, as_held_by_version_1(client.hget(pending, imp), fed.layout))
+    fed.batch(1, [acted("c", "like", 400), acted("b", "like", 401)])
+    for topic, later in until(10**6):
+        fed.batch(topic, later)
+    samples = [read_entry(entry.payload, fed.layout) for entry in fed.entries()]
+    said = {
+        (imp, int(row["kind"])): row[["served_probability", "served_version", *SINCE]].tolist()
+        for block in samples
+        for imp, row in zip(block.imp_ids, block.rows_B, strict=True)
+    }
+    whole = (0.5, 9, arm_key("wide"), 1, 0.25)
+    assert {key for key, found in said.items() if found == whole} == {("a", 4), ("b", 4), ("c", 4), ("b", 0), ("b", 2)}
+    rest = {key: found for key, found in said.items() if found != whole}
+    assert rest.keys() == {("a", 0), ("c", 0), ("c", 2)}
+    assert {str(found) for found in rest.values()} == {"(0.5, 9, 0, 0, nan)"}
+    check_sequences(fed)
+    fed.expected()
 
 
 def test_one_that_was_held_before_there_were_several_tasks(

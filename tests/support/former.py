@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.samples.layout import CORE_HEAD, Layout
+from learner.samples.columns import Samples
+from learner.samples.layout import CORE_HEAD, HEADER, Layout
 from stream.events import Impression
 from stream.features import FeatureExtractor, shown_of
 
@@ -33,9 +34,35 @@ def as_former(held: bytes, event: Impression, fields: Sequence[FieldSettings], a
         at += 1 + held[at] * struct.calcsize(">Bdd")
     core = (event.imp_id, event.user_id, event.item_id, event.ts, 0, FeatureExtractor(fields).extract_from(event))
     shown = shown_of(event)
-    body = msgspec.msgpack.encode(core if shown is None else (*core, shown))
+    body = msgspec.msgpack.encode(core if shown is None else (*core, shown[:6]))
     state = msgspec.msgpack.encode(_state(held[at:], Layout(fields, actions)))
     return bytes([held[0], code - _IS_TODAYS]) + held[2:at] + body + state
+
+
+def as_version_1(samples: Samples) -> bytes:
+    """Samples as an entry of the layout's first version: without what came since."""
+    layout = samples.layout
+    rows = np.zeros(len(samples), layout.former_dtype)
+    for name in layout.former_dtype.names or ():
+        rows[name] = samples.rows_B[name]
+    whole = samples.encode()
+    magic, _, *sizes = HEADER.unpack_from(whole)
+    return HEADER.pack(magic, layout.former_tag, *sizes) + whole[HEADER.size : -samples.rows_B.nbytes] + rows.tobytes()
+
+
+def as_held_by_version_1(held: bytes, layout: Layout) -> bytes:
+    """A held impression as a worker of the layout's first version left it: its core without what came since.
+
+    Args:
+        held: as it is held today, of one task and without feedback.
+        layout: of its samples.
+    """
+    at = struct.calcsize(">BBdd")
+    _, text_size, keys_size, num_actions = CORE_HEAD.unpack_from(held, at)
+    head = CORE_HEAD.pack(layout.former_tag, text_size, keys_size, num_actions)
+    first = layout.dtype.fields["served_arm"][1] - layout.core_offset  # type: ignore[index]
+    cut = at + CORE_HEAD.size + text_size + keys_size + first
+    return held[:at] + head + held[at + CORE_HEAD.size : cut] + held[cut + struct.calcsize("<QBd") :]
 
 
 def _state(body: bytes, layout: Layout) -> list[object]:

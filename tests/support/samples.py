@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import redis
 from support.columns import columns
+from support.former import as_version_1
 
 from learner.samples.former import Core, Sample, State
 from learner.samples.kind import SampleKind
@@ -53,22 +54,22 @@ class Samples:
         self.keys = Keys(settings.redis.prefix)
         self.num = 0
 
-    def put(self, count: int, *, former: bool = False) -> None:
+    def put(self, count: int, *, former: bool = False, version_1: bool = False) -> None:
         """So many more.
 
         Args:
             count: samples.
             former: in the form in which a former version's worker left them.
+            version_1: as columns of the layout's first version.
         """
         for sample in range(0, count, _ENTRY):
             several = make_samples(min(_ENTRY, count - sample), seed=7, first=self.num, features=self.features)
             self.num += len(several)
-            entry = {"s": msgspec.msgpack.encode(several) if former else self._encoded(several)}
+            columned = columns(several, self.settings.fields, self.settings.actions.names)
+            todays = as_version_1(columned) if version_1 else columned.encode()
+            entry = {"s": msgspec.msgpack.encode(several) if former else todays}
             self.client.xadd(self.keys.outbox(0), entry, f"{self.num}-0")
         self.client.hset(self.keys.fence(0), "seq", self.num)
-
-    def _encoded(self, samples: list[Sample]) -> bytes:
-        return columns(samples, self.settings.fields, self.settings.actions.names).encode()
 
     def learned(self) -> int:
         """How far training was reported."""

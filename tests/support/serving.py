@@ -46,7 +46,7 @@ class Trained:
         self.store = open_store(settings, client)
         self.norms = NormWriter(self.store, settings.kafka.partitions)
         weights = WeightStore(client, settings.redis.prefix)
-        self.publisher = Publisher(weights, self.norms, settings.publish, settings.redis.prefix)
+        self.publisher = Publisher(weights, self.norms, settings.publish)
 
     def publish(self, count: int, seed: int, now_ms: int = 0, **shop: int) -> None:
         """Learn from so many samples, and publish."""
@@ -90,11 +90,13 @@ class Http:
         self.url = url.rstrip("/")
         self._token = token
 
-    def ask(self, path: str, given: object = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    def ask(
+        self, path: str, given: object = None, method: str | None = None, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
         """Status, body and headers of an answer; given bytes are sent as they are, whatever else as JSON."""
         body = given if given is None or isinstance(given, bytes) else msgspec.json.encode(given)
         token = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        asked = urllib.request.Request(self.url + path, body, {**token, **headers})
+        asked = urllib.request.Request(self.url + path, body, {**token, **headers}, method=method)
         try:
             with urllib.request.urlopen(asked, timeout=10) as answer:
                 status, said, found = answer.status, answer.read(), answer.headers

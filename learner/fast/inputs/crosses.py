@@ -14,6 +14,7 @@ from learner.fast.config import CrossSettings
 from learner.tables.compiled import compiled
 from learner.tables.hashing import cross_key
 from learner.tables.index import NO_KEY
+from learner.tables.memory import plain
 
 
 class CrossPlan(NamedTuple):
@@ -36,6 +37,13 @@ class Ids(NamedTuple):
     """uint8: which field, or which cross."""
     weights_N: np.ndarray
     """float32."""
+
+
+def ids_of(offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, weights_N: np.ndarray) -> Ids:
+    """Ids in the types that compiled code takes; copies only what is of another."""
+    return Ids(
+        plain(offsets_B1, np.int64), plain(keys_N, np.uint64), plain(kinds_N, np.uint8), plain(weights_N, np.float32)
+    )
 
 
 def plan_of(crosses: Sequence[CrossSettings], fields: Sequence[FieldSettings]) -> CrossPlan:

@@ -1,13 +1,14 @@
 """A stretch of time, summed up by cohort; buckets add up, so any two neighbours can be merged without loss."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
 import numpy as np
 
 from stream.monitor.figures.bootstrap import NUM_REPLICATES
+from stream.monitor.figures.groups import Groups
 
 NUM_BINS = 100
 """Bins of the histograms of predictions, evenly over [0, 1]."""
@@ -48,6 +49,7 @@ class _Stored(msgspec.Struct, array_like=True):
     arrays: bytes
     arrivals: dict[int, list[list[float]]]
     alarms: list[str]
+    groups: bytes = b""
 
 
 class Bucket:
@@ -96,6 +98,8 @@ class Bucket:
         """How often each feature was there, and how old it was at use."""
         self.arrivals: dict[int, np.ndarray] = {}
         """Day of a user's first impression -> sums by user cohort."""
+        self.groups = Groups()
+        """Of what was served; nothing in other series."""
         self.alarms: list[str] = []
         self.is_former = False
         """Whether a former version wrote it, which kept no rank score."""
@@ -135,6 +139,7 @@ class Bucket:
             self.arrival(day)[:] += sums
         for day in sorted(self.arrivals)[:-ARRIVAL_DAYS]:
             del self.arrivals[day]
+        self.groups.add(other.groups)
         self.alarms += other.alarms
         return self
 
@@ -158,6 +163,7 @@ class Bucket:
             zlib.compress(arrays, 1),
             {day: sums.tolist() for day, sums in self.arrivals.items()},
             self.alarms,
+            self.groups.encode(),
         )
         return msgspec.msgpack.encode(stored)
 
@@ -178,8 +184,49 @@ class Bucket:
                 array = array[..., :RANK_UAUC]
             array[...] = flat[at : at + array.size].reshape(array.shape)
             at += array.size
+        bucket.groups = Groups.decode(stored.groups)
         bucket.arrivals = {day: np.array(sums) for day, sums in stored.arrivals.items()}
         return bucket
+
+
+class Stretches:
+    """The bucket that takes in what comes, and those that have ended.
+
+    Args:
+        new: makes an empty one.
+        length_ms: wall clock.
+    """
+
+    def __init__(self, new: Callable[[], Bucket], length_ms: float) -> None:
+        self._new, self._length_ms = new, length_ms
+        self.open = new()
+        self._ended: list[Bucket] = []
+
+    def begin(self, now_ms: int) -> None:
+        """Something comes."""
+        self.open.start_ms = self.open.start_ms or now_ms
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether the open one is to end."""
+        return now_ms - self.open.start_ms >= self._length_ms
+
+    def end(self, now_ms: int) -> None:
+        """End the open one; it is dropped if there is nothing in it."""
+        self.open.end_ms = now_ms
+        if self.open.sums_CM.any() or self.open.unscored:
+            self._ended.append(self.open)
+        self.open = self._new()
+        self.open.start_ms = self.open.end_ms = now_ms
+
+    def take(self) -> list[Bucket]:
+        """Those that have ended since the last call."""
+        ended = self._ended
+        if len(ended) > 1 and ended[-1].end_ms - ended[-1].start_ms < self._length_ms / 2:
+            # Less than half a bucket is left over: its figures would be noise.
+            fragment = ended.pop()
+            ended[-1].add(fragment)
+        self._ended = []
+        return ended
 
 
 def merge(buckets: Sequence[Bucket]) -> Bucket:

@@ -130,7 +130,7 @@ def calibration(sums_M: np.ndarray) -> Estimate:
     return Estimate(value, *(value * math.exp(sign * _Z / math.sqrt(positives)) for sign in (-1, 1)))
 
 
-def _benefit(sums_M: np.ndarray, replicates_R5: np.ndarray) -> Estimate:
+def _benefit(sums_M: np.ndarray, replicates_R5: np.ndarray | None = None) -> Estimate:
     """By how much the model's log-loss is lower than the reference's, on the same impressions, nats.
 
     Of two standard errors the larger one holds: that over users, whose impressions resemble each other, and that over
@@ -141,11 +141,37 @@ def _benefit(sums_M: np.ndarray, replicates_R5: np.ndarray) -> Estimate:
     value = (float(sums_M[REFERENCE_LOSS]) - float(sums_M[LOSS])) / weight
     variance = max(float(sums_M[BENEFIT_SQUARED]) / weight - value * value, 0.0)
     error = math.sqrt(variance / max(count, 1.0))
+    if replicates_R5 is None:
+        return _around(value, error)
     by_user = bootstrapped(replicates_R5[:, BENEFIT], replicates_R5[:, BENEFIT_WEIGHT])
     if by_user.value is not None and by_user.high is not None:
         share = min(float(replicates_R5[0, BENEFIT_WEIGHT]) / weight, 1.0)
         error = max(error, (by_user.high - by_user.value) / _Z * math.sqrt(share))
     return _around(value, error)
+
+
+def group_figures(sums_M: np.ndarray) -> dict[str, Any]:
+    """What can be said of sums alone, without histograms and without replicates over users.
+
+    Args:
+        sums_M: columns of `Bucket.sums_CM`, at least up to BENEFIT_SQUARED.
+    """
+    weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
+    # A kept negative may stand for others, but is one observation.
+    rate = wilson(positives / weight * count, count) if weight > 0 else _NONE
+    loss, ne = mean_loss(sums_M), _NONE
+    constant = entropy(rate.value) if rate.value is not None else 0.0
+    if loss.value is not None and loss.low is not None and loss.high is not None and constant > 0:
+        ne = Estimate(loss.value / constant, loss.low / constant, loss.high / constant)
+    return {
+        "samples": round(count),
+        "positives": round(positives),
+        "rate": rate,
+        "log_loss": loss,
+        "ne": ne,
+        "calibration": calibration(sums_M),
+        "benefit": _benefit(sums_M) if loss.value is not None else _NONE,
+    }
 
 
 def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R5: np.ndarray) -> dict[str, Any]:
@@ -156,28 +182,16 @@ def figures(histogram_2_2K: np.ndarray, sums_M: np.ndarray, replicates_R5: np.nd
         sums_M: columns of `Bucket.sums_CM`.
         replicates_R5: columns of `Bucket.replicates_CR5`.
     """
-    weight, positives, count = float(sums_M[WEIGHT]), float(sums_M[POSITIVE]), float(sums_M[COUNT])
-    # A kept negative may stand for others, but is one observation.
-    rate = wilson(positives / weight * count, count) if weight > 0 else _NONE
+    count = float(sums_M[COUNT])
     found: dict[str, Any] = {
-        "samples": round(count),
-        "positives": round(positives),
-        "rate": rate,
+        **group_figures(sums_M),
         "auc": histogram_auc(*histogram_2_2K[0]),
         "uauc": bootstrapped(replicates_R5[:, UAUC], replicates_R5[:, UAUC_WEIGHT]),
         "rank_uauc": bootstrapped(replicates_R5[:, RANK_UAUC], replicates_R5[:, UAUC_WEIGHT]),
         "reference_auc": histogram_auc(*histogram_2_2K[1]),
-        "log_loss": mean_loss(sums_M),
-        "ne": _NONE,
-        "calibration": calibration(sums_M),
-        "benefit": _NONE,
     }
-    loss = found["log_loss"]
-    if loss.value is not None and rate.value is not None:
+    if found["log_loss"].value is not None:
         found["benefit"] = _benefit(sums_M, replicates_R5)
-        constant = entropy(rate.value)
-        if constant > 0:
-            found["ne"] = Estimate(loss.value / constant, loss.low / constant, loss.high / constant)
     if count > 0:
         for name, column in (
             ("unseen_users", UNSEEN_USER),

@@ -18,6 +18,7 @@ from stream.monitor.figures.bucket import (
     REFERENCE_LOSS,
     WEIGHT,
     Bucket,
+    Stretches,
 )
 from stream.monitor.figures.cohorts import Cohort, CohortScheme
 from stream.monitor.figures.drift import DriftWatch
@@ -108,10 +109,13 @@ class Meter:
         self._features = FeatureMeter(num_fields)
         self._open = OpenNegatives()
         self._seen: list[_Seen] = []
-        self._bucket = self._new_bucket(0)
-        self._done: list[Bucket] = []
+        self._stretches = Stretches(self._new_bucket, settings.bucket_s * 1000)
         self._late_labels = 0
         self.alarms: list[str] = []
+
+    @property
+    def _bucket(self) -> Bucket:
+        return self._stretches.open
 
     # What an earlier process knew ---------------------------------------------------------------------------------
 
@@ -156,8 +160,7 @@ class Meter:
             now_ms: wall clock.
             age_ms: age of the reference's weights, event time.
         """
-        if not self._bucket.start_ms:
-            self._bucket.start_ms = now_ms
+        self._stretches.begin(now_ms)
         if not self._seen or self._seen[-1].num_samples >= _SUMMED_AT_ONCE:
             self._seen.append(_Seen())
         seen = self._seen[-1]
@@ -171,7 +174,7 @@ class Meter:
             seen.age_ms += age_ms * (len(samples) - int(learned.corrections_B.sum()))
         self._features.observe(samples, learned)
         self._bucket.version = version
-        ends = now_ms - self._bucket.start_ms >= self._settings.bucket_s * 1000
+        ends = self._stretches.is_due(now_ms)
         if ends or (len(self._seen) == _WAITING and seen.num_samples >= _SUMMED_AT_ONCE):
             self.fold()
         if ends:
@@ -179,15 +182,12 @@ class Meter:
 
     def pass_over(self, num_samples: int, now_ms: int) -> None:
         """Count impressions that the reference could not predict."""
-        if not self._bucket.start_ms:
-            self._bucket.start_ms = now_ms
+        self._stretches.begin(now_ms)
         self._bucket.unscored += num_samples
 
-    def _new_bucket(self, now_ms: int) -> Bucket:
+    def _new_bucket(self) -> Bucket:
         nth, num_users = self._settings.nth_impressions, self.scheme.num_users
-        bucket = Bucket(len(self.scheme), self._num_fields, nth, num_users, self._num_weights)
-        bucket.start_ms = bucket.end_ms = now_ms
-        return bucket
+        return Bucket(len(self.scheme), self._num_fields, nth, num_users, self._num_weights)
 
     # Folding --------------------------------------------------------------------------------------------------------
 
@@ -266,19 +266,11 @@ class Meter:
             sums_WM[n] = 0.0
 
     def _close(self, now_ms: int) -> None:
-        self._bucket.end_ms = now_ms
         self._features.fold(self._bucket)
-        if self._bucket.sums_CM.any() or self._bucket.unscored:
-            self._done.append(self._bucket)
-        self._bucket = self._new_bucket(now_ms)
+        self._stretches.end(now_ms)
 
     def cut(self, now_ms: int) -> list[Bucket]:
         """Buckets since the last call, the open one with them."""
         self.fold()
         self._close(now_ms)
-        if len(self._done) > 1 and self._done[-1].end_ms - self._done[-1].start_ms < self._settings.bucket_s * 500:
-            # Less than half a bucket is left over: its figures would be noise.
-            fragment = self._done.pop()
-            self._done[-1].add(fragment)
-        done, self._done = self._done, []
-        return done
+        return self._stretches.take()

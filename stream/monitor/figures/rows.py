@@ -26,7 +26,7 @@ _OF_LOG = (
     (RATE, "negative_rate"),
 )
 """Columns that are in the prediction log, too."""
-_MAX_OPEN = 100_000
+MAX_OPEN = 100_000
 """Negatives in a generation."""
 
 
@@ -67,23 +67,66 @@ def known_of(learned: Sequence[Learned], num_weights: int, num_columns: int, tur
 
 
 class _Generation:
-    """Negatives and their rows."""
+    """Impressions and their rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, like: np.ndarray) -> None:
         self.places: dict[str, int] = {}
-        self.rows = np.empty((_MAX_OPEN, NUM_COLUMNS), np.float32)
+        self.rows = np.empty((MAX_OPEN, *like.shape), like.dtype)
         self.num_rows = 0
 
 
-class OpenNegatives:
-    """Negatives that a late label may still turn, the newest of them.
+class Newest:
+    """Rows of the newest impressions.
 
     In two generations: once the younger one is full, the older one is forgotten as a whole. That costs nothing per
-    negative, where taking the oldest one out each time would.
+    impression, where taking the oldest one out each time would.
+
+    Args:
+        like: a row.
+
+    >>> newest = Newest(np.zeros((), np.int64))
+    >>> newest.keep(["a", "b"], np.array([3, 4]))
+    >>> int(newest.pop("b")), newest.pop("b")
+    (4, None)
     """
 
+    def __init__(self, like: np.ndarray) -> None:
+        self._like = like
+        self._younger, self._older = _Generation(like), _Generation(like)
+
+    def keep(self, imp_ids: Sequence[str], rows: np.ndarray) -> None:
+        """Keep N impressions.
+
+        Args:
+            imp_ids: their ids.
+            rows: of each, shape (N, ...).
+        """
+        young = self._younger
+        end = young.num_rows + len(rows)
+        if end > len(young.rows):
+            young.rows = np.concatenate([young.rows[: young.num_rows], rows])
+        else:
+            young.rows[young.num_rows : end] = rows
+        young.places.update(zip(imp_ids, range(young.num_rows, end), strict=True))
+        young.num_rows = end
+        if end >= MAX_OPEN:
+            self._older, self._younger = young, _Generation(self._like)
+
+    def pop(self, imp_id: str) -> np.ndarray | None:
+        """The row of an impression, which is not kept any longer; None if it was not."""
+        for generation in (self._younger, self._older):
+            place = generation.places.pop(imp_id, None)
+            if place is not None:
+                row: np.ndarray = generation.rows[place].copy()
+                return row
+        return None
+
+
+class OpenNegatives:
+    """Negatives that a late label may still turn, the newest of them."""
+
     def __init__(self) -> None:
-        self._younger, self._older = _Generation(), _Generation()
+        self._newest = Newest(np.zeros(NUM_COLUMNS, np.float32))
 
     def remember(self, predictions: pl.DataFrame) -> None:
         """Know the negatives of a prediction log again.
@@ -94,7 +137,7 @@ class OpenNegatives:
         turned = predictions.filter(pl.col("kind") == int(SampleKind.CORRECTION))["imp_id"]
         negatives = predictions.filter(
             (pl.col("kind") == int(SampleKind.NEGATIVE)) & ~pl.col("imp_id").is_in(turned.implode())
-        ).tail(_MAX_OPEN)
+        ).tail(MAX_OPEN)
         rows = np.zeros((len(negatives), NUM_COLUMNS), np.float32)
         for column, name in _OF_LOG:
             rows[:, column] = negatives[name].to_numpy()
@@ -108,23 +151,13 @@ class OpenNegatives:
             imp_ids: their impressions.
             rows: shape (N, NUM_COLUMNS).
         """
-        young = self._younger
-        end = young.num_rows + len(rows)
-        if end > len(young.rows):
-            young.rows = np.concatenate([young.rows[: young.num_rows], rows])
-        else:
-            young.rows[young.num_rows : end] = rows
-        young.places.update(zip(imp_ids, range(young.num_rows, end), strict=True))
-        young.num_rows = end
-        if end >= _MAX_OPEN:
-            self._older, self._younger = young, _Generation()
+        self._newest.keep(imp_ids, rows)
 
     def turn(self, imp_id: str) -> np.ndarray | None:
         """The row of a negative whose label came late, marked as one to take back; None if it is not known."""
-        for generation in (self._younger, self._older):
-            place = generation.places.pop(imp_id, None)
-            if place is not None:
-                row: np.ndarray = generation.rows[place].astype(np.float64)
-                row[SIGN], row[ONCE] = -1.0, 0.0
-                return row
-        return None
+        kept = self._newest.pop(imp_id)
+        if kept is None:
+            return None
+        row: np.ndarray = kept.astype(np.float64)
+        row[SIGN], row[ONCE] = -1.0, 0.0
+        return row

@@ -21,7 +21,9 @@ COHORTS = "cohorts"
 """The series of the learner: the model beside popularity."""
 TWIN = "twin"
 """The series of the frozen twin: the model beside weights of an age."""
-_SERIES_KEPT = 6
+SERVED = "served"
+"""The series of what scorers served, beside what the learner says of the same impressions."""
+_SERIES_KEPT = 8
 
 
 def task_series(task: str) -> str:
@@ -57,7 +59,7 @@ class HistoryWriter:
         max_buckets: buckets kept.
         max_runs: runs kept.
         series: what kind of figures.
-        others: series that a run may have besides those of the learner and of the twin, which go with it.
+        others: series of tasks that a run may have, which go with it.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class HistoryWriter:
         client.zadd(self._keys.monitor_runs, {run: now_ms}, nx=True)
         surplus: Any = client.zrange(self._keys.monitor_runs, 0, -max_runs - 1)
         for old in surplus:
-            for name in (COHORTS, TWIN, *others):
+            for name in (COHORTS, TWIN, SERVED, *others):
                 client.delete(self._keys.monitor_history(old.decode(), name))
             client.delete(self._keys.monitor_feed(old.decode()))
             client.zrem(self._keys.monitor_runs, old)

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from learner.files import forget_parts, remove, write_whole
 from stream.monitor.figures.bucket import Bucket
-from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import COHORTS, HistoryWriter
 
 _MOST_UNSENT = 1000
@@ -28,11 +28,18 @@ def run_name(folder: Path, now_ms: int) -> str:
     return file.read_text(encoding="utf-8").strip()
 
 
+class Source(Protocol):
+    """Has buckets."""
+
+    def cut(self, now_ms: int) -> list[Bucket]:
+        """Those since the last call, the open one with them."""
+
+
 class Recorder:
     """Writes what the meter has, checkpoint by checkpoint.
 
     Args:
-        meter: whose buckets.
+        meter: has the buckets.
         folder: run folder, if there is one within reach.
         keep: newest files kept.
         history: opens the history in Redis, if there is to be one; it forgets what lies behind the checkpoint named.
@@ -42,7 +49,7 @@ class Recorder:
 
     def __init__(
         self,
-        meter: Meter,
+        meter: Source,
         folder: Path | None,
         *,
         keep: int,

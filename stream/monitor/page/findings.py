@@ -6,9 +6,10 @@ from typing import Any
 
 import redis
 
+from state_store.rollout import RolloutStore
 from stream.checks.finding import Finding, bad
 from stream.checks.kafka_cluster import check_kafka
-from stream.checks.pipeline import check_counts
+from stream.checks.pipeline import check_counts, check_rollout
 from stream.checks.redis_server import check_redis
 from stream.settings import Settings
 
@@ -45,6 +46,7 @@ class Findings:
         # A Redis that does not answer is told of as what is waited for.
         try:
             yield from check_redis(self._settings, self._client)
+            yield from check_rollout(RolloutStore(self._client, self._settings.redis.prefix))
         except redis.RedisError:
             return
         if self._settings.kafka.url:

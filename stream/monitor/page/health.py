@@ -12,6 +12,7 @@ import redis
 
 from state_store.refusals import is_weather, told
 from state_store.resident import resident_bytes
+from state_store.rollout import DamagedRolloutError, Rollout, RolloutStore
 from state_store.states import fence_counts
 from state_store.tasks import labels_by_task
 from stream.monitor.page.findings import Findings
@@ -63,6 +64,7 @@ class Health:
         self._waits = Waits(folder, self._weather)
         self._findings = Findings(settings, client)
         self._known: tuple[dict[str, Any], LearnerStatus | None] = ({}, None)
+        self._rollouts, self._rollout = RolloutStore(client, settings.redis.prefix), Rollout()
         self._fences: list[dict[bytes, bytes]] = [{}] * len(self._partitions)
 
     def read(self) -> dict[str, Any]:
@@ -84,6 +86,12 @@ class Health:
         self._fences = self._store.fences(self._partitions)
         self._known = workers, read_status(self._client, self._settings.redis.prefix)
         self._bytes = self._redis_bytes()
+        try:
+            self._rollout = self._rollouts.read()
+        except DamagedRolloutError as exc:
+            self._weather.failed("rollout", str(exc))
+        else:
+            self._weather.passed("rollout")
 
     def _describe(self, now_ms: int) -> dict[str, Any]:
         (workers, learner), fences = self._known, self._fences
@@ -96,6 +104,7 @@ class Health:
             "time_ms": now_ms,
             "workers": workers,
             "learner": None if learner is None else msgspec.to_builtins(learner),
+            "rollout": msgspec.to_builtins(self._rollout),
             "counts": counts,
             "tasks": labels_by_task(counts, self._settings.labels, self._settings.learned_tasks),
             "sample_lag": self._sample_lag(fences, learner),

@@ -194,6 +194,46 @@ function drawTwin() {
     yaxis2: { overlaying: "y", side: "right", title: { text: "age, hours" }, showgrid: false, automargin: true, tickmode: "auto", rangemode: "tozero" } });
 }
 
+// The latest of each kind of group: what was served, with labels as known now, beside what the learner says of the same impressions.
+function drawServed() {
+  const served = shown.served;
+  byId("served-section").hidden = !served;
+  if (!served) return;
+  const over = byId("over").value === "now" ? "now" : "whole";
+  const rows = served[over];
+  const name = (row) => (row.dimension === "all" ? "all" : row.dimension === "share" ? row.cohort : `${row.dimension} ${row.cohort}`);
+  const everything = rows.find((row) => row.dimension === "all");
+  byId("served-said").textContent =
+    "What a scorer said and was shown, joined with its label, beside what the learner predicted right before it learned that label. " +
+    (everything ? `Off by ${fixed(everything.skew_abs, 4)} on average; with the sign, by ${fixed(everything.skew, 4)}.` : "");
+  const table = byId("served");
+  table.caption.textContent = (over === "now" ? `last ${whole(shown.window_s / 60)} minutes` : "every impression of the run") +
+    "; 95 % intervals in brackets; skew: served less the learner's own; its quantiles to the next eighth of a decade";
+  const names = ["group", "impressions", "positives", "served, mean", "AUC", "UAUC", "NE", "log-loss", "calibration", "log-loss saved", "skew", "skew, absolute", "median", "99 %"];
+  fill(table, names, rows.map((row) => [
+    name(row), whole(row.samples), percent(row.rate.value), fixed(row.mean), estimated(row.auc), row.uauc ? estimated(row.uauc) : "\u2013",
+    estimated(row.ne), estimated(row.log_loss), estimated(row.calibration), estimated(row.benefit, 4),
+    fixed(row.skew, 4), fixed(row.skew_abs, 4), fixed(row.skew_p50, 4), fixed(row.skew_p99, 4),
+  ]));
+  const groups = rows.filter((row) => row.benefit.value !== null && row.dimension !== "account");
+  draw("served-groups", [{
+    x: groups.map((row) => row.benefit.value), y: groups.map(name), mode: "markers", marker: { size: 8, color: colours[4] },
+    error_x: {
+      type: "data", symmetric: false, color: colours[4],
+      array: groups.map((row) => row.benefit.high - row.benefit.value), arrayminus: groups.map((row) => row.benefit.value - row.benefit.low),
+    },
+    text: groups.map((row) => `off by ${fixed(row.skew_abs, 4)}, ${whole(row.samples)} impressions`),
+    hovertemplate: "%{x:.4f} nats<br>%{text}<extra>%{y}</extra>",
+  }], "log-loss saved against the learner's own prediction, nats (95 %)", { height: Math.max(360, 90 + 15 * groups.length), yaxis: { type: "category", autorange: "reversed", dtick: 1, tickfont: { size: 10 } }, xaxis: { zeroline: true } });
+  const x = served.series.end_ms.map(time);
+  const line = (metric, called, colour, dash) => ({ x, y: served.series[metric], name: called, mode: "lines+markers", marker: { size: 4 }, line: { color: colour, dash } });
+  draw("served-series", [
+    line("skew_abs", "absolute, mean", colours[4], "solid"), line("skew_p99", "absolute, 99 %", colours[1], "dot"), line("skew", "mean", colours[6], "dash"),
+  ], "served less the learner's own prediction", { xaxis: { type: "date" } });
+  const alarms = served.alarms.slice(-4).reverse();
+  byId("served-alarms").replaceChildren(...alarms.map((alarm) => element("li", `${time(alarm.end_ms).slice(0, 19)}Z  ${alarm.said}`)));
+}
+
 function drawPassage() {
   if (!shown.nth) return;
   const x = shown.nth.samples.map((_, n) => n + 1);
@@ -228,6 +268,7 @@ function drawWeights() {
 function drawAll() {
   drawSeries();
   drawTable();
+  drawServed();
   drawTwin();
   drawPassage();
   drawWeights();
@@ -326,6 +367,7 @@ async function refreshHealth() {
   tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));
   byId("health").replaceChildren(...tiles);
   showWaits(health.waits, health.time_ms);
+  showRollout(health);
   byId("findings").replaceChildren(...health.findings.map((found) => element("li", `${found.subject}: ${found.detail}`)));
   const state = byId("state");
   state.textContent = health.missing.length ? health.missing.join("; ") : "every role reports";
@@ -389,7 +431,7 @@ byId("lookup").addEventListener("submit", async (event) => {
   }
 });
 for (const id of ["metric", "dimension", "axis"]) byId(id).addEventListener("change", () => shown && drawSeries());
-byId("over").addEventListener("change", () => shown && drawTable());
+byId("over").addEventListener("change", () => shown && (drawTable(), drawServed()));
 for (const id of ["run", "task", "other", "points"]) byId(id).addEventListener("change", refreshView);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => shown && drawAll());
 

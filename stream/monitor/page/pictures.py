@@ -68,6 +68,7 @@ def draw_pictures(shown: Mapping[str, Any], folder: Path) -> list[Path]:
     drawn = {f"cohorts-{name}": _draw_cohorts(shown["series"], name) for name in _METRICS}
     drawn["passage"] = _draw_passage(shown["nth"])
     drawn["weights"] = _draw_weights(users, shown["weights"])
+    drawn["served"] = _draw_served(shown["served"])
     drawn["summary"] = _draw_summary(users, everyone)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -226,6 +227,28 @@ def _draw_weights(users: Sequence[Mapping[str, Any]], parts: Sequence[str]) -> F
     bar = figure.colorbar(image, ax=axes, pad=0.01)
     bar.set_label("mean weight over samples", fontsize=10, color=INK)
     bar.ax.tick_params(labelsize=9, labelcolor=INK, color=LINE)
+    return figure
+
+
+def _draw_served(served: Mapping[str, Any] | None) -> Figure | None:
+    """How far what was served is off from the learner's own prediction: by group, what that cost or saved."""
+    rows = [row for row in served["whole"] if row["benefit"].value is not None] if served else []
+    rows = [row for row in rows if row["dimension"] not in ("account", "version")]
+    if not rows:
+        return None
+    figure = new_figure(1.6 + 0.45 * len(rows), "As served: log-loss saved against the learner's own prediction (95 %)")
+    axes = figure.subplots()
+    for y, (row, colour) in enumerate(zip(rows, [INK, *palette(len(rows) - 1)], strict=True)):
+        _draw_estimate(axes, y, row["benefit"], "o", colour)
+    axes.axvline(0.0, color=FAINT, linestyle="--", linewidth=1.0)
+    dress(axes, "nats per impression; above 0, what was served was better", "impressions that a scorer decided")
+    alone = ("all", "share")
+    names = [row["cohort"] if row["dimension"] in alone else f"{row['dimension']} {row['cohort']}" for row in rows]
+    off = [f"off by {row['skew_abs']:.4f}, {row['samples']:,} impressions" for row in rows]
+    axes.set_yticks(range(len(rows)), [f"{name}\n{said}" for name, said in zip(names, off, strict=True)], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.margins(x=0.08)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
     return figure
 
 

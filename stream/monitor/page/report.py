@@ -4,7 +4,7 @@ from pathlib import Path
 
 from state_store.errors import OperatorError
 from stream.monitor.figures.bucket import merge
-from stream.monitor.history.history import TWIN
+from stream.monitor.history.history import SERVED, TWIN
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.pictures import draw_pictures
 from stream.monitor.page.points import groups
@@ -38,14 +38,16 @@ def write_report(settings: Settings, folder: Path) -> list[Path]:
         )
     html = page_file("index.html")
     # A closing tag inside a script would end it.
-    shown = view.show(buckets, read_buckets(folder, TWIN))
+    shown = view.show(buckets, read_buckets(folder, TWIN), read_buckets(folder, SERVED))
     by_task = figures_by_task(read_predictions(folder / "predictions"), settings.labels)
     tasks = [{"task": t.name, "learned": t.name in settings.learned_tasks, **by_task[t.name]} for t in settings.labels]
     data = to_json({"run": folder.name, "tasks": tasks, **shown}).decode().replace("</", "<\\/")
     style = f"<style>{page_file('page.css')}\n.live {{ display: none; }}</style>"
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"
     html = html.replace('<link rel="stylesheet" href="page.css">', style)
-    html = html.replace('<script src="plotly.js" defer></script>\n<script src="page.js" defer></script>\n', "")
+    html = html.replace('<script src="plotly.js" defer></script>\n', "")
+    for script in ("rollout.js", "page.js"):
+        html = html.replace(f'<script src="{script}" defer></script>\n', "")
     html = html.replace('<p id="state" role="status" aria-live="polite">loading</p>', f"<p>run {folder.name}</p>")
     html = html.replace("</body>", f"{scripts}<script>{page_file('page.js')}</script></body>")
     path = folder / "report.html"

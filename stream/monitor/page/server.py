@@ -21,7 +21,7 @@ from learner.files import told as told_of_disk
 from state_store.refusals import is_weather, told
 from stream.monitor.access.hosts import Access
 from stream.monitor.figures.bucket import Bucket
-from stream.monitor.history.history import TWIN, HistoryReader, task_series
+from stream.monitor.history.history import COHORTS, SERVED, TWIN, HistoryReader, task_series
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.view import View, to_json
@@ -35,6 +35,7 @@ from stream.settings import Settings
 _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
+    "/rollout.js": ("rollout.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 _OPEN = (*_PAGE, "/plotly.js", "/healthz")
@@ -44,8 +45,8 @@ _HOLD_S = 1.0
 """Data asked for within this time is answered from what is at hand."""
 _VIEWS_KEPT = 8
 _TWIN_EVERY_S = 2.0
-_NO_TWIN: list[Bucket] = []
-"""Of the tasks besides the main one."""
+_NONE: list[Bucket] = []
+"""Of twin and of what was served, for the tasks besides the main one."""
 
 log = logging.getLogger("coldstream.monitor")
 
@@ -53,7 +54,7 @@ log = logging.getLogger("coldstream.monitor")
 class Shown(msgspec.Struct, frozen=True):
     """A run as it is shown, and what it was made of."""
 
-    sources: tuple[list[Bucket], list[Bucket]]
+    sources: tuple[list[Bucket], ...]
     view: dict[str, Any]
     body: bytes
     """The view as JSON."""
@@ -207,10 +208,11 @@ class Monitor:
     def _make_view(self, run: str, task: str, fading: bool) -> Shown:
         """The view of a task, or of the main one, made anew only if there is something new to see."""
         if task in self._task_views:
-            sources: tuple[list[Bucket], list[Bucket]] = self._history.read(run, task_series(task)), _NO_TWIN
+            sources: tuple[list[Bucket], ...] = self._history.read(run, task_series(task)), _NONE, _NONE
             shows = self._task_views[task]
         else:
-            sources, shows = (self._history.read(run), self._history.read(run, TWIN)), self._view
+            sources = tuple(self._history.read(run, series) for series in (COHORTS, TWIN, SERVED))
+            shows = self._view
         held = self._shown.get((run, task, fading))
         if held is not None and all(a is b for a, b in zip(held.sources, sources, strict=True)):
             return held

@@ -11,12 +11,12 @@ from stream.monitor.figures.bucket import ADAPTER, AGE, COUNT, NEW, NORMS, NULL,
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.figures.fading import Fading
 from stream.monitor.figures.freshness import age_quantile
-from stream.monitor.figures.grown import Grown
 from stream.monitor.figures.intervals import calibration, figures, mean_loss, wilson
 from stream.monitor.history.history import COHORTS, TWIN
 from stream.monitor.page.points import (
     MAX_POINTS,
     METRICS,
+    Grown,
     Point,
     PointKey,
     groups,
@@ -26,6 +26,8 @@ from stream.monitor.page.points import (
     rounded,
     window,
 )
+from stream.monitor.page.served import ServedView
+from stream.monitor.served.table import GroupNames
 from stream.settings import Settings
 
 _MAX_DAYS = 14
@@ -61,6 +63,8 @@ class View:
         self._weights = weight_names(settings.recipe) if has_weights else []
         self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
         self._users = slice(0, self.scheme.num_users)
+        names = GroupNames(self._names[1:], [])
+        self._served = ServedView(names, self.table, settings.monitor.window_s)
         self._points: OrderedDict[PointKey, Point] = OrderedDict()
         self._twin_points: OrderedDict[PointKey, dict[str, Any]] = OrderedDict()
         self._wholes: OrderedDict[tuple[str, int], Grown[Bucket]] = OrderedDict()
@@ -229,12 +233,20 @@ class View:
 
     # Everything -----------------------------------------------------------------------------------------------------
 
-    def show(self, buckets: Sequence[Bucket], twin: Sequence[Bucket] = (), *, fading: bool = False) -> dict[str, Any]:
+    def show(
+        self,
+        buckets: Sequence[Bucket],
+        twin: Sequence[Bucket] = (),
+        served: Sequence[Bucket] = (),
+        *,
+        fading: bool = False,
+    ) -> dict[str, Any]:
         """Everything about one run.
 
         Args:
             buckets: of the learner, oldest first.
             twin: of the frozen twin.
+            served: of what scorers served.
             fading: whether the series are faded.
         """
         monitor = self._settings.monitor
@@ -245,6 +257,7 @@ class View:
             "window_s": monitor.window_s,
             "half_life": monitor.half_life,
             "twin": self.twin(twin),
+            "served": self._served.show([bucket for bucket in served if self.fits(bucket, num_weights=0)]),
         }
         if not buckets:
             return {**shown, "series": None, "now": [], "faded": [], "whole": [], "nth": None, "arrivals": []}

@@ -24,7 +24,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = "application/json"
-_RETRY = {"retry-after": "1"}
+RETRY = {"retry-after": "1"}
+"""Come again."""
 _encode = msgspec.json.encode
 
 
@@ -116,7 +117,7 @@ class Application:
         settings = self._settings
         if self._num_active >= settings.max_concurrent:
             raise RefusedError(
-                503, f"{self._num_active} requests are being answered (serving.max_concurrent): come again", _RETRY
+                503, f"{self._num_active} requests are being answered (serving.max_concurrent): come again", RETRY
             )
         self._num_active += 1
         try:
@@ -125,7 +126,7 @@ class Application:
                 return await handler(Given(path, headers, body))
         except TimeoutError as exc:
             said = f"not done within {settings.timeout_s:g} s (serving.timeout_s): come again"
-            raise RefusedError(503, said, _RETRY) from exc
+            raise RefusedError(503, said, RETRY) from exc
         finally:
             self._num_active -= 1
 
@@ -168,7 +169,7 @@ def _refusal(exc: Exception) -> Reply:
         case msgspec.DecodeError() | UnicodeDecodeError() | RecursionError():
             return failed(400, f"the body is not JSON: {exc}")
         case NotReadyError():
-            return failed(503, str(exc), _RETRY)
+            return failed(503, str(exc), RETRY)
         case _:
             log.error("a request failed", exc_info=exc)
             return failed(500, "a fault of the scorer's own; its log says more")

@@ -18,6 +18,9 @@ from stream.serving.web.http import Given, Handler, RefusedError, Reply, failed
 from stream.settings import Settings
 
 MODEL = "coldstream"
+_OF_MODEL = f"/v2/models/{MODEL}"
+ROUTES = ("/v2", "/v2/health/live", "/v2/health/ready", _OF_MODEL, f"{_OF_MODEL}/ready", f"{_OF_MODEL}/infer")
+"""Names of its routes."""
 _LENGTH = "inference-header-content-length"
 _INPUTS = {"user": [1], "item": [-1], "context": [1], "features": [-1]}
 _OUTPUTS = ("probability", "rank")
@@ -96,11 +99,11 @@ class Inference:
             rest = rest[2:]
         match rest:
             case []:
-                return "GET", self._model, "/v2/models/coldstream", False
+                return "GET", self._model, _OF_MODEL, False
             case ["ready"]:
-                return "GET", self._ready, "/v2/models/coldstream/ready", False
+                return "GET", self._ready, f"{_OF_MODEL}/ready", False
             case ["infer"]:
-                return "POST", self._infer, "/v2/models/coldstream/infer", False
+                return "POST", self._infer, f"{_OF_MODEL}/infer", False
             case _:
                 raise RefusedError(404, f"a model has metadata, /ready and /infer, and not {'/'.join(rest)!r}")
 
@@ -212,7 +215,7 @@ def _request(tensors: Mapping[str, list[str]]) -> Request:
 
 def _answer(asked: InferAsked, outcome: Outcome) -> Reply:
     """Tensors as JSON, or behind it where they are asked for as binary."""
-    by_name = {"probability": outcome.predictions_B, "rank": outcome.ranks_B}
+    by_name = {"probability": outcome.said.scores.predictions_B, "rank": outcome.said.scores.ranks_B}
     all_binary = bool(asked.parameters.get("binary_data_output"))
     wanted = asked.outputs or [Wanted(name=name) for name in _OUTPUTS]
     outputs, behind = [], []
@@ -230,9 +233,9 @@ def _answer(asked: InferAsked, outcome: Outcome) -> Reply:
     head = _encode(
         {
             "model_name": MODEL,
-            "model_version": str(outcome.manifest.version),
+            "model_version": str(outcome.said.manifest.version),
             **({"id": asked.id} if asked.id else {}),
-            "parameters": {"degraded": outcome.degraded},
+            "parameters": {"degraded": outcome.degraded, "variant": outcome.said.arm, "canary": outcome.said.canary},
             "outputs": outputs,
         }
     )

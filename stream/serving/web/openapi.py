@@ -1,5 +1,6 @@
 """The scorer's OpenAPI document, made from the forms themselves, and a page of it that needs no other server."""
 
+from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,12 +17,26 @@ _REFUSALS = {
     422: "a value is missing or of the wrong kind; the error names it",
     503: "no weights yet, too many requests at a time, or out of time: come again after Retry-After seconds",
 }
+_OF_DECISIONS = {
+    403: "no token is set (serving.token), and others than this machine could decide",
+    409: "it cannot be done as things are; the error says why",
+}
+_DECISIONS = ("/v1/rollout", "/v1/rollback")
 _PATHS: tuple[tuple[str, str, str, type | None, type | None], ...] = (
     ("POST", "/v1/score", "Probability and rank score per candidate, as asked.", forms.Asked, forms.Answer),
     ("POST", "/v1/rank", "The best n, best first; ties as asked.", forms.RankAsked, forms.Answer),
     ("POST", "/v1/explain", "One score taken apart.", forms.ExplainAsked, forms.Explanation),
     ("POST", "/v1/shown", "What of it was shown: written to Kafka.", forms.ShownAsked, forms.ShownAnswer),
     ("GET", "/v1/weights", "The weights in use.", None, forms.WeightsInUse),
+    ("GET", "/v1/rollout", "What is decided about weights: pinned, stable, held, and why.", None, forms.RolloutNow),
+    ("PUT", "/v1/rollout", "Pin, unpin, hold, release.", forms.RolloutAsked, forms.RolloutNow),
+    (
+        "POST",
+        "/v1/rollback",
+        "Serve an earlier version to all; learning goes on.",
+        forms.RollbackAsked,
+        forms.RolloutNow,
+    ),
     ("GET", "/metrics", "Prometheus.", None, None),
     ("GET", "/healthz", "Whether it runs.", None, None),
     ("GET", "/readyz", "Whether it has verified weights that are young enough.", None, None),
@@ -55,7 +70,7 @@ def document(settings: Settings) -> dict[str, Any]:
     for method, path, said, asked, answered in _PATHS:
         operation: dict[str, Any] = {
             "summary": said,
-            "responses": _responses(by_form, answered, is_post=asked is not None),
+            "responses": _responses(by_form, answered, _refusals(path) if asked is not None else {}),
         }
         if asked is not None:
             operation["requestBody"] = {"required": True, "content": _json(by_form[asked])}
@@ -77,12 +92,15 @@ def document(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _responses(by_form: dict[Any, Any], answered: type | None, *, is_post: bool) -> dict[str, Any]:
+def _refusals(path: str) -> dict[int, str]:
+    return _REFUSALS | _OF_DECISIONS if path in _DECISIONS else _REFUSALS
+
+
+def _responses(by_form: dict[Any, Any], answered: type | None, refusals: Mapping[int, str]) -> dict[str, Any]:
     content = {"content": _json(by_form[answered])} if answered is not None else {}
     found: dict[str, Any] = {"200": {"description": "as asked", **content}}
-    if is_post:
-        for status, said in _REFUSALS.items():
-            found[str(status)] = {"description": said, "content": _json(by_form[forms.Failed])}
+    for status, said in refusals.items():
+        found[str(status)] = {"description": said, "content": _json(by_form[forms.Failed])}
     return found
 
 

@@ -8,12 +8,15 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from stream.serving.forms import Answer, Asked, ExplainAsked, RankAsked, ShownAnswer, ShownAsked, as_candidates
 from stream.serving.packing import Candidate
+from stream.serving.peers import Peers
 from stream.serving.service import NotReadyError, Request, Service
 from stream.serving.shown import ShownLog
-from stream.serving.web.figures import Figures
+from stream.serving.web.figures import Counted, Figures
 from stream.serving.web.http import Given, Handler, RefusedError, Reply, failed
+from stream.serving.web.inference import ROUTES as INFERENCE
 from stream.serving.web.inference import Inference
 from stream.serving.web.openapi import document, page
+from stream.serving.web.rollout import RolloutRoutes
 from stream.settings import Settings
 
 _T = TypeVar("_T")
@@ -28,6 +31,24 @@ def _decoder(of: type[_T]) -> Callable[[bytes], _T]:
 _asked, _rank, _explain, _shown = _decoder(Asked), _decoder(RankAsked), _decoder(ExplainAsked), _decoder(ShownAsked)
 
 
+_PATHS = (
+    "/v1/score",
+    "/v1/rank",
+    "/v1/explain",
+    "/v1/shown",
+    "/v1/weights",
+    "/v1/rollout",
+    "/v1/rollback",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/",
+)
+NAMES = (*_PATHS, *INFERENCE)
+"""Of all routes."""
+
+
 class Routes:
     """The scorer's paths.
 
@@ -35,25 +56,38 @@ class Routes:
         settings: effective settings.
         service: scores.
         shown: writes what was shown; None without `serving.log`.
+        peers: other processes that may remember what was shown; None without.
+        figures: where what is asked is counted, and the place of this process there.
     """
 
-    def __init__(self, settings: Settings, service: Service, shown: ShownLog | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        service: Service,
+        shown: ShownLog | None,
+        peers: Peers | None,
+        figures: tuple[Counted, int],
+    ) -> None:
         self._service = service
         self._shown = shown
+        self._peers = peers
         self._document = document(settings)
-        self.figures = Figures(self._now)
+        self.figures = Figures(self._now, self._totals, *figures)
         self._inference = Inference(settings, service)
-        self._routes: dict[str, tuple[str, Handler, bool]] = {
-            "/v1/score": ("POST", self._score, False),
-            "/v1/rank": ("POST", self._rank, False),
-            "/v1/explain": ("POST", self._explain, False),
-            "/v1/shown": ("POST", self._was_shown, False),
-            "/v1/weights": ("GET", self._weights, False),
-            "/metrics": ("GET", self._metrics, False),
-            "/healthz": ("GET", self._alive, True),
-            "/readyz": ("GET", self._ready, True),
-            "/openapi.json": ("GET", self._openapi, True),
-            "/": ("GET", self._page, True),
+        rollout = RolloutRoutes(settings.serving, service.lineup)
+        self._routes: dict[str, dict[str, tuple[Handler, bool]]] = {
+            "/v1/score": {"POST": (self._score, False)},
+            "/v1/rank": {"POST": (self._rank, False)},
+            "/v1/explain": {"POST": (self._explain, False)},
+            "/v1/shown": {"POST": (self._was_shown, False)},
+            "/v1/weights": {"GET": (self._weights, False)},
+            "/v1/rollout": {"GET": (rollout.show, False), "PUT": (rollout.change, False)},
+            "/v1/rollback": {"POST": (rollout.roll_back, False)},
+            "/metrics": {"GET": (self._metrics, False)},
+            "/healthz": {"GET": (self._alive, True)},
+            "/readyz": {"GET": (self._ready, True)},
+            "/openapi.json": {"GET": (self._openapi, True)},
+            "/": {"GET": (self._page, True)},
         }
 
     def find(self, method: str, path: str) -> tuple[Handler, str, bool]:
@@ -67,9 +101,10 @@ class Routes:
         known = self._routes.get(path)
         if known is None:
             raise RefusedError(404, f"{path!r} is not answered here; / lists what is")
-        allowed, handler, is_open = known
-        if method != allowed:
+        if method not in known:
+            allowed = ", ".join(known)
             raise RefusedError(405, f"{path} takes {allowed}, not {method}", {"allow": allowed})
+        handler, is_open = known[method]
         return handler, path, is_open
 
     # Scores -------------------------------------------------------------------------------------------------------
@@ -106,7 +141,10 @@ class Routes:
     async def _was_shown(self, given: Given) -> Reply:
         asked = _shown(given.body)
         log = self._need_log()
-        unknown = log.show(asked.imp_ids, asked.ts)
+        if self._peers is None:
+            unknown = log.show(asked.imp_ids, asked.ts)
+        else:
+            unknown = await self._peers.show(asked.imp_ids, asked.ts)
         return Reply(_encode(ShownAnswer(len(asked.imp_ids) - len(unknown), unknown)))
 
     def _need_log(self) -> ShownLog:
@@ -135,17 +173,18 @@ class Routes:
     async def _page(self, _: Given) -> Reply:
         return Reply(page(self._document).encode(), kind="text/html; charset=utf-8", headers=_POLICY)
 
-    def _now(self) -> dict[str, Any]:
+    def _totals(self) -> tuple[int, ...]:
         service, shown = self._service, self._shown
+        written, lost = (shown.num_written, shown.num_lost) if shown is not None else (0, 0)
+        return service.num_degraded, service.num_scored, written, lost, service.num_canary
+
+    def _now(self) -> dict[str, Any]:
+        service = self._service
         try:
             weights = msgspec.structs.asdict(service.weights())
         except NotReadyError:
-            weights = {"version": None, "created_ms": 0, "swaps": 0, "refused": service.versions.refused}
-        return {
-            **weights,
-            "degraded": service.num_degraded,
-            "scored": service.num_scored,
-            "shown": shown.num_written if shown is not None else 0,
-            "lost": shown.num_lost if shown is not None else 0,
-            "ready": not service.not_ready(),
-        }
+            versions = service.versions
+            weights = {"version": None, "swaps": versions.num_swaps, "refused": versions.refused}
+            weights |= {"pinned": versions.rollout.pinned}
+        lineup = service.lineup
+        return {**weights, "ready": not service.not_ready(), "stable": lineup.stable, "arms": lineup.arms()}

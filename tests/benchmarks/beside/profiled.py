@@ -141,12 +141,14 @@ class Taught:
         self._log = PredictionLog(folder / "predictions", keep=settings.publish.keep_prediction_files)
         self._log.rewind(0)
         self._norms = NormWriter(open_store(settings, client), partitions)
-        self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish, prefix)
+        self._publisher = Publisher(WeightStore(client, prefix), self._norms, settings.publish)
         figures = Figures(settings, client, folder, 0) if settings.monitor.enabled else None
         meter = figures.meter if figures is not None else None
         self._trainer = Trainer(
             self._learner, self._outbox, self._log, None, meter, positive=settings.main_actions, norms=self._norms
         )
+        if figures is not None:
+            figures.follow(self._trainer)
         self._published = self._flushed = 0
         self._watch()
 

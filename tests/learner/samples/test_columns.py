@@ -187,7 +187,7 @@ def test_of_what_impressions_say_the_rest_is_zero(cores: list[Core]) -> None:
             core.item_id,
             (core.ts, core.produced_ms),
             core.features,
-            core.shown and msgspec.structs.astuple(core.shown),
+            core.shown and (*msgspec.structs.astuple(core.shown), None, None, None),
         )
         for core in cores
     ]

@@ -57,7 +57,7 @@ def former_entry(events: list[Impression], said: list[tuple], state: State, fiel
         shown = shown_of(event)
         counts = list(msgspec.structs.astuple(state)[: 8 if state.negative_rate < 1 else 7])
         rest = further if further != [0, 0, 0, None] else []
-        samples.append((int(kind), label, delay, core if shown is None else (*core, shown), counts, *rest))
+        samples.append((int(kind), label, delay, core if shown is None else (*core, shown[:6]), counts, *rest))
     return msgspec.msgpack.encode(samples)
 
 

@@ -51,7 +51,7 @@ def test_what_only_the_learner_makes_of_a_field_changes_no_column(
 def test_tag_and_columns_are_those_of_all_samples_that_wait(fields: tuple[FieldSettings, ...]) -> None:
     """Whoever changes them gives the layout another version, or samples that wait are misread."""
     layout = Layout(fields, ACTIONS)
-    assert (layout.tag, MAGIC, CORE_HEAD.size) == (647379343, b"CSC1", 13)
+    assert (layout.tag, MAGIC, CORE_HEAD.size) == (2133212042, b"CSC1", 13)
     one_byte = [(name, "|u1") for name in ("kind", "label", "labels", "known", "task")]
     assert layout.dtype.descr == [
         *one_byte,
@@ -64,6 +64,9 @@ def test_tag_and_columns_are_those_of_all_samples_that_wait(fields: tuple[FieldS
         ("propensity", "<f8"),
         ("served_probability", "<f8"),
         ("served_version", "<i8"),
+        ("served_arm", "<u8"),
+        ("served_canary", "|u1"),
+        ("served_other", "<f8"),
         ("keys", "<u8", (3,)),
         ("numbers", "<f4", (1,)),
         ("sizes", "<u2", (1,)),
@@ -81,15 +84,15 @@ def test_tag_and_columns_are_those_of_all_samples_that_wait(fields: tuple[FieldS
 
 def test_what_an_impression_says_has_its_place(fields: tuple[FieldSettings, ...]) -> None:
     layout = Layout(fields, ACTIONS)
-    shown = ("tab", None, 3, 0.25, 0.5, 9)
+    shown = ("tab", None, 3, 0.25, 0.5, 9, "wide", True, 0.75)
     core = layout.pack_core("imp", "u", "ï", (1000, 77), ["25", ["a", "b"], 1.5], shown)
     tag, text_size, keys_size = CORE_HEAD.unpack_from(core)[:3]
     text, keys, fixed = np.split(np.frombuffer(core[CORE_HEAD.size :], "u1"), [text_size, text_size + keys_size])
     assert tag == layout.tag
     assert msgspec.msgpack.decode(b"\x95" + text.tobytes()) == ["imp", "u", "ï", "tab", None]
     assert keys.tobytes() == struct.pack("<QQ", value_key("genres", "a"), value_key("genres", "b"))
-    assert struct.unpack("<qqQiddqQQQfH", fixed.tobytes()) == (
-        *(1000, 77, xxh3_64_intdigest(b"imp"), 3, 0.25, 0.5, 9),
+    assert struct.unpack("<qqQiddqQBdQQQfH", fixed.tobytes()) == (
+        *(1000, 77, xxh3_64_intdigest(b"imp"), 3, 0.25, 0.5, 9, xxh3_64_intdigest(b"wide"), 1, 0.75),
         *(value_key(*of) for of in (("user_id", "u"), ("item_id", "ï"), ("age", "25"))),
         *(1.5, 2),
     )
@@ -101,14 +104,14 @@ def test_what_an_impression_says_has_its_place(fields: tuple[FieldSettings, ...]
 def test_what_it_does_not_say_is_told_from_what_it_says(fields: tuple[FieldSettings, ...]) -> None:
     layout = Layout(fields, ACTIONS)
     core = layout.pack_core("imp", "u", "i", (1000, 0), [None, None, None])
-    ts, produced, _, position, propensity, probability, version, *rest = struct.unpack(
-        "<qqQiddqQQQfH", core[-layout.core_size :]
+    ts, produced, _, position, propensity, probability, version, arm, canary, other, *rest = struct.unpack(
+        "<qqQiddqQBdQQQfH", core[-layout.core_size :]
     )
-    assert (ts, produced, position, version) == (1000, 0, -1, -1)
-    assert np.isnan([propensity, probability, rest[3]]).all()
+    assert (ts, produced, position, version, arm, canary) == (1000, 0, -1, -1, 0, 0)
+    assert np.isnan([propensity, probability, other, rest[3]]).all()
     assert (rest[2], rest[4]) == (NO_KEY, 0)
-    zero = layout.pack_core("imp", "u", "i", (1000, 0), ["", [""], 0.0], (None, None, 0, 0.0, 0.0, 0))
-    assert struct.unpack("<iddq", zero[-layout.core_size :][24:52]) == (0, 0.0, 0.0, 0)
+    zero = layout.pack_core("imp", "u", "i", (1000, 0), ["", [""], 0.0], (None, None, 0, 0.0, 0.0, 0, "", False, 0.0))
+    assert struct.unpack("<iddqQBd", zero[-layout.core_size :][24:69]) == (0, 0.0, 0.0, 0, 0, 0, 0.0)
     assert struct.unpack("<QfH", zero[-14:]) == (value_key("age", ""), 0.0, 1)
 
 
@@ -118,7 +121,7 @@ def test_ids_are_found_wherever_they_are_declared(fields: tuple[FieldSettings, .
     values = {"age": "25", "genres": ["a", "b"], "price": 1.5}
     layout = Layout(declared, ACTIONS)
     core = layout.pack_core("imp", "u", "i", (1, 0), [values[f.name] for f in declared if f.name in values])
-    keys = np.frombuffer(core[-layout.core_size :], "<u8", 3, 52)
+    keys = np.frombuffer(core[-layout.core_size :], "<u8", 3, 69)
     said = {"user_id": "u", "item_id": "i", "age": "25"}
     assert keys.tolist() == [value_key(f.name, said[f.name]) for f in declared if f.name in said]
     assert keys[layout.user_column] == value_key("user_id", "u")

@@ -15,6 +15,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 from support.logs import synthetic_log
+from support.served import drawn, fed
 
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
@@ -28,10 +29,12 @@ from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.health import Health
 from stream.monitor.page.view import View
 from stream.monitor.prometheus import exposition
-from stream.process.status import LearnerStatus
+from stream.monitor.served.meter import ServedMeter
+from stream.process.status import CanaryStatus, LearnerStatus
 from stream.process.store import open_store
 from stream.process.weather import Condition
-from stream.serving.web.figures import Figures
+from stream.serving.web.figures import Counted, Figures
+from stream.serving.web.routes import NAMES
 from stream.settings import Settings, load_settings
 
 DOCKER = Path(__file__).parents[3] / "docker"
@@ -53,7 +56,8 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = load_settings(environment={}, overrides=["monitor.twin_share=1", "monitor.twin_age_h=1"])
     rounds = BacktestSettings(publish_samples=1000)
     run_backtest(settings, synthetic_log(6000, seed=2), ReplaySettings(), folder, rounds)
-    return View(settings).show(read_buckets(folder), read_buckets(folder, "twin"))
+    served = fed(ServedMeter(settings.monitor, len(settings.fields)), *drawn())
+    return View(settings).show(read_buckets(folder), read_buckets(folder, "twin"), served)
 
 
 class Worker:
@@ -127,6 +131,7 @@ def report_learner(settings: Settings, client: redis.Redis) -> None:
         step_max_s=0.04,
         waits=[Condition("publish", "redis refuses (OOM): Redis is full", now_ms - 5000, 4)],
         waited_s={"publish": 5.0},
+        canary=CanaryStatus(120, 1000, 6.2, {"log_loss": 0.4, "too_high": 0.0}),
     )
     keys = open_store(settings, client).keys
     client.set(keys.learner_status, msgspec.json.encode(status))
@@ -142,9 +147,14 @@ def scrape(view: dict[str, Any], settings: Settings, client: redis.Redis) -> str
 
 
 def scrape_of_a_scorer() -> str:
-    names = ("swaps", "degraded", "scored", "shown", "lost", "version")
-    now = {**dict.fromkeys(names, 3), "ready": True, "refused": "", "created_ms": time.time_ns() // 1_000_000}
-    figures = Figures(lambda: now)
+    now = {
+        **dict.fromkeys(("swaps", "version", "pinned", "stable"), 3),
+        "ready": True,
+        "refused": "",
+        "arms": {"rival": 3},
+        "created_ms": time.time_ns() // 1_000_000,
+    }
+    figures = Figures(lambda: now, lambda: (1, 2, 3, 4, 5), Counted(NAMES))
     figures.answered("/v1/score", 200, 0.004)
     return figures.exposition().decode()
 

@@ -198,7 +198,7 @@ def test_a_history_that_redis_lost_is_written_again_from_the_run_folder(
     recorder = Recorder(meter, tmp_path, keep=10, history=open_history, number=0)
     reader, key = HistoryReader(client, prefix), Keys(prefix).monitor_history("a", COHORTS)
     for number in (1, 2):
-        meter._done = buckets[number : number + 1]
+        meter._stretches._ended = buckets[number : number + 1]
         recorder.write(number, number)
     whole = reader.read("a")
     assert reader.read("a") is whole, "what has not changed is not read again"
@@ -225,7 +225,7 @@ def test_a_history_that_redis_refuses_holds_up_nothing_and_is_written_later(
         )
 
     def checkpoint(of: Recorder, number: int) -> None:
-        of._meter._done = buckets[number : number + 1]
+        of._meter._stretches._ended = buckets[number : number + 1]
         of.cut(number, number)
         of.durable(number)
 
@@ -245,10 +245,10 @@ def test_a_history_that_redis_refuses_holds_up_nothing_and_is_written_later(
     np.testing.assert_allclose(whole, merge(buckets[1:4]).sums_CM, rtol=1e-6)
     # It dies before Redis takes the next two, of which one is not even durable.
     checkpoint(first, 4)
-    first._meter._done = buckets[5:6]
+    first._meter._stretches._ended = buckets[5:6]
     first.cut(5, 5)
     second = recorder(4)
-    second._meter._done = buckets[6:7]
+    second._meter._stretches._ended = buckets[6:7]
     second.write(5, 6)
     whole = merge(HistoryReader(client, prefix).read("a")).sums_CM
     np.testing.assert_allclose(whole, merge([*buckets[1:5], buckets[6]]).sums_CM, rtol=1e-6)

@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from support.load import Load
 from support.logs import first_user, synthetic_log
+from support.served import NUM, drawn
 from support.web import fetch
 
 from learner.parts import weight_names
@@ -20,11 +22,15 @@ from simulators.runs.run_backtest import run_backtest
 from state_store.embedded.child import free_port
 from stream.command.roles import Role, wait_until
 from stream.kafka.topics import ensure_topics
-from stream.monitor.history.recorder import read_buckets
+from stream.monitor.history.history import SERVED
+from stream.monitor.history.recorder import Recorder, read_buckets
 from stream.monitor.page.report import write_report
+from stream.monitor.served.meter import ServedMeter
 from stream.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
+
+T0 = 1_700_000_000_000
 
 
 @pytest.fixture
@@ -161,5 +167,17 @@ def test_a_report_opens_without_a_server(browser: Browser, tmp_path: Path) -> No
     run_backtest(settings, synthetic_log(5000, seed=4), ReplaySettings(), tmp_path)
     page, complaints = open_page(browser, write_report(settings, tmp_path)[0].as_uri())
     expect(page.locator("#user")).to_be_hidden()
+    expect(page.locator("#served-section")).to_be_hidden()
+    meter = ServedMeter(settings.monitor, len(settings.fields))
+    for number, at in enumerate(np.array_split(np.arange(NUM), 12)):
+        meter.observe(drawn()[0].take(at), T0 + 10_000 * number)
+    Recorder(meter, tmp_path, keep=9, series=SERVED).write(1, T0 + 120_000)
+    page, complaints = open_page(browser, write_report(settings, tmp_path)[0].as_uri())
+    expect(page.locator("#served-series .scatterlayer .trace")).to_have_count(3)
+    named = page.locator("#served tbody th").all_inner_texts()
+    assert {"all", "user 0", "item 200+", "canary", "the rest", "arm none"} <= set(named)
+    assert any(name.startswith("version ") for name in named)
+    page.select_option("#over", "whole")
+    expect(page.locator("#served tbody tr").first).to_contain_text("6,000")
     assert complaints == []
     keep(page, "report")

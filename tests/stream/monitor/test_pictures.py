@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from support.logs import synthetic_log
+from support.served import drawn, fed
 
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
@@ -15,6 +16,7 @@ from simulators.runs.run_backtest import run_backtest
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.pictures import draw_pictures
 from stream.monitor.page.view import View
+from stream.monitor.served.meter import ServedMeter
 from stream.settings import load_settings
 
 OVER_TIME = ["cohorts-auc.png", "cohorts-calibration.png", "cohorts-ne.png"]
@@ -80,6 +82,21 @@ def test_where_nothing_is_weighed_by_state_there_is_no_picture_of_it(tmp_path: P
     shown = view_of_a_run(tmp_path / "run", "fast.gate=false")
     names = [path.name for path in draw_pictures(shown, tmp_path / "pictures")]
     assert names == [*OVER_TIME, "passage.png", "summary.png"]
+
+
+def test_what_was_served_has_a_picture_with_a_row_for_each_group(shown: dict[str, Any], tmp_path: Path) -> None:
+    settings = load_settings(environment={})
+    served = fed(ServedMeter(settings.monitor, len(settings.fields)), *drawn())
+    rows = View(settings).show([], served=served)["served"]
+    assert rows is not None
+    heights = []
+    for number, few in enumerate((rows["whole"], rows["whole"][:4])):
+        drawn_too = {**only_auc(shown), "series": None, "served": {"whole": few}}
+        (path,) = draw_pictures(drawn_too, tmp_path / str(number))
+        assert path.name == "served.png"
+        assert pixels(path)[..., :3].var() > 0.005
+        heights.append(len(pixels(path)))
+    assert heights[0] > 2 * heights[1]
 
 
 def test_alarms_are_marked_where_their_point_is(shown: dict[str, Any], tmp_path: Path) -> None:

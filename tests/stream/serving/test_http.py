@@ -19,9 +19,10 @@ from support.serving import CONTEXT, ITEM, Http, Trained, asked_for, with_servin
 
 from state_store.embedded.child import free_port
 from state_store.embedded.redis import EmbeddedRedis
+from state_store.rollout import RolloutStore
 from stream.checks.finding import Level
 from stream.checks.scorer import check_scorer
-from stream.command.roles import Role
+from stream.command.roles import Role, wait_until
 from stream.partitioning import partition_of
 from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
@@ -203,6 +204,11 @@ def test_it_is_ready_only_with_weights_that_are_young_and_takes_new_ones(
         status, said, _ = http.ask("/readyz")
         assert status == 503
         assert "serving.max_weights_age_s" in said["error"]
+        rollouts = RolloutStore(client, settings.redis.prefix)
+        rollouts.update(lambda now: msgspec.structs.replace(now, hold="a look first"))
+        http.wait("/readyz")
+        rollouts.update(lambda now: msgspec.structs.replace(now, hold=""))
+        wait_until(lambda: http.ask("/readyz")[0] == 503, "weights to be too old again", [role])
         assert http.post("/v1/score", asked_for(3))["version"] == 1, "it answers all the same"
         before = http.post("/v1/score", asked_for(5))
         shop.publish(40, 2, now_ms=time.time_ns() // 1_000_000)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from support.serving import CONTEXT, ITEM
 
-from stream.events import Impression, decode_event
+from stream.events import Impression, Served, decode_event
 from stream.kafka.topics import ensure_topics
 from stream.partitioning import partition_of
 from stream.sections import KafkaSettings
@@ -23,11 +23,11 @@ def asked(user_id: str, num_candidates: int) -> Request:
     return Request(user_id, CONTEXT, [Candidate(f"i{n}", features) for n in range(num_candidates)])
 
 
-def answer(name: str, places: list[int], version: int = 12) -> Answer:
-    scores = [Scored(f"i{n}", f"{name}-{n}", 0.25 + n / 100, -1.0) for n in places]
-    return Answer(
-        version=version, variant="live", task="like", cohort="0", degraded=False, missing=Missing(), scores=scores
-    )
+def answer(name: str, places: list[int], version: int = 12, **more: object) -> Answer:
+    other = 0.5 if "other_version" in more else None
+    scores = [Scored(f"i{n}", f"{name}-{n}", 0.25 + n / 100, -1.0, {}, other) for n in places]
+    given = {"version": version, "variant": "live", "task": "like", "cohort": "0", "degraded": False, **more}
+    return Answer(**given, missing=Missing(), scores=scores)
 
 
 def impressions(kafka: KafkaSettings, count: int) -> list[tuple[int, Impression]]:
@@ -55,7 +55,8 @@ def test_impressions_carry_what_they_were_decided_by(settings: Settings, embedde
     ensure_topics(live.kafka)
     log = ShownLog(live, logging.getLogger("test"))
     log.remember(asked("u1", 4), answer("a", [0, 1, 2, 3]), range(4))
-    log.remember(asked("u2", 9), answer("b", [7, 2], version=13), [7, 2])
+    beside = {"variant": "rival", "canary": True, "other_version": 9}
+    log.remember(asked("u2", 9), answer("b", [7, 2], version=13, **beside), [7, 2])
     assert log.show(["b-7", "b-2"], 5_000) == []
     assert log.show(["a-3", "a-0", "a-4", "c-1", "b-5", "b", ""], None) == ["a-4", "c-1", "b-5", "b", ""]
     assert log.show(["b-7"], 9_999) == [], "a retry"
@@ -68,7 +69,9 @@ def test_impressions_carry_what_they_were_decided_by(settings: Settings, embedde
     assert len({(e.imp_id, e.ts, e.position) for _, e in found}) == 4, "a retry is the same event"
     seven = by_id["b-7"]
     assert (seven.user_id, seven.item_id, seven.ts, seven.position) == ("u2", "i7", 5_000, 0)
-    assert (seven.served.probability, seven.served.version) == (pytest.approx(0.32), 13)
+    by = {"version": 13, "arm": "rival", "canary": True, "other": 0.5, "other_version": 9}
+    assert seven.served == Served(probability=pytest.approx(0.32), **by)
+    assert by_id["a-3"].served == Served(probability=pytest.approx(0.28), version=12)
     assert seven.features == {**CONTEXT, **{name: value for name, value in ITEM.items() if name != "year"}}
     assert abs(by_id["a-3"].ts - time.time() * 1000) < 60_000
 

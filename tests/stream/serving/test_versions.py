@@ -12,6 +12,7 @@ from support.serving import Trained, some_samples
 from learner.named import ArraysError, arrays_in
 from learner.snapshot import ServingModel, encode_snapshot
 from state_store.weights import WeightsError, WeightStore
+from stream.serving.turns.shared import SharedTurns
 from stream.serving.versions import Versions
 from stream.settings import Settings
 
@@ -22,9 +23,11 @@ def trained(settings: Settings, client: redis.Redis) -> Trained:
     return Trained(msgspec.structs.replace(settings, publish=publish), client)
 
 
-@pytest.fixture
-def versions(trained: Trained, client: redis.Redis) -> Versions:
-    return Versions(WeightStore(client, trained.settings.redis.prefix), trained.settings.recipe)
+@pytest.fixture(params=["of one process", "shared"])
+def versions(request: pytest.FixtureRequest, trained: Trained, client: redis.Redis) -> Versions:
+    recipe = trained.settings.recipe
+    turns = SharedTurns(recipe, 1) if request.param == "shared" else None
+    return Versions(WeightStore(client, trained.settings.redis.prefix), recipe, turns)
 
 
 def predictions(versions: Versions, trained: Trained) -> np.ndarray:
@@ -92,7 +95,8 @@ def test_a_reader_keeps_its_version_and_the_next_load_waits_for_it(trained: Trai
     np.testing.assert_array_equal(predictions(versions, trained), learners_own(trained))
 
 
-def test_no_reader_sees_two_versions_while_weights_are_swapped(trained: Trained, versions: Versions) -> None:
+def test_no_reader_sees_two_versions_while_weights_are_swapped(trained: Trained, client: redis.Redis) -> None:
+    versions = Versions(WeightStore(client, trained.settings.redis.prefix), trained.settings.recipe)
     samples = some_samples(trained.settings, 30, seed=99)
     trained.publish(40, 1)
     versions.refresh()
@@ -169,7 +173,7 @@ def test_older_manifests_are_refused(
     client.set(trained.store.keys.manifest, msgspec.json.encode(older))
     with pytest.raises(WeightsError, match=said):
         versions.refresh()
-    assert versions.manifest is held
+    assert versions.manifest == held
 
 
 def test_arrays_are_read_as_the_library_reads_them(trained: Trained) -> None:

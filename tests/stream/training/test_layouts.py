@@ -98,12 +98,12 @@ def test_former_entries_lack_fields_that_were_declared_since(
     assert learner.table.find(np.array([genres], np.uint64)) > [0]
 
 
-def test_entries_of_a_former_version_are_read_as_if_they_were_columns(
+def test_entries_of_former_versions_are_read_as_if_they_were_columns(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     samples = Samples(client, settings)
-    for former in (True, False, True):
-        samples.put(40, former=former)
+    for form in ({"former": True}, {}, {"version_1": True}):
+        samples.put(40, **form)
     trainer = trainer_of(settings, client, tmp_path)
     learn_all(trainer)
     assert (trainer.cursor, trainer.num_trained) == ({0: 120}, 120)

@@ -53,7 +53,7 @@ class Shop:
         self.weights = WeightStore(client, settings.redis.prefix)
         self.store = open_store(settings, client)
         self.norms = NormWriter(self.store, settings.kafka.partitions)
-        self.publisher = Publisher(self.weights, self.norms, settings.publish, settings.redis.prefix)
+        self.publisher = Publisher(self.weights, self.norms, settings.publish)
 
     def learn(self, count: int, seed: int) -> dict[str, int]:
         """Learn from so many samples; returns their users with the partition of each."""

@@ -1,0 +1,1 @@
+"""What scorers served: its sums by cohort, arm, canary and version, beside what the learner says, and its figures."""

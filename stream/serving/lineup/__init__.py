@@ -1,0 +1,1 @@
+"""Who is served which weights, and what they say."""

@@ -1,0 +1,1 @@
+"""Two models in turn: who reads which, and which is to be loaded next."""

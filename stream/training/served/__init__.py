@@ -1,0 +1,1 @@
+"""What becomes of what was served: its labels, and whether it did harm."""
