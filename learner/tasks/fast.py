@@ -7,7 +7,7 @@ costs each task as much as it costs the main one (`Table.bytes_per_id`), from th
 Legend: B samples, T tasks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -126,9 +126,9 @@ class TaskParts:
             found.append(part.learn(block))
         return found
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of everything that the future depends on, by task."""
-        return {f"{task}.{name}": a for task, part in self._named.items() for name, a in part.state().items()}
+    def state(self, of_table: Callable[[Table], dict[str, np.ndarray]] = Table.state) -> dict[str, np.ndarray]:
+        """Copies of everything that the future depends on, by task; `of_table`: what is taken of each table."""
+        return {f"{task}.{name}": a for task, part in self._named.items() for name, a in part.state(of_table).items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state()`.

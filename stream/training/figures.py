@@ -58,18 +58,23 @@ class Figures:
         self.meter.remember(predictions, read_buckets(folder, newest=_REMEMBERED_FILES))
         self.tasks.remember(predictions)
 
-    def cut(self, number: int) -> None:
-        """Write what belongs to checkpoint `number` to the run folder, before it is durable."""
-        self._recorder.cut(number, _now_ms())
-        self.tasks.cut(number, _now_ms())
+    def cut(self) -> None:
+        """What was summed up so far belongs to the next checkpoint."""
+        self._recorder.collect(_now_ms())
+        self.tasks.collect(_now_ms())
+
+    def write(self, number: int) -> None:
+        """Write what belongs to checkpoint `number` to the run folder, before it is durable; in any thread."""
+        self._recorder.write_collected(number)
+        self.tasks.write_collected(number)
 
     def offer(self, number: int) -> None:
-        """Write the twin's samples of checkpoint `number`, before it is durable; what Redis refuses goes later."""
+        """Write the twin's samples of checkpoint `number` as it is taken; what Redis refuses goes later."""
         if self._feed is not None:
             self._feed.write(number)
 
     def keep(self, number: int) -> None:
-        """Write what Redis did not take of checkpoint `number` to the run folder, before it is durable."""
+        """Write what Redis did not take of checkpoint `number` to the run folder, as it is taken."""
         if self._feed is not None:
             self._feed.keep(number)
 

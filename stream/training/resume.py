@@ -2,10 +2,12 @@
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from learner.checkpoint import Checkpoint, read_latest
+from learner.checkpoints.folder import Checkpoint, read_latest, sweep
+from learner.checkpoints.segment import Segment
 from learner.learner import FORMAT, Learner
 from learner.recipe import Recipe
 from state_store.errors import OperatorError
@@ -18,29 +20,39 @@ class OtherModelError(OperatorError):
     """The checkpoint's model was made with other settings."""
 
 
-def resume(recipe: Recipe, checkpoints: Path) -> tuple[Learner, TrainerState | None, int]:
-    """A learner where the newest checkpoint was.
+class Resumed(NamedTuple):
+    """Where training goes on."""
+
+    learner: Learner
+    state: TrainerState | None
+    """Where the trainer was; None if there is no checkpoint."""
+    number: int
+    """Of the checkpoint."""
+    segments: tuple[Segment, ...]
+    """What the next one may build on; none if it has to be whole."""
+
+
+def resume(recipe: Recipe, checkpoints: Path) -> Resumed:
+    """A learner where the newest checkpoint was; what a killed one has left half-made is removed.
 
     Args:
         recipe: of its model.
         checkpoints: their folder.
 
-    Returns:
-        the learner; where its trainer was, None if there is no checkpoint; the checkpoint's number.
-
     Raises:
         OtherModelError: the checkpoint's model was made with other settings, and `learner.new_model` is false.
     """
+    sweep(checkpoints)
     found = read_latest(checkpoints)
     if found is None:
-        return Learner(recipe), None, 0
-    learner = _restored(recipe, found)
+        return Resumed(Learner(recipe), None, 0, ())
+    learner, segments = _restored(recipe, found)
     log.info("resumed from %s: %d samples", found.path, learner.num_samples)
     state = msgspec.convert(found.meta["trainer"], TrainerState, strict=False)
-    return learner, state, int(found.meta["number"])
+    return Resumed(learner, state, int(found.meta["number"]), segments)
 
 
-def _restored(recipe: Recipe, found: Checkpoint) -> Learner:
+def _restored(recipe: Recipe, found: Checkpoint) -> tuple[Learner, tuple[Segment, ...]]:
     learner, why = Learner(recipe), "it is of a former version"
     if int(found.meta["learner"].get("format", 1)) == FORMAT:
         try:
@@ -54,10 +66,10 @@ def _restored(recipe: Recipe, found: Checkpoint) -> Learner:
                 ) from exc
             why = str(exc)
         else:
-            return learner
+            return learner, found.segments
     log.warning(
         "%s holds a model that cannot be continued (%s): a new one begins, with the samples that it has not learned",
         found.path,
         why,
     )
-    return Learner(recipe)
+    return Learner(recipe), ()

@@ -8,7 +8,6 @@ import msgspec
 import redis
 import torch
 
-from learner.checkpoint import write_checkpoint
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
@@ -22,6 +21,7 @@ from stream.process.stopping import Stopping
 from stream.process.store import connect_when_ready, open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
+from stream.training.checkpoints import Checkpoints
 from stream.training.figures import Figures
 from stream.training.norms import NormWriter
 from stream.training.ownership import Ownership
@@ -52,13 +52,13 @@ class LearnerRole:
     _outbox: Outbox
     _norms: NormWriter
     _publisher: Publisher
+    _checkpoints: Checkpoints
     _figures: Figures | None
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         torch.set_num_threads(settings.learner.num_threads)
         self._settings = settings
         self._folder = folder
-        self._checkpoints = folder / "checkpoints"
         self._keys = Keys(settings.redis.prefix)
         self._weather = Weather(log)
         self._steps = Steps(self._weather, folder)
@@ -67,11 +67,8 @@ class LearnerRole:
         self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
         keep = settings.publish.keep_prediction_files
         self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.learned_tasks)
-        self._number = 0
         self._num_published = 0
         self._published_ms = 0
-        self._trained_at_checkpoint = -1
-        self._to_trim: dict[int, int] = {}
         self._missed_told = 0
         self._last_step = 0.0
         self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
@@ -103,11 +100,13 @@ class LearnerRole:
 
     def _resume(self) -> Trainer:
         settings = self._settings
-        learner, state, self._number = resume(settings.recipe, self._checkpoints)
-        self._log.rewind(self._number)
+        checkpoints = self._folder / "checkpoints"
+        resumed = resume(settings.recipe, checkpoints)
+        learner, state, number, _ = resumed
+        self._log.rewind(number)
         log.info("compiled code is ready after %.1f s", learner.warm_up())
-        monitored = settings.monitor.enabled
-        self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
+        self._figures = Figures(settings, self._client, self._folder, number) if settings.monitor.enabled else None
+        self._checkpoints = Checkpoints(checkpoints, self._log, self._figures, resumed)
         meters = (None, None) if self._figures is None else (self._figures.meter, self._figures.tasks)
         return Trainer(
             learner, self._outbox, self._log, state, *meters, positive=settings.main_actions, norms=self._norms
@@ -138,46 +137,36 @@ class LearnerRole:
         """Redis is older than the training: blobs of the weights and a part of the history may be gone."""
         log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
         self._publisher.start_over()
+        self._checkpoints.heed_rollback(self.trainer)
         if self._figures is not None:
             self._figures.look_again()
         self.trainer.rolled_back = False
 
     def checkpoint(self) -> None:
-        """Make everything learned so far durable; the outbox is trimmed behind it."""
+        """Begin to make everything learned so far durable, unless that is under way."""
         trainer, figures = self.trainer, self._figures
-        if trainer.num_trained == self._trained_at_checkpoint:
+        if self._checkpoints.is_busy or trainer.num_trained == self._checkpoints.num_taken:
             return
-        number = self._number + 1
         # A Redis that knows less than a checkpoint is known by that to be an older one.
         self._outbox.report_learned(trainer.cursor)
-        trainer.learner.evict_stale()
-        arrays, meta = trainer.learner.state()
-        # If the disk refuses one of these, all of it comes again under the same number.
-        if figures is not None:
-            figures.cut(number)
-            if not self._steps.attempt("twin", lambda: figures.offer(number)):
-                figures.keep(number)
-        self._log.flush(number)
-        write_checkpoint(
-            self._checkpoints,
-            number,
-            arrays,
-            {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
-            at=failpoint,
+        self._checkpoints.take(
+            trainer,
+            lambda number: figures is None or self._steps.attempt("twin", lambda: figures.offer(number)),
         )
-        failpoint("checkpoint.before_trim")
-        self._number, self._trained_at_checkpoint = number, trainer.num_trained
-        self._to_trim = dict(trainer.cursor)
-        self._log.durable()
-        if figures is not None:
-            figures.durable(number)
-        self._steps.hurry("trim", "history", "twin")
+
+    def _settle(self) -> None:
+        """What was begun is durable; the outbox is trimmed behind it."""
+        if self._checkpoints.settle():
+            self._steps.hurry("trim", "history", "twin")
+
+    def _last_checkpoint(self) -> None:
+        self._settle()
+        self.checkpoint()
+        self._settle()
 
     def trim(self) -> None:
         """Drop from the outbox what is durable."""
-        if self._to_trim:
-            self._outbox.trim(self._to_trim)
-            self._to_trim = {}
+        self._checkpoints.trim(self._outbox)
 
     def publish(self) -> None:
         """Publish the weights, if the gate lets them through."""
@@ -221,6 +210,8 @@ class LearnerRole:
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
             step_max_s=self._step_max,
             num_at_norms=trainer.num_trained - self._norms.num_waiting,
+            checkpoint_stop_ms=self._checkpoints.stop_ms,
+            checkpoint_bytes=self._checkpoints.num_bytes,
             waits=self._weather.conditions,
             waited_s=self._weather.waited_s,
         )
@@ -257,17 +248,21 @@ class LearnerRole:
             return
         spare_garbage_collector()
         self._schedule()
-        norms_samples, interval_samples = self._settings.publish.norms_samples, self._settings.publish.interval_samples
+        publish = self._settings.publish
         while not self._stopping.asked:
             self._ownership.check()
             if not self._steps.attempt("read", self._train):
                 time.sleep(_IDLE_S)
             if self.trainer.rolled_back:
                 self._heed_rollback()
-            if self._norms.num_waiting >= norms_samples and not self._publisher.held_back:
+            if self._checkpoints.is_to_settle:
+                self._steps.attempt("checkpoint", self._settle)
+            if self._norms.num_waiting >= publish.norms_samples and not self._publisher.held_back:
                 self._steps.attempt("norms", self.write_norms)
-            if self.trainer.num_trained - self._num_published >= interval_samples:
+            if self.trainer.num_trained - self._num_published >= publish.interval_samples:
                 self._steps.hurry("publish")
+            if self.trainer.num_trained - self._checkpoints.num_taken >= publish.checkpoint_samples:
+                self._steps.hurry("checkpoint")
             self._steps.run_due()
             self._status_file.keep()
         self._end()
@@ -289,7 +284,7 @@ class LearnerRole:
             log.warning("stopping without a last checkpoint: redis does not answer")
             return
         # What was learned since the last checkpoint is still in the outbox, and will be learned again from there.
-        for name, step in (("checkpoint", self.checkpoint), ("trim", self.trim), ("publish", self.publish)):
+        for name, step in (("checkpoint", self._last_checkpoint), ("trim", self.trim), ("publish", self.publish)):
             if not self._steps.attempt(name, step, at_once=True):
                 log.warning("stopping without a last %s", name)
                 break

@@ -13,7 +13,7 @@ import redis
 from support.columns import columns
 from support.samples import Samples, make_samples
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest, write_checkpoint
 from learner.files import write_whole
 from learner.parts import weight_names
 from stream.command.roles import Role, wait_until

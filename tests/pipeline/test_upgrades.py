@@ -11,7 +11,7 @@ import redis
 from support.columns import columns
 from support.samples import FEATURES, Samples, make_samples
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest, write_checkpoint
 from learner.config import FieldSettings
 from learner.samples.kind import SampleKind
 from state_store.outbox import Outbox
