@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from learner.files import put_in_place, remove
-from learner.named import DTYPES, ArraysError, arrays_in
+from learner.named import DTYPES, arrays_in
 
 SUFFIX = ".segment"
 _NAME_OF = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
@@ -51,8 +51,9 @@ class Column(NamedTuple):
     def gathered(self) -> np.ndarray:
         """The array as a whole."""
         whole, begin = np.empty(self.shape, self.dtype), 0
+        rows = whole.reshape(self.shape or 1)
         for piece in self.pieces():
-            whole[begin : begin + len(piece)] = piece
+            rows[begin : begin + len(piece)] = piece
             begin += len(piece)
         return whole
 
@@ -61,7 +62,7 @@ def column_of(array: np.ndarray) -> Column:
     """A column of what is in memory, which may be a view."""
 
     def pieces() -> Iterator[np.ndarray]:
-        rows = array.reshape(1) if array.ndim == 0 else array
+        rows = array.reshape(array.shape or 1)
         size = max(1, _PIECE_BYTES // max(1, math.prod(rows.shape[1:]) * array.itemsize))
         for begin in range(0, len(rows), size):
             yield rows[begin : begin + size]
@@ -138,8 +139,9 @@ def read_segment(folder: Path, segment: Segment) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as f:
             content = mmap(f.fileno(), 0, access=ACCESS_READ)
-        if len(content) != segment.num_bytes or sha256(content).hexdigest() != segment.sha256:
-            raise DamagedError(f"{path} has other bytes than were written")
-        return arrays_in(content)
-    except (FileNotFoundError, ArraysError, ValueError) as exc:
-        raise DamagedError(f"{path} is damaged: {exc}") from exc
+    except (FileNotFoundError, ValueError) as exc:
+        # An empty file cannot be mapped.
+        raise DamagedError(f"{path} is not there, or empty") from exc
+    if len(content) != segment.num_bytes or sha256(content).hexdigest() != segment.sha256:
+        raise DamagedError(f"{path} has other bytes than were written")
+    return arrays_in(content)

@@ -18,7 +18,7 @@ VALUES = "values."
 def state_of(table: "Table") -> dict[str, np.ndarray]:
     """What `Table.state` is."""
     rows_N = np.flatnonzero(table.arrays.key_R[: table.end]).astype(np.int32)
-    state = _rows_of(table, rows_N) | {
+    state = {name: np.ascontiguousarray(column) for name, column in _rows_of(table, rows_N).items()} | {
         "gone": np.zeros(0, np.int32),
         "free": table.arrays.free_R[: table.arrays.counters_5[NUM_FREE]].copy(),
         "free_from": np.zeros(1, np.int64),

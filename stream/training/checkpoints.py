@@ -70,7 +70,7 @@ class Checkpoints:
             if not offer(number):
                 figures.keep(number)
         self._log.cut()
-        arrays, meta = trainer.learner.take_changes(whole=self._saver.needs_whole)
+        arrays, meta = trainer.learner.take_changes(whole=self._saver.needs_whole())
         whole = {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number}
         self._saver.begin(Cut(number, arrays, whole, dict(trainer.cursor)))
         self.num_taken = trainer.num_trained

@@ -59,9 +59,9 @@ class Saver:
         self._writing: Future[Manifest] | None = None
         self._merging: _Merging | None = None
 
-    @property
     def needs_whole(self) -> bool:
-        """Whether there is nothing that the next cut could build on."""
+        """Whether there is nothing that the next cut could build on; asked before each is taken."""
+        self._take_merged()
         return not self._segments
 
     @property
@@ -77,7 +77,6 @@ class Saver:
     def begin(self, cut: Cut) -> None:
         """Write a cut; the one before has become a checkpoint."""
         assert self._cut is None
-        self._take_merged()
         self._cut = cut
         self._writing = _behind(lambda: self._write(cut))
 

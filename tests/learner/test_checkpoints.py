@@ -192,7 +192,7 @@ def test_a_learner_of_several_tasks_is_restored_bit_for_bit_from_what_changed(tm
     learner = Learner(streams.make_recipe(ModelSettings(deep="dcnv2", dim=4, hidden=(8,))))
     checkpoints = Kept(tmp_path, learner)
     for seed in range(4):
-        streams.learn(learner, streams.make_stream(60, seed))
+        learner.learn(streams.to_samples(streams.make_stream(60, seed)))
         state = checkpoints.write()
         checkpoints.merge()
         found = read_latest(tmp_path)
@@ -226,9 +226,13 @@ def test_a_kill_at_any_point_leaves_the_last_complete_checkpoint(point: str, num
         rest = rest[100:]
         state = checkpoints.write()
     learn(learner, rest[:100])
-    with pytest.raises(Killed):
-        state = checkpoints.write(at)
-        checkpoints.merge(at)
+    if point.startswith("merge."):
+        state = checkpoints.write()
+        with pytest.raises(Killed):
+            checkpoints.merge(at)
+    else:
+        with pytest.raises(Killed):
+            checkpoints.write(at)
     sweep(tmp_path)
     found = read_latest(tmp_path)
     assert found is not None
@@ -281,7 +285,8 @@ def test_a_segment_costs_what_changed_and_is_a_plain_safetensors_file(tmp_path: 
     assert 10 * changes.num_bytes < whole.num_bytes
     there = load_file(tmp_path / whole.name)
     assert there["fast.table.values.v"].shape[1] == state["fast.table.values.v"].shape[1]
-    assert len(there["fast.table.rows"]) > 1000 > 50 > len(load_file(tmp_path / changes.name)["fast.table.rows"]) > 0
+    assert len(there["fast.table.rows"]) > 1000
+    assert 0 < len(load_file(tmp_path / changes.name)["fast.table.rows"]) < 50
 
 
 def test_a_checkpoint_of_the_former_version_is_read(tmp_path: Path) -> None:
