@@ -209,10 +209,7 @@ class PredictionLog:
         self._num_cut = len(self._waiting)
 
     def write(self, number: int) -> None:
-        """Write what was cut as file `number`; if it cannot be (OSError), the file is as it was, and it comes again.
-
-        Meanwhile more may be collected.
-        """
+        """Write what was cut as file `number`; if it cannot be (OSError), the file is as it was, and it comes again."""
         written = BytesIO()
         self._frame(self._waiting[: self._num_cut]).write_parquet(written)
         write_whole(self._folder / f"{number:012d}.parquet", [written.getbuffer()])

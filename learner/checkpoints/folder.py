@@ -102,6 +102,23 @@ def _segments_of(paths: Sequence[Path]) -> set[str]:
     return names
 
 
+def has_checkpoint(folder: Path, number: int) -> bool:
+    """Whether checkpoint `number` is there and whole."""
+    try:
+        read_checkpoint(folder, number)
+    except DamagedError:
+        return False
+    return True
+
+
+def remove_behind(folder: Path, number: int) -> None:
+    """Remove every checkpoint behind `number`, newest first, so that whatever is left is what was.
+
+    What they were made of goes with the next `sweep`.
+    """
+    remove(path for path in _paths(folder) if int(path.stem) > number)
+
+
 def read_latest(folder: Path) -> Checkpoint | None:
     """The newest whole checkpoint, or None; a damaged one is passed over for the one before it."""
     for path in _paths(folder):

@@ -5,7 +5,7 @@ interpreter's lock, and a thread dies with its learner, so that nobody writes to
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
@@ -49,12 +49,20 @@ class Saver:
         folder: of the checkpoints.
         segments: those of the checkpoint that training was resumed from; none: the next cut has to be whole.
         before: writes what must be durable before checkpoint `number` is; called in a thread.
+        kept: numbers of older checkpoints that stay.
     """
 
-    def __init__(self, folder: Path, segments: tuple[Segment, ...], before: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        segments: tuple[Segment, ...],
+        before: Callable[[int], None],
+        kept: Callable[[], Collection[int]] = frozenset,
+    ) -> None:
         self._folder = folder
         self._segments = segments
         self._before = before
+        self._kept = kept
         self._cut: Cut | None = None
         self._writing: Future[Manifest] | None = None
         self._merging: _Merging | None = None
@@ -78,11 +86,14 @@ class Saver:
         """Write a cut; the one before has become a checkpoint."""
         assert self._cut is None
         self._cut = cut
-        self._writing = _behind(lambda: self._write(cut))
+        kept = self._kept()
+        self._writing = _behind(lambda: self._write(cut, kept))
 
-    def _write(self, cut: Cut) -> Manifest:
+    def _write(self, cut: Cut, kept: Collection[int]) -> Manifest:
         self._before(cut.number)
-        return write_checkpoint(self._folder, cut.number, cut.arrays, cut.meta, behind=self._segments, at=failpoint)
+        return write_checkpoint(
+            self._folder, cut.number, cut.arrays, cut.meta, behind=self._segments, kept=kept, at=failpoint
+        )
 
     def limit(self, cursor: Mapping[int, int]) -> None:
         """What lies behind `cursor` must not be trimmed, whatever was learned."""
@@ -98,7 +109,7 @@ class Saver:
         if self._cut is None:
             return None
         writing, self._writing = self._writing, None
-        made = self._write(self._cut) if writing is None else writing.result()
+        made = self._write(self._cut, self._kept()) if writing is None else writing.result()
         cut, self._cut = self._cut, None
         self._segments = made.segments
         self._merge_if_due()

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
 from learner.checkpoints import merge as merging
-from learner.checkpoints.folder import read_checkpoint, read_latest, sweep, write_checkpoint
+from learner.checkpoints.folder import (
+    has_checkpoint,
+    read_checkpoint,
+    read_latest,
+    remove_behind,
+    sweep,
+    write_checkpoint,
+)
 from learner.checkpoints.manifest import Manifest
 from learner.checkpoints.merge import due, merge, merged
 from learner.checkpoints.segment import DamagedError
@@ -264,9 +271,15 @@ def test_what_is_kept_stays_and_what_nothing_refers_to_goes(tmp_path: Path) -> N
         assert_equal(read_checkpoint(tmp_path, number).arrays, states[number])
     with pytest.raises(DamagedError, match="has no checkpoint 4"):
         read_checkpoint(tmp_path, 4)
+    assert [has_checkpoint(tmp_path, number) for number in (4, 5, 14)] == [False, True, True]
     sweep(tmp_path)
     used = {part.name for number in (3, 5, 13, 14) for part in read_checkpoint(tmp_path, number).segments}
     assert {path.name for path in tmp_path.glob("*.segment")} == used
+    remove_behind(tmp_path, 5)
+    sweep(tmp_path)
+    found = read_latest(tmp_path)
+    assert found is not None
+    assert_equal(found.arrays, states[5])
     checkpoints.last = None
     checkpoints.write()
     checkpoints.write()
