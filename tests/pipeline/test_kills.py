@@ -1,4 +1,4 @@
-"""A learner that dies while a checkpoint is written, or segments are merged, has learned each sample once in the end."""
+"""A learner that dies while it writes a checkpoint, or merges segments, has learned each sample once in the end."""
 
 import signal
 from pathlib import Path
