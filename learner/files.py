@@ -45,6 +45,19 @@ def write_whole(
             f.flush()
             os.fsync(f.fileno())
         before_rename()
+    except OSError:
+        remove([temporary])
+        raise
+    put_in_place(temporary, path)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file, which is durable, its name, durably.
+
+    Raises:
+        OSError: that cannot be; nothing of it stays.
+    """
+    try:
         temporary.rename(path)
     except OSError:
         remove([temporary])

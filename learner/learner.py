@@ -1,6 +1,6 @@
 """The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, 
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
+from learner.tables.table import Table
 from learner.targets import Targets, probabilities, targets_of, turned_of_task
 from learner.tasks.fast import TaskParts, TaskSaid, in_order
 
@@ -256,11 +257,25 @@ class Learner:
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Everything that training depends on: tables, dense parts, optimisers, generators, counters."""
-        part = self.fast if self.fast is not None else self.table
-        arrays = {f"fast.{name}": value for name, value in part.state().items()}
+        return self._state(Table.state)
+
+    def take_changes(self, *, whole: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """What has changed since the last call, or since `restore`, for the next checkpoint: of the tables the rows
+        that were touched, of everything else all.
+
+        Args:
+            whole: take the tables whole: `state()`, with which a row of checkpoints begins.
+        """
+        return self._state(lambda table: table.take_changes(whole=whole))
+
+    def _state(
+        self, of_table: Callable[[Table], dict[str, np.ndarray]]
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        taken = self.fast.state(of_table) if self.fast is not None else of_table(self.table)
+        arrays = {f"fast.{name}": value for name, value in taken.items()}
         if self.deep is not None:
             arrays |= {f"deep.{name}": value for name, value in self.deep.state().items()}
-        arrays |= {f"tasks.{name}": value for name, value in self.others.state().items()}
+        arrays |= {f"tasks.{name}": value for name, value in self.others.state(of_table).items()}
         return arrays, {"format": FORMAT, "num_samples": self.num_samples, "max_ts": self.max_ts}
 
     def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:

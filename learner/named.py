@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 _T = TypeVar("_T")
-_DTYPES = {
+DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
     "I64": np.int64,
@@ -19,6 +19,7 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+"""The types of a safetensors file that are used here."""
 
 
 class ArraysError(ValueError):
@@ -49,7 +50,7 @@ def arrays_in(blob: bytes | mmap) -> dict[str, np.ndarray]:
         arrays = {}
         for name, said in header.items():
             first, end = said["data_offsets"]
-            dtype, shape = np.dtype(_DTYPES[said["dtype"]]), tuple(said["shape"])
+            dtype, shape = np.dtype(DTYPES[said["dtype"]]), tuple(said["shape"])
             array = np.frombuffer(blob, dtype, (end - first) // dtype.itemsize, begin + first)
             arrays[name] = array.reshape(shape)
     except (struct.error, msgspec.DecodeError, KeyError, TypeError, ValueError) as exc:

@@ -170,28 +170,27 @@ class PredictionLog:
         self._folder = folder
         self._keep = keep
         self._tasks = tuple(tasks)
-        self._waiting: list[Logged] = []
-        """What is in no file of a durable checkpoint."""
+        self._waiting, self._num_cut = list[Logged](), 0
+        """What is in no file of a durable checkpoint, of which the first so many belong to the next one."""
 
     def append(self, logged: Logged) -> None:
         """Take the predictions of a block in."""
         self._waiting.append(logged)
 
-    def _frame(self) -> pl.DataFrame:
-        """What waits to be durable."""
+    def _frame(self, waiting: Sequence[Logged]) -> pl.DataFrame:
         columns = []
         for name, kind in _OWN.items():
-            parts = [getattr(logged, name) for logged in self._waiting]
+            parts = [getattr(logged, name) for logged in waiting]
             whole = np.concatenate(parts) if parts and isinstance(parts[0], np.ndarray) else list(chain(*parts))
             columns.append(pl.Series(name, whole).cast(kind) if len(whole) else pl.Series(name, [], dtype=kind))
-        served = served_series([logged.served for logged in self._waiting])
-        return pl.DataFrame(columns + served + self._of_tasks())
+        served = served_series([logged.served for logged in waiting])
+        return pl.DataFrame(columns + served + self._of_tasks(waiting))
 
-    def _of_tasks(self) -> list[pl.Series]:
-        waiting = [logged.by_task for logged in self._waiting if logged.by_task is not None]
-        if not waiting:
+    def _of_tasks(self, waiting: Sequence[Logged]) -> list[pl.Series]:
+        by_task = [logged.by_task for logged in waiting if logged.by_task is not None]
+        if not by_task:
             return []
-        wholes = [np.concatenate(parts) for parts in zip(*map(msgspec.structs.astuple, waiting), strict=True)]
+        wholes = [np.concatenate(parts) for parts in zip(*map(msgspec.structs.astuple, by_task), strict=True)]
         return [
             pl.Series(name, whole_BT[:, n])
             for n, task in enumerate(self._tasks)
@@ -203,30 +202,34 @@ class PredictionLog:
         behind = (pl.col("partition") == partition) & (pl.col("sequence") > sequence)
         kind, of_task = pl.col("kind"), pl.col("kind") == _BY_TASK
         what = kind.replace({int(SampleKind.POSITIVE): 0, int(SampleKind.CORRECTION): 1})
-        rows = pl.concat([read_predictions(self._folder), self._frame()], how="diagonal").filter(behind)
+        rows = pl.concat([read_predictions(self._folder), self._frame(self._waiting)], how="diagonal").filter(behind)
         keys = rows.select("imp_id", what, *(pl.when(of_task).then(name).otherwise(0) for name in ("task", "label")))
         return set(keys.iter_rows())
 
     def flush(self, number: int) -> None:
-        """Write what was collected as file `number`; also when it is nothing.
+        """Cut, and write."""
+        self.cut()
+        self.write(number)
 
-        It is kept until `durable`: a checkpoint that cannot be written comes again, with more, under the same number.
+    def cut(self) -> None:
+        """What was collected so far belongs to the next checkpoint."""
+        self._num_cut = len(self._waiting)
 
-        Raises:
-            OSError: it cannot be written; the file is as it was.
-        """
+    def write(self, number: int) -> None:
+        """Write what was cut as file `number`; if it cannot be (OSError), the file is as it was, and it comes again."""
         written = BytesIO()
-        self._frame().write_parquet(written)
+        self._frame(self._waiting[: self._num_cut]).write_parquet(written)
         write_whole(self._folder / f"{number:012d}.parquet", [written.getbuffer()])
 
     def durable(self) -> None:
         """The checkpoint of the last file is durable."""
-        self._waiting = []
+        del self._waiting[: self._num_cut]
+        self._num_cut = 0
         remove(sorted(self._folder.glob("*.parquet"))[: -self._keep])
 
     def rewind(self, number: int) -> None:
         """Forget everything behind checkpoint `number`."""
-        self._waiting = []
+        self._waiting, self._num_cut = [], 0
         forget_parts(self._folder)
         for path in self._folder.glob("*.parquet"):
             if int(path.stem) > number:

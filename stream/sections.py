@@ -128,6 +128,9 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     has changed: the older weights are then the worse ones, unless it is the labels that are wrong."""
     checkpoint_s: Seconds = 10.0
     """How often the learner writes a checkpoint; the outbox is trimmed behind it."""
+    checkpoint_samples: PositiveInt = 50_000
+    """And at the latest after so many samples learned, if the one before is written: what a checkpoint costs depends on
+    how much has changed, and a worker waits for a learner that has not trimmed (`worker.outbox_high_water`)."""
     second: Literal["wait", "refuse"] = "wait"
     """What a learner does that finds another one at work, in its run folder or under `redis.prefix`: `wait` until that
     one ends, and go on where it was, as in a rolling restart; or `refuse`, and end."""

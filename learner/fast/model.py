@@ -3,7 +3,7 @@
 Legend: B samples, S signals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -76,6 +76,8 @@ class FastPart(FastPredictor):
         fields_B = np.zeros(len(turn_B), np.uint8)
         rows_B = self.beliefs.rows(imp_keys_B, fields_B, ts_B, learning=turn_B == MAY_TURN)
         rows_B[turn_B == PLAIN] = 0
+        # What is believed of one that may turn is about to be written.
+        self.beliefs.mark(rows_B)
         return rows_B
 
     def forget(self, imp_keys_B: np.ndarray, turn_B: np.ndarray) -> None:
@@ -97,12 +99,16 @@ class FastPart(FastPredictor):
         """Whether every dense weight is a number, and every one that samples have since met in the tables."""
         return self.dense.is_finite
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of everything that the future depends on."""
+    def state(self, of_table: Callable[[Table], dict[str, np.ndarray]] = Table.state) -> dict[str, np.ndarray]:
+        """Copies of everything that the future depends on.
+
+        Args:
+            of_table: what is taken of each table.
+        """
         parts = {
-            _TABLE: self.table.state(),
-            _CROSSES: self.cross_table.state(),
-            _BELIEFS: self.beliefs.state(),
+            _TABLE: of_table(self.table),
+            _CROSSES: of_table(self.cross_table),
+            _BELIEFS: of_table(self.beliefs),
             _DENSE: self.dense.state(),
         }
         return {prefix + name: array for prefix, arrays in parts.items() for name, array in arrays.items()}

@@ -41,6 +41,7 @@ def warm_up() -> float:
         part.learn(block_of(*found, labels_B=np.zeros(_MANY), signals_BS=np.zeros((_MANY, 1))))
     table = part.table
     table.take_touched(BOTH)
+    table.take_changes()
     table.evict(_MANY // 2, _MANY)
     table.take_evicted()
     table.drop(keys_N[-2:])

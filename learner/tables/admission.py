@@ -6,8 +6,13 @@ Varghese 2002): a count may be too high, so that an id is admitted early, but ne
 remembered. Two generations are counted in turn; when the younger has seen `capacity` distinct ids, the older is thrown
 away, so an id is remembered over at least `capacity` and at most twice as many distinct newcomers.
 
-Legend: C cells, 2 generations side by side, so that both lie in one cache line.
+What the filter has counted since a checkpoint is kept as the keys themselves, in their order: cells lie anywhere, so
+that a few thousand newcomers touch every page of them, while counting the same keys again gives the same cells.
+
+Legend: C cells, 2 generations side by side, so that both lie in one cache line; N keys.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -22,6 +27,8 @@ MAX_COUNT = 255
 """Counts are bytes."""
 DISTINCT, YOUNGER = 0, 1
 """What `counters_2` holds: distinct ids of the younger generation, and which of the two it is."""
+_MAX_NOTED = 1 << 20
+"""Occurrences between two checkpoints, 8 bytes each; of more, the next checkpoint has all cells."""
 
 
 @compiled
@@ -48,6 +55,20 @@ def admits(cells_C2: np.ndarray, counters_2: np.ndarray, capacity: int, key: np.
     return count + remembered + 1 >= min_count
 
 
+@compiled
+def note(noted_N: np.ndarray, num_noted_1: np.ndarray, key: np.uint64) -> None:
+    """Keep a key that is counted, if there is room; how many there were is known in any case."""
+    if num_noted_1[0] < len(noted_N):
+        noted_N[num_noted_1[0]] = key
+    num_noted_1[0] += 1
+
+
+@compiled
+def _count_all(cells_C2: np.ndarray, counters_2: np.ndarray, capacity: int, keys_N: np.ndarray) -> None:
+    for n in range(len(keys_N)):
+        admits(cells_C2, counters_2, capacity, keys_N[n], 1)
+
+
 class Admission:
     """The filter's cells.
 
@@ -70,15 +91,41 @@ class Admission:
         num_cells = 1 << (_CELLS_PER_ID * capacity - 1).bit_length() if (min_counts > 1).any() else 1
         self.cells_C2 = reserve((num_cells, 2), np.uint8)
         self.counters_2 = np.zeros(2, np.int64)
+        self.noted_N = reserve((_MAX_NOTED if num_cells > 1 else 1,), np.uint64)
+        self.num_noted_1 = np.zeros(1, np.int64)
 
     def state(self) -> dict[str, np.ndarray]:
         """Cells that are not 0, and counters."""
         flat = self.cells_C2.reshape(-1)
         used = np.flatnonzero(flat)
-        return {"cells": used.astype(np.uint32), "counts": flat[used], "counters": self.counters_2.copy()}
+        return {"cells": used.astype(np.uint32), "counts": flat[used]} | self._counters()
+
+    def changes(self) -> dict[str, np.ndarray]:
+        """What was counted since `forget_changes`; or `state()`, if that was too much."""
+        num_noted = int(self.num_noted_1[0])
+        if num_noted > len(self.noted_N):
+            return self.state()
+        return {"noted": self.noted_N[:num_noted].copy()} | self._counters()
+
+    def forget_changes(self) -> None:
+        """What has been counted so far is in a checkpoint."""
+        self.num_noted_1[0] = 0
+
+    def _counters(self) -> dict[str, np.ndarray]:
+        return {"counters": self.counters_2.copy(), "size": np.array([len(self.cells_C2), self.capacity])}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state()` of a filter of the same size."""
         self.cells_C2[:] = 0
         self.cells_C2.reshape(-1)[state["cells"]] = state["counts"]
         self.counters_2[:] = state["counters"]
+        self.forget_changes()
+
+
+def counted_on(state: Mapping[str, np.ndarray], noted_N: np.ndarray) -> dict[str, np.ndarray]:
+    """The state of a filter whose state was `state` before it counted the keys `noted_N`."""
+    num_cells, capacity = (int(size) for size in state["size"])
+    counting = Admission(capacity, np.array([2 if num_cells > 1 else 1]))
+    counting.restore(dict(state))
+    _count_all(counting.cells_C2, counting.counters_2, capacity, noted_N)
+    return counting.state()

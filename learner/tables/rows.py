@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learner.tables.admission import admits
+from learner.tables.admission import admits, note
 from learner.tables.compiled import compiled
 from learner.tables.hashing import normal
 from learner.tables.index import NO_KEY, NO_ROW, find, has_room, insert, remove
@@ -15,8 +15,11 @@ from learner.tables.index import NO_KEY, NO_ROW, find, has_room, insert, remove
 PUBLISH, CHECKPOINT = 1, 2
 """Bits of `touched_R`: the row has changed since this consumer last took what had changed."""
 BOTH = PUBLISH | CHECKPOINT
-NEXT, NUM_FREE, NUM_REFUSED, SCANNED_TO = 0, 1, 2, 3
-"""What `counters_4` holds: the first row never used, rows in `free_R`, occurrences refused, where eviction goes on."""
+NEXT, NUM_FREE, NUM_REFUSED, SCANNED_TO, FREE_FROM = 0, 1, 2, 3, 4
+"""What `counters_5` holds: the first row never used, rows in `free_R`, occurrences refused, where eviction goes on; and
+from where on `free_R` may have changed since the last checkpoint."""
+
+_EIGHT, _EACH_BYTE = 8, np.uint64(0x0101010101010101)
 
 
 class Rows(NamedTuple):
@@ -34,10 +37,13 @@ class Rows(NamedTuple):
     """uint8, a bit per consumer."""
     free_R: np.ndarray
     """Rows given back, int32; the last one is used first."""
-    counters_4: np.ndarray
+    counters_5: np.ndarray
     """int64."""
     cells_C2: np.ndarray
     filter_counters_2: np.ndarray
+    noted_N: np.ndarray
+    num_noted_1: np.ndarray
+    """The admission filter's, as in `Admission`."""
 
 
 class Start(NamedTuple):
@@ -88,8 +94,7 @@ def assign(slots: Slots, rows: Rows, start: Start, ids: Occurrences, rows_N: np.
         if row == NO_ROW and key != NO_KEY:
             if not has_room(slots.keys_S, slots.size_1[0]):
                 return n
-            min_count = start.min_count_F[field]
-            if min_count == 1 or admits(rows.cells_C2, rows.filter_counters_2, start.filter_capacity, key, min_count):
+            if start.min_count_F[field] == 1 or _is_enough(rows, start, key, start.min_count_F[field]):
                 row = _add(slots, rows, start, key, field)
         if row != NO_ROW and ids.ts_N[n] > rows.last_ts_R[row]:
             rows.last_ts_R[row] = ids.ts_N[n]
@@ -99,17 +104,25 @@ def assign(slots: Slots, rows: Rows, start: Start, ids: Occurrences, rows_N: np.
 
 
 @compiled
+def _is_enough(rows: Rows, start: Start, key: np.uint64, min_count: int) -> bool:
+    """Count an occurrence of an id that has no row; whether it is to get one."""
+    note(rows.noted_N, rows.num_noted_1, key)
+    return bool(admits(rows.cells_C2, rows.filter_counters_2, start.filter_capacity, key, min_count))
+
+
+@compiled
 def _add(slots: Slots, rows: Rows, start: Start, key: np.uint64, field: int) -> int:
     """A row for an id that has none, with its first values; `NO_ROW` if all are taken."""
-    counters_4 = rows.counters_4
-    if counters_4[NUM_FREE]:
-        counters_4[NUM_FREE] -= 1
-        row = int(rows.free_R[counters_4[NUM_FREE]])
-    elif counters_4[NEXT] < len(rows.key_R):
-        row = int(counters_4[NEXT])
-        counters_4[NEXT] += 1
+    counters_5 = rows.counters_5
+    if counters_5[NUM_FREE]:
+        counters_5[NUM_FREE] -= 1
+        counters_5[FREE_FROM] = min(counters_5[FREE_FROM], counters_5[NUM_FREE])
+        row = int(rows.free_R[counters_5[NUM_FREE]])
+    elif counters_5[NEXT] < len(rows.key_R):
+        row = int(counters_5[NEXT])
+        counters_5[NEXT] += 1
     else:
-        counters_4[NUM_REFUSED] += 1
+        counters_5[NUM_REFUSED] += 1
         return NO_ROW
     insert(slots.keys_S, slots.rows_S, key, row)
     slots.size_1[0] += 1
@@ -129,8 +142,8 @@ def release(slots: Slots, rows: Rows, row: int) -> None:
     slots.size_1[0] -= 1
     rows.block_RX[row, :] = 0
     rows.key_R[row], rows.field_R[row], rows.last_ts_R[row], rows.touched_R[row] = NO_KEY, 0, 0, CHECKPOINT
-    rows.free_R[rows.counters_4[NUM_FREE]] = row
-    rows.counters_4[NUM_FREE] += 1
+    rows.free_R[rows.counters_5[NUM_FREE]] = row
+    rows.counters_5[NUM_FREE] += 1
 
 
 @compiled
@@ -148,30 +161,39 @@ def release_keys(slots: Slots, rows: Rows, keys_N: np.ndarray) -> int:
 @compiled
 def release_stale(slots: Slots, rows: Rows, before_ts: int, max_scanned: int) -> np.ndarray:
     """Give back rows last seen before a time, of the next `max_scanned` ones; returns their keys."""
-    counters_4 = rows.counters_4
-    num_scanned = min(max_scanned, counters_4[NEXT] - 1)
+    counters_5 = rows.counters_5
+    num_scanned = min(max_scanned, counters_5[NEXT] - 1)
     keys_N, num_released = np.empty(max(num_scanned, 0), np.uint64), 0
-    row = counters_4[SCANNED_TO]
+    row = counters_5[SCANNED_TO]
     for _ in range(num_scanned):
-        row = row + 1 if row + 1 < counters_4[NEXT] else 1
+        row = row + 1 if row + 1 < counters_5[NEXT] else 1
         if rows.key_R[row] != NO_KEY and rows.last_ts_R[row] < before_ts:
             keys_N[num_released] = rows.key_R[row]
             num_released += 1
             release(slots, rows, row)
-    counters_4[SCANNED_TO] = row
+    counters_5[SCANNED_TO] = row
     return keys_N[:num_released].copy()
 
 
 @compiled
 def take_marked(touched_R: np.ndarray, end: int, bit: int) -> np.ndarray:
     """Rows below `end` that have the bit, ascending; it is cleared."""
-    num_marked = 0
-    for row in range(end):
+    # Most rows have not changed, so eight are looked at together.
+    num_eights = end // _EIGHT
+    marks_E = touched_R[: num_eights * _EIGHT].view(np.uint64)
+    pattern, num_marked = np.uint64(bit) * _EACH_BYTE, 0
+    for eight in range(num_eights):
+        if marks_E[eight] & pattern:
+            for row in range(eight * _EIGHT, (eight + 1) * _EIGHT):
+                num_marked += (touched_R[row] & bit) != 0
+    for row in range(num_eights * _EIGHT, end):
         num_marked += (touched_R[row] & bit) != 0
     rows_N, n = np.empty(num_marked, np.int32), 0
-    for row in range(end):
-        if touched_R[row] & bit:
-            rows_N[n] = row
-            n += 1
-            touched_R[row] &= ~bit
+    for eight in range(num_eights + 1):
+        if eight == num_eights or marks_E[eight] & pattern:
+            for row in range(eight * _EIGHT, min((eight + 1) * _EIGHT, end)):
+                if touched_R[row] & bit:
+                    rows_N[n] = row
+                    n += 1
+                    touched_R[row] &= ~bit
     return rows_N

@@ -18,8 +18,8 @@ def clear(table: Table) -> None:
     arrays = table.arrays
     for array in (arrays.block_RX, arrays.key_R, arrays.field_R, arrays.last_ts_R, arrays.touched_R, arrays.free_R):
         give_back(array)
-    arrays.counters_4[:] = 0
-    arrays.counters_4[NEXT] = 1
+    arrays.counters_5[:] = 0
+    arrays.counters_5[NEXT] = 1
 
 
 def bytes_in_use(table: Table) -> int:

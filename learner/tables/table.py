@@ -7,11 +7,11 @@ Legend: R rows, W values of a group, F fields, N occurrences or ids.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from learner.tables.admission import Admission
+from learner.tables.groups import MAX_ROWS, Group, check, start_of
 from learner.tables.index import Index, SharedIndex
 from learner.tables.memory import is_shared, plain, reserve, zeros
 from learner.tables.rows import (
@@ -29,22 +29,10 @@ from learner.tables.rows import (
     release_stale,
     take_marked,
 )
-from learner.tables.saved import restore, state_of
+from learner.tables.saved import changes_of, restore, state_of
 
 _BYTES_PER_ROW = 8 + 1 + 8 + 1
 """Key, field, last event time, marks."""
-MAX_ROWS = (1 << 31) - 2
-
-
-class Group(NamedTuple):
-    """Values that belong together."""
-
-    name: str
-    width: int
-    fill: float = 0.0
-    """What a new row's values are, plus a normal value if `stds` says so."""
-    stds: tuple[float, ...] = ()
-    """Standard deviation of a new row's values, per field; all 0 if not given."""
 
 
 class TableFullError(RuntimeError):
@@ -87,7 +75,7 @@ class Table:
         seed: int = 0,
         counted: int = 1 << 20,
     ) -> None:
-        _check(groups, len(min_counts), max_rows, counted)
+        check(groups, len(min_counts), max_rows, counted)
         self.groups, self.max_rows = tuple(groups), max_rows
         min_count_F = np.array(min_counts, np.int64)
         self.index = SharedIndex(max_rows) if is_shared() else Index()
@@ -100,12 +88,14 @@ class Table:
             reserve((num_rows,), np.int64),
             reserve((num_rows,), np.uint8),
             reserve((num_rows,), np.int32),
-            zeros((4,), np.int64),
+            zeros((5,), np.int64),
             self.admission.cells_C2,
             self.admission.counters_2,
+            self.admission.noted_N,
+            self.admission.num_noted_1,
         )
-        self.arrays.counters_4[NEXT] = 1
-        self._start = _start_of(groups, min_count_F, seed, counted)
+        self.arrays.counters_5[NEXT] = 1
+        self._start = start_of(groups, min_count_F, seed, counted)
         self.values: dict[str, np.ndarray] = {}
         """(R, W) per group: views of one block."""
         begin = 0
@@ -124,12 +114,12 @@ class Table:
     @property
     def num_refused(self) -> int:
         """Occurrences of ids that would have got a row, had there been one left."""
-        return int(self.arrays.counters_4[NUM_REFUSED])
+        return int(self.arrays.counters_5[NUM_REFUSED])
 
     @property
     def end(self) -> int:
         """Rows from here on were never used."""
-        return int(self.arrays.counters_4[NEXT])
+        return int(self.arrays.counters_5[NEXT])
 
     def bytes_per_id(self) -> tuple[float, float]:
         """Least and most memory that an id costs, bytes: just before, and just after the index has grown."""
@@ -255,45 +245,29 @@ class Table:
     # Checkpoints ------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of used rows, free rows, marks, counters and filter: all that the future depends on."""
+        """Copies of used rows, free rows, counters and filter: all that the future depends on."""
         return state_of(self)
+
+    def take_changes(self, *, whole: bool = False) -> dict[str, np.ndarray]:
+        """Copies of what has changed since this was last called, or since `restore`, for the next checkpoint.
+
+        Which is: rows touched, numbers of rows given back, the free rows that changed, counters, and what the filter
+        has counted. What it costs depends on how much that is, but for a look at the marks, a byte per row.
+
+        Args:
+            whole: take `state()` instead.
+        """
+        return changes_of(self, whole=whole)
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state()`, bit for bit, row numbers included.
+
+        All of it counts as changed for whoever publishes, who has to begin anew, and nothing of it for checkpoints.
 
         Raises:
             ValueError: this table has other values, fewer rows, or a smaller filter.
         """
         restore(self, state)
-
-
-def _check(groups: Sequence[Group], num_fields: int, max_rows: int, counted: int) -> None:
-    if not 0 < max_rows <= MAX_ROWS:
-        raise ValueError(f"max_rows must be 1 to {MAX_ROWS:,}, got {max_rows:,}")
-    if not 0 < counted <= 1 << 26:
-        raise ValueError(f"the admission filter counts 1 to {1 << 26:,} ids, not {counted:,}")
-    if not 0 < num_fields <= 256:
-        raise ValueError(f"a table has 1 to 256 fields, not {num_fields}")
-    for group in groups:
-        if group.width < 1 or len(group.stds) not in (0, num_fields):
-            raise ValueError(
-                f"values {group.name}: width must be >= 1, got {group.width}, and stds one per field, {num_fields}, or "
-                f"none, got {len(group.stds)}"
-            )
-
-
-def _start_of(groups: Sequence[Group], min_count_F: np.ndarray, seed: int, capacity: int) -> Start:
-    """Per value what a new row starts with; each group has a normal vector of its own."""
-    num_fields = len(min_count_F)
-    stds = [np.tile(np.array(g.stds or (0.0,) * num_fields, np.float64)[:, None], g.width) for g in groups]
-    return Start(
-        np.concatenate([np.full(g.width, g.fill, np.float64) for g in groups]),
-        np.concatenate(stds, axis=1),
-        np.concatenate([np.full(g.width, seed + (n << 32), np.uint64) for n, g in enumerate(groups)]),
-        np.concatenate([np.arange(g.width) for g in groups]),
-        min_count_F,
-        capacity,
-    )
 
 
 __all__ = ["BOTH", "CHECKPOINT", "MAX_ROWS", "PUBLISH", "Group", "Table", "TableFullError"]

@@ -153,9 +153,9 @@ class TaskParts(TaskPredictors):
             predicted = self._deep_alone(deep_BT)
         return [TaskSaid(*said) for said in zip(targets, predicted, strict=True)]
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of everything that the future depends on, by task."""
-        return {f"{task}.{name}": a for task, part in self._named.items() for name, a in part.state().items()}
+    def state(self, of_table: Callable[[Table], dict[str, np.ndarray]] = Table.state) -> dict[str, np.ndarray]:
+        """Copies of everything that the future depends on, by task; `of_table`: what is taken of each table."""
+        return {f"{task}.{name}": a for task, part in self._named.items() for name, a in part.state(of_table).items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state()`.

@@ -58,6 +58,12 @@ def bench_fast(context: typer.Context) -> None:
     _run_benchmark("fast", context.args)
 
 
+@bench.command("growth", context_settings=_PASS_ON)
+def bench_growth(context: typer.Context) -> None:
+    """What a learner's step, memory and checkpoints cost as its ids grow (--ids, --samples, --repeats, --json)."""
+    _run_benchmark("growth", context.args)
+
+
 @bench.command("stages", context_settings=_PASS_ON)
 def bench_stages(context: typer.Context) -> None:
     """Microseconds of each stage of worker and learner, and what bounds them (--events, --set, --log, --json)."""

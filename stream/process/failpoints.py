@@ -16,7 +16,12 @@ LEARNER_POINTS = (
     "checkpoint.before_write",
     "checkpoint.half_written",
     "checkpoint.before_rename",
+    "checkpoint.before_manifest",
     "checkpoint.before_trim",
+    "merge.before_write",
+    "merge.half_written",
+    "merge.before_rename",
+    "merge.written",
     "publish.before",
     "publish.after",
 )

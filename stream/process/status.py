@@ -58,6 +58,10 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """The longest of them."""
     num_at_norms: int = 0
     """Samples learned when the norms in the state were written last."""
+    checkpoint_stop_ms: float = 0.0
+    """How long training stood still for the last checkpoint."""
+    checkpoint_bytes: int = 0
+    """What the last one wrote of the model."""
     waits: list[Condition] = []
     """What holds it up now."""
     waited_s: dict[str, float] = {}

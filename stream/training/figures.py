@@ -75,19 +75,25 @@ class Figures:
         self._served.alarms.clear()
         return found
 
-    def cut(self, number: int) -> None:
-        """Write what belongs to checkpoint `number` to the run folder, before it is durable."""
+    def cut(self) -> None:
+        """What was summed up so far belongs to the next checkpoint."""
         for recorder in self._recorders:
-            recorder.cut(number, _now_ms())
-        self.tasks.cut(number, _now_ms())
+            recorder.collect(_now_ms())
+        self.tasks.collect(_now_ms())
+
+    def write(self, number: int) -> None:
+        """Write what belongs to checkpoint `number` to the run folder, before it is durable; in any thread."""
+        for recorder in self._recorders:
+            recorder.write_collected(number)
+        self.tasks.write_collected(number)
 
     def offer(self, number: int) -> None:
-        """Write the twin's samples of checkpoint `number`, before it is durable; what Redis refuses goes later."""
+        """Write the twin's samples of checkpoint `number` as it is taken; what Redis refuses goes later."""
         if self._feed is not None:
             self._feed.write(number)
 
     def keep(self, number: int) -> None:
-        """Write what Redis did not take of checkpoint `number` to the run folder, before it is durable."""
+        """Write what Redis did not take of checkpoint `number` to the run folder, as it is taken."""
         if self._feed is not None:
             self._feed.keep(number)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from state_store.resident import resident_bytes
 from stream.process.status import CanaryStatus, LearnerStatus
 from stream.process.weather import Weather
+from stream.training.checkpoints.taking import Checkpoints
 from stream.training.publisher import Publisher
 from stream.training.trainer import Trainer
 
@@ -37,6 +38,7 @@ class Progress:
         self,
         trainer: Trainer,
         publisher: Publisher,
+        checkpoints: Checkpoints,
         num_without_norms: int,
         weather: Weather,
         canary: CanaryStatus | None,
@@ -46,6 +48,7 @@ class Progress:
         Args:
             trainer: how far training is.
             publisher: what is published.
+            checkpoints: what is durable.
             num_without_norms: samples learned since norms were written.
             weather: what is waited for.
             canary: how far its trial is; None without one.
@@ -69,6 +72,8 @@ class Progress:
             step_s=self._step_time / self._num_steps if self._num_steps else 0.0,
             step_max_s=self._step_max,
             num_at_norms=trainer.num_trained - num_without_norms,
+            checkpoint_stop_ms=checkpoints.stop_ms,
+            checkpoint_bytes=checkpoints.num_bytes,
             waits=weather.conditions,
             waited_s=weather.waited_s,
             canary=canary,

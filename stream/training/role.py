@@ -8,7 +8,7 @@ import msgspec
 import redis
 import torch
 
-from learner.checkpoint import remove_behind, write_checkpoint
+from learner.checkpoints.folder import remove_behind
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
@@ -22,13 +22,15 @@ from stream.process.stopping import Stopping
 from stream.process.store import connect_when_ready, open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
+from stream.training.checkpoints.resume import resume
+from stream.training.checkpoints.taking import Checkpoints
+from stream.training.checkpoints.way_back import WayBack
 from stream.training.figures import Figures
 from stream.training.lease import folder_id
 from stream.training.norms import NormWriter
 from stream.training.ownership import Ownership
 from stream.training.progress import Progress
 from stream.training.publisher import Publisher
-from stream.training.resume import WayBack, resume
 from stream.training.served.canary import CanaryStep, canary_of
 from stream.training.steps import Steps
 from stream.training.trainer import OtherFieldsError, Trainer
@@ -55,6 +57,7 @@ class LearnerRole:
     _outbox: Outbox
     _norms: NormWriter
     _publisher: Publisher
+    _checkpoints: Checkpoints
     _way_back: WayBack
     _figures: Figures | None
     _canary: CanaryStep | None
@@ -63,7 +66,7 @@ class LearnerRole:
         torch.set_num_threads(settings.learner.num_threads)
         self._settings = settings
         self._folder = folder
-        self._checkpoints = folder / "checkpoints"
+        self._checkpoints_folder = folder / "checkpoints"
         self._keys = Keys(settings.redis.prefix)
         self._weather = Weather(log)
         self._steps = Steps(self._weather, folder)
@@ -72,10 +75,7 @@ class LearnerRole:
         self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
         keep = settings.publish.keep_prediction_files
         self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.learned_tasks)
-        self._number = 0
         self._num_published = 0
-        self._trained_at_checkpoint = -1
-        self._to_trim: dict[int, int] = {}
         self._last_step = 0.0
         self._progress = Progress(settings.redis.prefix)
 
@@ -103,17 +103,20 @@ class LearnerRole:
         self._norms = NormWriter(open_store(settings, self._client), settings.kafka.partitions, owner)
         weights, folder = WeightStore(self._client, prefix), folder_id(self._folder)
         self._publisher = Publisher(weights, self._norms, settings.publish, folder, own_versions(settings.serving.arms))
-        self._way_back = WayBack(weights.rollouts, self._checkpoints, folder)
+        self._way_back = WayBack(weights.rollouts, self._checkpoints_folder, folder)
         self.trainer = self._resume()
         self._schedule()
 
     def _resume(self) -> Trainer:
         settings = self._settings
-        learner, state, self._number = resume(settings.recipe, self._checkpoints)
-        self._log.rewind(self._number)
+        resumed = resume(settings.recipe, self._checkpoints_folder)
+        learner, state, number, _ = resumed
+        self._log.rewind(number)
         log.info("compiled code is ready after %.1f s", learner.warm_up())
-        monitored = settings.monitor.enabled
-        self._figures = Figures(settings, self._client, self._folder, self._number) if monitored else None
+        self._figures = Figures(settings, self._client, self._folder, number) if settings.monitor.enabled else None
+        self._checkpoints = Checkpoints(
+            self._checkpoints_folder, self._log, self._figures, resumed, lambda: self._publisher.kept_checkpoints
+        )
         meters = (None, None) if self._figures is None else (self._figures.meter, self._figures.tasks)
         trainer = Trainer(
             learner, self._outbox, self._log, state, *meters, positive=settings.main_actions, norms=self._norms
@@ -145,48 +148,36 @@ class LearnerRole:
         """Redis is older than the training: blobs of the weights and a part of the history may be gone."""
         log.warning("redis was restored from an older snapshot; what was learned behind it is skipped by id")
         self._publisher.start_over()
+        self._checkpoints.heed_rollback(self.trainer)
         if self._figures is not None:
             self._figures.look_again()
         self.trainer.rolled_back = False
 
     def checkpoint(self) -> None:
-        """Make everything learned so far durable; the outbox is trimmed behind it."""
+        """Begin to make everything learned so far durable, unless that is under way."""
         trainer, figures = self.trainer, self._figures
-        if trainer.num_trained == self._trained_at_checkpoint:
+        if self._checkpoints.is_busy or trainer.num_trained == self._checkpoints.num_taken:
             return
-        number = self._number + 1
         # A Redis that knows less than a checkpoint is known by that to be an older one.
         self._outbox.report_learned(trainer.cursor)
-        trainer.learner.evict_stale()
-        arrays, meta = trainer.learner.state()
-        # If the disk refuses one of these, all of it comes again under the same number.
-        if figures is not None:
-            figures.cut(number)
-            if not self._steps.attempt("twin", lambda: figures.offer(number)):
-                figures.keep(number)
-        self._log.flush(number)
-        write_checkpoint(
-            self._checkpoints,
-            number,
-            arrays,
-            {"learner": meta, "trainer": msgspec.to_builtins(trainer.state()), "number": number},
-            kept=self._publisher.kept_checkpoints,
-            at=failpoint,
+        self._checkpoints.take(
+            trainer,
+            lambda number: figures is None or self._steps.attempt("twin", lambda: figures.offer(number)),
         )
-        failpoint("checkpoint.before_trim")
-        self._number, self._trained_at_checkpoint = number, trainer.num_trained
-        self._to_trim = dict(trainer.cursor)
-        self._log.durable()
-        if figures is not None:
-            figures.durable(number)
-        self._steps.hurry("trim", "history", "twin")
+
+    def _settle(self) -> None:
+        """What was begun is durable; the outbox is trimmed behind it."""
+        if self._checkpoints.settle():
+            self._steps.hurry("trim", "history", "twin")
+
+    def _checkpoint_now(self) -> None:
+        self._settle()
+        self.checkpoint()
+        self._settle()
 
     def trim(self) -> None:
         """Drop from the outbox what is durable, but for what a learner that goes back could learn again."""
-        if self._to_trim:
-            kept = self._settings.publish.keep_samples
-            self._outbox.trim({p: sequence - kept for p, sequence in self._to_trim.items() if sequence > kept})
-            self._to_trim = {}
+        self._checkpoints.trim(self._outbox, self._settings.publish.keep_samples)
 
     def publish(self) -> None:
         """Publish the weights, if the gate lets them through."""
@@ -194,7 +185,8 @@ class LearnerRole:
         trainer, now_ms = self.trainer, time.time_ns() // 1_000_000
         self._num_published = trainer.num_trained
         recent = trainer.recent.compute()
-        manifest = self._publisher.publish(trainer.learner, trainer.cursor, recent, now_ms, self._number)
+        number = self._checkpoints.number
+        manifest = self._publisher.publish(trainer.learner, trainer.cursor, recent, now_ms, number)
         if manifest is None:
             return
         self._progress.published_ms = time.time_ns() // 1_000_000
@@ -213,7 +205,9 @@ class LearnerRole:
         trainer = self.trainer
         self._outbox.report_learned(trainer.cursor)
         canary = self._canary.status() if self._canary is not None else None
-        status = self._progress.status(trainer, self._publisher, self._norms.num_waiting, self._weather, canary)
+        status = self._progress.status(
+            trainer, self._publisher, self._checkpoints, self._norms.num_waiting, self._weather, canary
+        )
         self._replace(keys=[self._keys.learner_status], args=[msgspec.json.encode(status)])
         self._progress.tell(trainer, self._publisher, self._figures.take_alarms() if self._figures else [])
 
@@ -228,16 +222,16 @@ class LearnerRole:
         if why:
             self._way_back.refuse(asked, why)
             return
+        self._checkpoints.leave()
         self._outbox.report_learned(self.trainer.cursor)
         former = self._outbox.learned()
-        remove_behind(self._checkpoints, asked.checkpoint)
+        remove_behind(self._checkpoints_folder, asked.checkpoint)
         self._publisher.forget_checkpoints(asked.checkpoint)
-        self._to_trim, self._trained_at_checkpoint = {}, -1
         self._open()
         self.trainer.go_back_from(former)
         self._num_published = self.trainer.num_trained
         # Behind a checkpoint that knows of it, whoever dies need not be asked again.
-        self.checkpoint()
+        self._checkpoint_now()
         self._way_back.done(asked, self.trainer.num_to_learn_again)
 
     # The loop ---------------------------------------------------------------------------------------------------
@@ -253,17 +247,21 @@ class LearnerRole:
         if not self._begin():
             return
         spare_garbage_collector()
-        norms_samples, interval_samples = self._settings.publish.norms_samples, self._settings.publish.interval_samples
+        publish = self._settings.publish
         while not self._stopping.asked:
             self._ownership.check()
             if not self._steps.attempt("read", self._train):
                 time.sleep(_IDLE_S)
             if self.trainer.rolled_back:
                 self._heed_rollback()
-            if self._norms.num_waiting >= norms_samples and not self._publisher.held_back:
+            if self._checkpoints.is_to_settle:
+                self._steps.attempt("checkpoint", self._settle)
+            if self._norms.num_waiting >= publish.norms_samples and not self._publisher.held_back:
                 self._steps.attempt("norms", self.write_norms)
-            if self.trainer.num_trained - self._num_published >= interval_samples:
+            if self.trainer.num_trained - self._num_published >= publish.interval_samples:
                 self._steps.hurry("publish")
+            if self.trainer.num_trained - self._checkpoints.num_taken >= publish.checkpoint_samples:
+                self._steps.hurry("checkpoint")
             self._steps.run_due()
             self._status_file.keep()
         self._end()
@@ -289,7 +287,7 @@ class LearnerRole:
             log.warning("stopping without a last checkpoint: redis does not answer")
             return
         # What was learned since the last checkpoint is still in the outbox, and will be learned again from there.
-        for name, step in (("checkpoint", self.checkpoint), ("trim", self.trim), ("publish", self.publish)):
+        for name, step in (("checkpoint", self._checkpoint_now), ("trim", self.trim), ("publish", self.publish)):
             if not self._steps.attempt(name, step, at_once=True):
                 log.warning("stopping without a last %s", name)
                 break

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest, write_checkpoint
 from learner.learner import Learner
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest, write_checkpoint
 from learner.config import LearnerSettings, ModelSettings
 from learner.fast.config import CrossSettings, FastSettings
 from learner.fast.layout import component_names
@@ -181,7 +181,8 @@ def test_a_state_of_a_model_with_other_parts_is_refused(saved: str, here: str) -
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     arrays, meta = Learner(make_recipe(BOTH)).state()
     for number in (1, 2):
-        path = write_checkpoint(tmp_path, number, arrays, {"learner": meta, "number": number})
+        made = write_checkpoint(tmp_path, number, arrays, {"learner": meta, "number": number})
+    path = tmp_path / made.segments[-1].name
     path.write_bytes(damage(path.read_bytes()))
     found = read_latest(tmp_path)
     assert found is not None

@@ -13,7 +13,7 @@ import redis
 from support.columns import columns
 from support.samples import Samples, make_samples
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest, sweep, write_checkpoint
 from learner.files import write_whole
 from learner.parts import weight_names
 from stream.command.roles import Role, wait_until
@@ -166,12 +166,14 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
     with files_up_to(300), pytest.raises(OSError, match="large"):
         write_checkpoint(tmp_path, 4, {"w": np.zeros(100)}, {"number": 4})
     assert names(tmp_path) == held
+    with files_up_to(1000), pytest.raises(OSError, match="large"):
+        write_checkpoint(tmp_path, 4, {"w": np.zeros(100)}, {"number": 4, "long": "a" * 1000})
     found = read_latest(tmp_path)
     assert found is not None
     assert (found.meta["number"], float(found.arrays["w"][0])) == (3, 3.0)
-    # What a kill has left half-made does not stay either.
-    (tmp_path / "000000000004.ckpt.part").write_bytes(b"half")
-    read_latest(tmp_path)
+    # What a kill, or a manifest that was refused, has left does not stay either.
+    (tmp_path / "000000000004.segment.part").write_bytes(b"half")
+    sweep(tmp_path)
     assert names(tmp_path) == held
 
 

@@ -1,6 +1,7 @@
 """A learner that finds what another version, or other settings, have left: it loses nothing, and says what it does."""
 
 import re
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -8,11 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 import redis
+from safetensors.numpy import save
 from support.columns import columns
 from support.samples import FEATURES, Samples, make_samples
 
-from learner.checkpoint import read_latest, write_checkpoint
+from learner.checkpoints.folder import read_latest
 from learner.config import FieldSettings
+from learner.files import write_whole
 from learner.samples.kind import SampleKind
 from state_store.outbox import Outbox
 from state_store.weights import WeightStore
@@ -165,13 +168,11 @@ def leave_former(settings: Settings, folder: Path, learned: int) -> None:
     pl.read_parquet(file).drop("rank_score").write_parquet(file)
     kinds = [sum(s.kind is kind for s in samples) for kind in SampleKind if kind <= SampleKind.TASK_CORRECTION]
     trainer = TrainerState({0: learned}, kinds, [0] * 400)
-    write_checkpoint(
-        folder / "checkpoints",
-        3,
-        {"dense.bias": np.zeros(1, np.float32), "table.values": np.ones((4, 17), np.float32)},
-        {
-            "learner": {"num_samples": learned, "max_ts": 1_700_000_000_000, "rows": [{"u1": 1}]},
-            "trainer": msgspec.to_builtins(trainer),
-            "number": 3,
-        },
-    )
+    meta = {
+        "learner": {"num_samples": learned, "max_ts": 1_700_000_000_000, "rows": [{"u1": 1}]},
+        "trainer": msgspec.to_builtins(trainer),
+        "number": 3,
+    }
+    arrays = {"dense.bias": np.zeros(1, np.float32), "table.values": np.ones((4, 17), np.float32)}
+    body = save({**arrays, "meta": np.frombuffer(msgspec.msgpack.encode(meta), np.uint8)})
+    write_whole(folder / "checkpoints" / "000000000003.ckpt", [sha256(body).digest(), body])

@@ -102,7 +102,19 @@ class Recorder:
         Raises:
             OSError: it cannot be written; nothing is lost.
         """
+        self.collect(now_ms)
+        self.write_collected(number)
+
+    def collect(self, now_ms: int) -> None:
+        """What was summed up so far belongs to the next checkpoint."""
         self._cut += self._meter.cut(now_ms)
+
+    def write_collected(self, number: int) -> None:
+        """Write what belongs to checkpoint `number` to the run folder; more may be summed up meanwhile.
+
+        Raises:
+            OSError: it cannot be written; nothing is lost.
+        """
         if self._folder is not None and self._cut:
             body = msgspec.msgpack.encode([bucket.encode() for bucket in self._cut])
             write_whole(self._folder / f"{number:012d}.msgpack", [body])

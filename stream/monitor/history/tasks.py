@@ -103,10 +103,15 @@ class TaskMeters:
             for name, meter in self.meters.items()
         ]
 
-    def cut(self, number: int, now_ms: int) -> None:
-        """As of `Recorder.cut`, for every task."""
+    def collect(self, now_ms: int) -> None:
+        """As of `Recorder.collect`, for every task."""
         for recorder in self._recorders:
-            recorder.cut(number, now_ms)
+            recorder.collect(now_ms)
+
+    def write_collected(self, number: int) -> None:
+        """As of `Recorder.write_collected`, for every task."""
+        for recorder in self._recorders:
+            recorder.write_collected(number)
 
     def durable(self, number: int) -> None:
         """Checkpoint `number` is durable."""

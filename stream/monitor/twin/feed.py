@@ -79,7 +79,9 @@ class TwinFeed:
         self._share = share
         self._resumed: int | None = number
         self._waiting: list[Scored] = []
-        """Of the checkpoint that is not durable yet."""
+        """Of no durable checkpoint; the first `_num_cut` belong to the next one."""
+        self._num_cut: int | None = None
+        """Not known before they are written or kept, whichever comes first."""
         self._written = 0
         self._unsent: deque[tuple[int, bytes | None]] = deque()
         """Durable, and not said to be so in Redis; with the samples, if Redis has not taken them."""
@@ -125,17 +127,19 @@ class TwinFeed:
         return None if self._folder is None else self._folder / f"{number:012d}{_SUFFIX}"
 
     def write(self, number: int) -> None:
-        """Write what belongs to checkpoint `number`, before it is durable, and again if it was not.
+        """Write what was taken in so far as checkpoint `number`, before it is durable, and again if it was not.
 
         If Redis refuses, or this is not called at all, it goes with `send`; `keep` sees to it that it is not lost if
         the learner dies before.
         """
+        self._num_cut = len(self._waiting)
         self._open()
         self._client.hset(self._key, str(number), self._encoded())
         self._written = number
 
     def keep(self, number: int) -> None:
-        """Write what belongs to checkpoint `number` to the folder, before it is durable."""
+        """Write what was taken in so far as checkpoint `number` to the folder, before it is durable."""
+        self._num_cut = len(self._waiting)
         file = self._file(number)
         if file is not None:
             write_whole(file, [self._encoded()])
@@ -143,10 +147,11 @@ class TwinFeed:
         self._written = 0
 
     def _encoded(self) -> bytes:
-        if not self._waiting:
+        cut = self._waiting[: self._num_cut]
+        if not cut:
             return msgspec.msgpack.encode([])
-        samples = concatenate([scored.samples for scored in self._waiting])
-        predictions = np.concatenate([scored.predictions_B for scored in self._waiting]).astype(np.float32)
+        samples = concatenate([scored.samples for scored in cut])
+        predictions = np.concatenate([scored.predictions_B for scored in cut]).astype(np.float32)
         return msgspec.msgpack.encode([_Stored(samples.encode(), predictions.tobytes())])
 
     def durable(self, number: int) -> None:
@@ -154,7 +159,8 @@ class TwinFeed:
         if self._written == number:
             self._forget(number)
         self._unsent.append((number, None if self._written == number else self._encoded()))
-        self._waiting = []
+        del self._waiting[: self._num_cut]
+        self._num_cut = None
         while len(self._unsent) > _MAX_WAITING:
             dropped, samples = self._unsent.popleft()
             self._dropped += samples is not None
