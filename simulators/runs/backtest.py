@@ -31,7 +31,7 @@ from stream.monitor.history.tasks import TaskMeters
 from stream.monitor.served.meter import ServedMeter
 from stream.monitor.twin.feed import TwinFeed
 from stream.monitor.twin.twin import Twin
-from stream.prediction_log import PredictionLog
+from stream.predictions.log import PredictionLog
 from stream.process.store import open_store
 from stream.settings import Settings
 from stream.training.norms import NormWriter

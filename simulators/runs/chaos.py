@@ -32,7 +32,8 @@ from stream.monitor.figures.bootstrap import user_hashes
 from stream.monitor.history.history import TWIN, HistoryReader
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.twin.feed import TwinFeedReader, in_share
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.process.failpoints import LEARNER_POINTS, MONITOR_POINTS, WORKER_POINTS
 from stream.process.status import read_status
 from stream.process.store import open_store

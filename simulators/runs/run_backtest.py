@@ -15,7 +15,7 @@ from simulators.runs.summary import build_summary
 from simulators.world.judged import judge
 from simulators.world.log import WorldLog
 from state_store.embedded.redis import EmbeddedRedis
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 
 

@@ -14,7 +14,7 @@ from stream.command.doctor import versions
 from stream.monitor.figures.bucket import NORMS, NULL, SEEN, merge
 from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.tasks import figures_by_task
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 
 COMPARED = (

@@ -11,7 +11,7 @@ import polars as pl
 
 from simulators.world.rows import APPEAL, TRUTH
 from stream.monitor.page.tasks import COHORTS
-from stream.prediction_log import matured
+from stream.predictions.judged import matured
 
 _FIRST = 10
 """A user's first so many impressions are told one by one."""

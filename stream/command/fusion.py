@@ -12,7 +12,8 @@ from learner.fusion.search import FusionSearch, Round
 from learner.samples.kind import SampleKind
 from state_store.errors import OperatorError
 from state_store.tasks import Task
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 from stream.task_columns import learned_in
 

@@ -13,7 +13,7 @@ from stream.monitor.history.recorder import Recorder, Source, read_buckets, run_
 from stream.monitor.history.tasks import TaskMeters
 from stream.monitor.served.meter import ServedMeter
 from stream.monitor.twin.feed import TwinFeed
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 from stream.training.trainer import Trainer
 

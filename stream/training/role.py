@@ -14,7 +14,7 @@ from state_store.keys import Keys
 from state_store.outbox import Outbox
 from state_store.weights import WeightStore
 from stream.arms.settings import own_versions
-from stream.prediction_log import PredictionLog
+from stream.predictions.log import PredictionLog
 from stream.process.failpoints import failpoint
 from stream.process.garbage import spare_garbage_collector
 from stream.process.status import StatusFile

@@ -16,7 +16,8 @@ from state_store.outbox import Outbox
 from state_store.records import OutboxEntry
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.tasks import TaskMeters
-from stream.prediction_log import PredictionLog, SampleKey, item_mean_baseline, log_columns, sample_keys
+from stream.predictions.columns import SampleKey, item_mean_baseline, log_columns, sample_keys
+from stream.predictions.log import PredictionLog
 from stream.rollout.judge import Judge
 from stream.rollout.trial import Trial
 from stream.served import OutcomeListener

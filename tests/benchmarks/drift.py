@@ -28,7 +28,7 @@ from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
 from stream.command.doctor import versions
 from stream.monitor.history.recorder import read_buckets
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import load_settings
 
 _WIDTH = 120

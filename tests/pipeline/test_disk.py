@@ -21,7 +21,8 @@ from stream.monitor.figures.bucket import COUNT, Bucket
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.recorder import Recorder, read_buckets
-from stream.prediction_log import PredictionLog, log_columns, read_predictions
+from stream.predictions.columns import log_columns
+from stream.predictions.log import PredictionLog, read_predictions
 from stream.settings import Settings
 
 SIZE_MIB = 12

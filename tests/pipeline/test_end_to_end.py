@@ -27,7 +27,8 @@ from stream.command.roles import Role, wait_until
 from stream.events import Feedback, Impression, encode_event
 from stream.kafka.topics import admin, ensure_topics
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.process.store import open_store
 from stream.settings import Settings
 

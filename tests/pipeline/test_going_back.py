@@ -14,7 +14,7 @@ from stream.command.roles import Role, wait_until
 from stream.monitor.figures.bucket import WEIGHT
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.history.history import HistoryReader
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 
 pytestmark = pytest.mark.slow

@@ -23,7 +23,8 @@ from stream.kafka.topics import ensure_topics
 from stream.monitor.history.history import SERVED, HistoryReader
 from stream.monitor.page.view import View
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.process.store import open_store
 from stream.serving.address import serving_url
 from stream.settings import Settings

@@ -20,7 +20,8 @@ from learner.samples.kind import SampleKind
 from state_store.outbox import Outbox
 from state_store.weights import WeightStore
 from stream.command.roles import Role, wait_until
-from stream.prediction_log import PredictionLog, log_columns
+from stream.predictions.columns import log_columns
+from stream.predictions.log import PredictionLog
 from stream.settings import Settings
 from stream.training.trainer import TrainerState
 

@@ -18,7 +18,8 @@ from simulators.runs.summary import differences
 from state_store.client import connect
 from state_store.outbox import Outbox
 from stream.command.roles import Role, wait_until
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.process.store import open_store
 from stream.settings import Settings
 

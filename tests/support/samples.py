@@ -13,7 +13,7 @@ from learner.samples.former import Core, Sample, State
 from learner.samples.kind import SampleKind
 from learner.samples.layout import FeatureValue
 from state_store.keys import Keys
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.process.status import LearnerStatus, read_status
 from stream.settings import Settings
 

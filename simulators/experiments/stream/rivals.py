@@ -14,7 +14,7 @@ from river.optim import FTRLProximal
 from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from simulators.experiments.stream.figures import Said
 from simulators.experiments.stream.recorded import Recording
-from stream.prediction_log import item_mean_baseline
+from stream.predictions.columns import item_mean_baseline
 
 RIVER, ITEM_MEAN = "river ftrl", "item mean"
 _BLOCK = 4096

@@ -40,7 +40,7 @@ from stream.monitor.figures.rows import (
     rows_of,
 )
 from stream.monitor.figures.sums import Sums
-from stream.prediction_log import Logged
+from stream.predictions.columns import Logged
 from stream.sections import MonitorSettings
 
 _SUMMED_AT_ONCE = 2000

@@ -8,7 +8,7 @@ import polars as pl
 from learner.learned import Learned
 from learner.samples.kind import SampleKind
 from stream.monitor.figures.bucket import ADAPTER, ITEM_NORM, UNSEEN_ITEM, UNSEEN_USER, USER_NORM
-from stream.prediction_log import Logged
+from stream.predictions.columns import Logged
 
 NUM_COLUMNS = 11
 USER_N, ITEM_N, TS, FIRST_TS, PREDICTION, RANK, REFERENCE, LABEL, RATE, SIGN, ONCE = range(NUM_COLUMNS)

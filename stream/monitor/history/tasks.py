@@ -12,7 +12,7 @@ from learner.samples.columns import Samples
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import HistoryWriter, task_series
 from stream.monitor.history.recorder import Recorder
-from stream.prediction_log import Logged
+from stream.predictions.columns import Logged
 from stream.settings import Settings
 from stream.task_columns import labels_of_task, learned_in
 

@@ -9,7 +9,8 @@ import polars as pl
 import redis
 
 from stream.partitioning import partition_of
-from stream.prediction_log import matured, prediction_files, read_user
+from stream.predictions.judged import matured
+from stream.predictions.log import prediction_files, read_user
 from stream.process.store import open_store
 from stream.sections import interval_names
 from stream.serving.scorer import NoWeightsError, Scorer

@@ -11,7 +11,7 @@ from stream.monitor.page.points import groups
 from stream.monitor.page.server import page_file, plotly_js
 from stream.monitor.page.tasks import figures_by_task
 from stream.monitor.page.view import View, to_json
-from stream.prediction_log import read_predictions
+from stream.predictions.log import read_predictions
 from stream.settings import Settings
 
 _PICTURE_POINTS = 20

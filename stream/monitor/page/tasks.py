@@ -18,7 +18,7 @@ import polars as pl
 
 from learner.metrics import auc, calibration, log_loss, sampling_weights, summarise, uauc
 from state_store.tasks import Task
-from stream.prediction_log import matured, with_served
+from stream.predictions.judged import matured, with_served
 from stream.task_columns import learned_in, of_task
 
 COHORTS: tuple[tuple[str, int, float], ...] = (

@@ -22,7 +22,7 @@ from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import TWIN, open_history
 from stream.monitor.history.recorder import Recorder
 from stream.monitor.twin.feed import Scored, TwinFeedReader
-from stream.prediction_log import log_columns
+from stream.predictions.columns import log_columns
 from stream.process.failpoints import failpoint
 from stream.settings import Settings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from state_store.outbox import Outbox
-from stream.prediction_log import PredictionLog
+from stream.predictions.log import PredictionLog
 from stream.process.failpoints import failpoint
 from stream.training.checkpoints.resume import Resumed
 from stream.training.checkpoints.saver import Cut, Saver, not_beyond

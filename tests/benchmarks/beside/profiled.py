@@ -22,7 +22,7 @@ from state_store.weights import WeightStore
 from stream.events import decode_event
 from stream.ingest.rows import LogRecord
 from stream.ingest.stage import Ingest
-from stream.prediction_log import PredictionLog
+from stream.predictions.log import PredictionLog
 from stream.process.store import open_store
 from stream.settings import Settings
 from stream.training.figures import Figures

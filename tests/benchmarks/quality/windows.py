@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from learner.metrics import auc, sampling_weights
-from stream.prediction_log import matured
+from stream.predictions.judged import matured
 
 _STEP = 1000
 _LASTS = 5

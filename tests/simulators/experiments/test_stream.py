@@ -28,7 +28,7 @@ from simulators.experiments.stream.variants import ADAPTER, NO_GATE, WHOLE, Cont
 from simulators.experiments.stream.weights import mean_by
 from simulators.logs.log import Log
 from simulators.replay import ReplaySettings
-from stream.prediction_log import item_mean_baseline
+from stream.predictions.columns import item_mean_baseline
 from stream.settings import Settings, load_settings
 
 HOW = ReplaySettings()

@@ -14,7 +14,8 @@ from simulators.replay import ReplaySettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.embedded.redis import EmbeddedRedis
 from stream.command.fusion import NoTaskScoresError, described, outcomes_of, rounds_of, search_weights
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.settings import Settings, SettingsError, load_settings
 
 NAMES = [task.name for task in TASKS]

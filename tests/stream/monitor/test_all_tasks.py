@@ -30,7 +30,8 @@ from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.server import Monitor
 from stream.monitor.page.view import View
-from stream.prediction_log import matured, read_predictions, with_served
+from stream.predictions.judged import matured, with_served
+from stream.predictions.log import read_predictions
 from stream.serving.scorer import Candidate, Scorer, UnknownTaskError
 from stream.settings import Settings, SettingsError, load_settings
 from stream.task_columns import of_task

@@ -45,7 +45,9 @@ from stream.monitor.page.lookup import Lookup
 from stream.monitor.page.points import groups
 from stream.monitor.page.report import NoHistoryError, write_report
 from stream.monitor.page.view import View
-from stream.prediction_log import _SCHEMA, PredictionLog, log_columns, matured, read_predictions, with_served
+from stream.predictions.columns import SCHEMA, log_columns
+from stream.predictions.judged import matured, with_served
+from stream.predictions.log import PredictionLog, read_predictions
 from stream.sections import MonitorSettings
 from stream.settings import Settings, SettingsError, load_settings
 
@@ -263,7 +265,7 @@ def test_a_drift_is_told_by_a_learner_that_was_started_anew(settings: Settings) 
         bucket.sums_CM[0, [LOSS, REFERENCE_LOSS]] = 2000 * 0.6
         return bucket
 
-    nothing = pl.DataFrame(schema=_SCHEMA)
+    nothing = pl.DataFrame(schema=SCHEMA)
     told = {}
     for name, past in (("anew", []), ("with its past", [stretch(1.0)] * 20)):
         meter = meter_of(settings)

@@ -19,7 +19,7 @@ from stream.monitor.figures.bucket import _ARRAYS, RANK_UAUC, Bucket, _Stored
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.figures.meter import Meter
 from stream.monitor.page.view import View, to_json
-from stream.prediction_log import log_columns
+from stream.predictions.columns import log_columns
 from stream.settings import Settings
 
 

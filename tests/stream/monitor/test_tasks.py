@@ -20,7 +20,8 @@ from stream.command.doctor import examine
 from stream.monitor.page.health import Health
 from stream.monitor.page.report import write_report
 from stream.monitor.prometheus import exposition
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.serving.scorer import Candidate, Scorer, UnknownTaskError
 from stream.settings import Settings, load_settings
 

@@ -27,7 +27,8 @@ from stream.monitor.history.recorder import read_buckets
 from stream.monitor.page.view import View
 from stream.monitor.twin.feed import TwinFeed, TwinFeedReader
 from stream.monitor.twin.twin import Twin
-from stream.prediction_log import matured, read_predictions
+from stream.predictions.judged import matured
+from stream.predictions.log import read_predictions
 from stream.settings import Settings, load_settings
 
 HOUR_MS = 3_600_000

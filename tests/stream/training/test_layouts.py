@@ -14,7 +14,7 @@ from learner.learner import Learner
 from learner.samples.keys import value_key
 from state_store.errors import OperatorError
 from state_store.outbox import Outbox
-from stream.prediction_log import PredictionLog, read_predictions
+from stream.predictions.log import PredictionLog, read_predictions
 from stream.settings import Settings
 from stream.training.trainer import Trainer
 

@@ -16,7 +16,8 @@ from learner.samples.columns import Samples
 from learner.samples.former import Core, Sample, State
 from learner.samples.keys import arm_key, value_key
 from learner.samples.kind import SampleKind
-from stream.prediction_log import PredictionLog, log_columns, read_predictions
+from stream.predictions.columns import log_columns
+from stream.predictions.log import PredictionLog, read_predictions
 from stream.served import ServedOutcomes
 from stream.training.served.outcomes import OutcomeJoin
 

@@ -18,7 +18,8 @@ from state_store.keys import Keys
 from state_store.outbox import Outbox
 from stream.monitor.figures.meter import Meter
 from stream.monitor.page.view import View
-from stream.prediction_log import PredictionLog, matured, read_predictions, with_served
+from stream.predictions.judged import matured, with_served
+from stream.predictions.log import PredictionLog, read_predictions
 from stream.process.store import open_store
 from stream.settings import Settings
 from stream.training.norms import NormWriter

@@ -18,7 +18,7 @@ from state_store.errors import LostOwnershipError
 from state_store.outbox import Outbox
 from state_store.weights import WeightsError, WeightStore
 from stream.partitioning import partition_of
-from stream.prediction_log import PredictionLog
+from stream.predictions.log import PredictionLog
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, NoWeightsError, Scorer
 from stream.settings import Settings

@@ -1,0 +1,1 @@
+"""Every prediction, as it was made before learning, and what became of it."""
