@@ -1,6 +1,6 @@
 """The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -73,10 +73,31 @@ class Learner:
         has_labels = bool(samples.is_labelled.any())
         with_ages = has_labels and self._num_blocks % _AGED_ONE_IN == 0
         self._num_blocks += has_labels
-        if self.deep is None or len(samples) <= self.settings.micro_batch:
-            return self._learn(samples, with_ages=with_ages)
-        parts = blocks(samples, self.settings.micro_batch)
-        return joined([self._learn(part, with_ages=with_ages) for part in parts])
+        parts = self._until_looks(samples)
+        if self.deep is not None:
+            parts = (part for piece in parts for part in blocks(piece, self.settings.micro_batch))
+        learned = [self._learn(part, with_ages=with_ages) for part in parts]
+        return learned[0] if len(learned) == 1 else joined(learned)
+
+    def _until_looks(self, samples: Samples) -> Iterator[Samples]:
+        """The samples in parts; behind each but perhaps the last the fast parts look at what new items may start with.
+
+        After so many samples learned, wherever the blocks end: what is learned must not depend on that.
+        """
+        if self.fast is None or self.fast.starts is None:
+            yield samples
+            return
+        targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
+        learned, begin = np.flatnonzero(targets.learn_B), 0
+        first = self.num_samples
+        while (at := self.fast.starts.next_look - first) <= len(learned):
+            end = int(learned[at - 1]) + 1
+            yield samples.slice(begin, end)
+            self.fast.look(self.num_samples)
+            self.others.look(self.num_samples)
+            begin = end
+        if begin < len(samples):
+            yield samples.slice(begin, len(samples))
 
     def _learn(self, samples: Samples, *, with_ages: bool) -> Learned:
         rows = samples.rows_B
@@ -86,10 +107,10 @@ class Learner:
         sizes_B = np.diff(occurrences.offsets_B1)
         ts_N = np.repeat(rows["ts"], sizes_B)
         ages_N = self._ages(occurrences, ts_N) if with_ages else None
-        crosses = None
+        found = None
         if self.fast is not None:
-            values, crosses = self.fast.look_up(ids_of(occurrences), rows["ts"], learning=is_learned_B)
-            rows_N = values.rows_N
+            found = self.fast.look_up(ids_of(occurrences), rows["ts"], learning=is_learned_B)
+            rows_N = np.maximum(found.values.rows_N, 0)
         else:
             learning = np.repeat(is_learned_B, sizes_B)
             rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
@@ -101,12 +122,11 @@ class Learner:
             deep_learns_B = np.logical_or.reduce([deep_learns_B, *(told.learn_B for told in of_others)])
         if self.deep is not None:
             deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
-        if self.fast is not None and crosses is not None:
+        if self.fast is not None and found is not None:
             others = {} if deep is None else {"deep_B": deep.logits_B}
             imp_keys_B = rows["imp_key"]
             block = block_of(
-                values,
-                crosses,
+                *found,
                 targets.labels_B,
                 signals_of(samples, self.recipe.fast.gate_signals, self.recipe.positive),
                 shift_B=targets.shift_B,

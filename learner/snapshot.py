@@ -199,8 +199,9 @@ class ServingModel:
             assert deep_B is not None
             return deep_alone(deep_B), deep_BT, occurrences
         fast, nothing_B = self._recipe.fast, np.zeros(len(samples), np.float32)
+        found = self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False)
         block = block_of(
-            *self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False),
+            *found,
             nothing_B,
             signals_of(samples, fast.gate_signals, self._recipe.positive),
             levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),

@@ -4,15 +4,18 @@ Legend: B samples, N occurrences of values, M of crosses, S signals, K component
 """
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.starts import ContentStarts
+from learner.content.starts import Occurring as ItemValues
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Occurring, Predicted, check, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import Ids, cross, plan_of
-from learner.fast.layout import component_names, constants_of, cross_value_groups, value_groups
+from learner.fast.layout import FACTORS, WEIGHT, component_names, constants_of, cross_value_groups, value_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
 from learner.fast.work import TableArrays
@@ -21,6 +24,16 @@ from learner.tables.memory import plain
 from learner.tables.table import Group, Table
 
 _TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
+_STARTS = "starts."
+
+
+class Found(NamedTuple):
+    """What B samples have, as a block takes it."""
+
+    values: Occurring
+    crosses: Occurring
+    made_MX: np.ndarray
+    """What stands for items that have no row."""
 
 
 class FastPart:
@@ -70,6 +83,9 @@ class FastPart:
         # As many as impressions may wait to be settled.
         self.beliefs = Table([Group("q", 2)], [1], settings.max_rows if settles else 1)
         self.dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
+        starts = settings.content_start
+        self.starts = ContentStarts(starts, fields, settings.factors, seed) if starts.is_on else None
+        self._nothing_made = np.zeros((0, FACTORS + settings.factors), np.float32)
 
     def crosses_of(self, values: Ids) -> Ids:
         """Occurrences of the crosses of a block's values; the same for all parts of the same recipe."""
@@ -77,8 +93,10 @@ class FastPart:
 
     def look_up(
         self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
-    ) -> tuple[Occurring, Occurring]:
+    ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
+
+        New items get what they start with; for items without a row stands what they would start with.
 
         Args:
             values: the occurrences of B samples.
@@ -88,13 +106,39 @@ class FastPart:
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
+        places_I = np.zeros(0, np.int64) if self.starts is None else self.starts.places(ItemValues(*values))
+        had_row_I = self.table.find(values.keys_N[places_I]) > 0
         found = []
         for table, ids in ((self.table, values), (self.cross_table, crosses)):
             sizes_B = np.diff(ids.offsets_B1)
             marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
             rows_N = table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
             found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
-        return found[0], found[1]
+        made_MX = self._nothing_made
+        if self.starts is not None and not had_row_I.all():
+            made_MX = self._start(ItemValues(*values), places_I[~had_row_I], found[0].rows_N)
+        return Found(found[0], found[1], made_MX)
+
+    def _start(self, values: ItemValues, places_I: np.ndarray, rows_N: np.ndarray) -> np.ndarray:
+        """Give new items their values; returns what stands for those that have no row, to which `rows_N` then points."""
+        assert self.starts is not None
+        rows_I = rows_N[places_I]
+        is_new_I = rows_I > 0
+        if is_new_I.any():
+            self.starts.start(values, places_I[is_new_I], rows_I[is_new_I], self.table)
+        lacking_I = places_I[~is_new_I & (values.keys_N[places_I] > 0)]
+        if not len(lacking_I):
+            return self._nothing_made
+        numbers_I, values_MX = self.starts.stand_in(values, lacking_I)
+        rows_N[lacking_I] = -1 - numbers_I
+        made_MX = np.zeros((len(values_MX), self._nothing_made.shape[1]), np.float32)
+        made_MX[:, WEIGHT], made_MX[:, FACTORS:] = values_MX[:, 0], values_MX[:, 1:]
+        return made_MX
+
+    def look(self, num_samples: int) -> None:
+        """See anew what new items may start with; `num_samples` were learned so far."""
+        if self.starts is not None:
+            self.starts.look(self.table, num_samples)
 
     def believe(self, imp_keys_B: np.ndarray, ts_B: np.ndarray, turn_B: np.ndarray) -> np.ndarray:
         """Where it is kept how far each sample is believed: `belief_rows_B` of their block.
@@ -156,6 +200,8 @@ class FastPart:
             _BELIEFS: self.beliefs.state(),
             _DENSE: self.dense.state(),
         }
+        if self.starts is not None:
+            parts[_STARTS] = self.starts.state()
         return {prefix + name: array for prefix, arrays in parts.items() for name, array in arrays.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -171,6 +217,8 @@ class FastPart:
             (_DENSE, self.dense),
         ):
             part.restore(below(prefix, state))
+        if self.starts is not None:
+            self.starts.restore(below(_STARTS, state))
 
 
 def ids_of(offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, weights_N: np.ndarray) -> Ids:

@@ -113,10 +113,9 @@ class TaskParts:
             if told is not None:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
                 others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
-            values, pairs = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
+            rows_of = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
             block = block_of(
-                values,
-                pairs,
+                *rows_of,
                 np.zeros(len(samples), np.float32) if told is None else told.labels_B,
                 signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
                 learn_B=learn_B,
@@ -125,6 +124,11 @@ class TaskParts:
             )
             found.append(part.learn(block))
         return found
+
+    def look(self, num_samples: int) -> None:
+        """See anew what new items may start with; `num_samples` were learned so far."""
+        for part in self.parts:
+            part.look(num_samples)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on, by task."""
