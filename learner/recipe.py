@@ -103,9 +103,7 @@ class Recipe(msgspec.Struct, frozen=True):
     @property
     def fast_recipe(self) -> FastRecipe:
         """The fast part's settings with the crosses."""
-        return FastRecipe(
-            **msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start
-        )
+        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start)
 
     def field(self, name: str) -> int:
         """Number of a field."""

@@ -10,6 +10,7 @@ from safetensors.numpy import save
 
 from learner.adaf2m2.batch import batch_of
 from learner.adaf2m2.deep import VALUES, dense_of
+from learner.content.starts import ContentStarts
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
@@ -53,14 +54,23 @@ class Changed(msgspec.Struct, frozen=True):
 
     rows: tuple[np.ndarray, ...]
     evicted: tuple[np.ndarray, ...]
+    starts: tuple[dict[str, np.ndarray], ...] = ()
+    """What has changed in the content-made starts of each fast part that has some."""
 
 
 def take_changed(learner: Learner) -> Changed:
     """What has changed since the last call."""
     tables = _tables(learner)
     return Changed(
-        tuple(table.take_touched(PUBLISH) for table in tables), tuple(table.take_evicted() for table in tables)
+        tuple(table.take_touched(PUBLISH) for table in tables),
+        tuple(table.take_evicted() for table in tables),
+        tuple(starts.take_changed() for starts in _starts_of(learner.fast, learner.others)),
     )
+
+
+def _starts_of(fast: FastPart | None, others: TaskParts) -> list[ContentStarts]:
+    parts = [*([] if fast is None else [fast]), *others.parts]
+    return [part.starts for part in parts if part.starts is not None]
 
 
 def _tables(learner: Learner) -> list[Table]:
@@ -89,6 +99,9 @@ def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
         arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
     if learner.deep is not None:
         arrays |= learner.deep.weights()
+    for n, starts in enumerate(_starts_of(learner.fast, learner.others)):
+        of_starts = starts.served() if changed is None else changed.starts[n]
+        arrays |= {f"starts.{n}.{name}": value for name, value in of_starts.items()}
     for n, part in enumerate(learner.others.parts):
         arrays |= {f"task.{n}.{name}": value for name, value in part.dense.state().items()}
     blob: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
@@ -156,6 +169,8 @@ class ServingModel:
                 pause()
         if self._fast is not None:
             self._fast.dense.restore(below("fast.", arrays))
+        for n, starts in enumerate(_starts_of(self._fast, self._others)):
+            starts.take(below(f"starts.{n}.", arrays))
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", arrays))
         if self._deep is not None:
@@ -182,6 +197,11 @@ class ServingModel:
         columns = predicted.components_BK[0].tolist(), predicted.gates_BK[0].tolist()
         parts = [Part(*said) for said in zip(self._fast.components, *columns, strict=True)]
         return [*parts, Part("state", float(predicted.added_B[0]), 1.0)]
+
+    def stands_for(self, samples: Samples) -> tuple[list[str], list[float]] | None:
+        """Ids of the items that the first sample's item is served by, as it has no row, and how like it they are; None
+        if it is served by what it has learned itself."""
+        return None if self._fast is None else self._fast.stands_for(ids_of(occurrences_of(samples, self._plan)))
 
     def _predict(self, samples: Samples) -> tuple[Predicted, np.ndarray | None, Occurrences]:
         """Of the main task; the deep part's logits of each, if it has them; occurrences of the samples' values."""

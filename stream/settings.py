@@ -74,7 +74,6 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pairs of fields whose values are learned together, too, in the fast part; default: `user_id` with `genres` and
     with `decade`, where there are such fields."""
     content_start: ContentStartSettings = ContentStartSettings()
-    """What new items start with, and what items are served with that have no row."""
     learner: LearnerSettings = LearnerSettings()
     fusion: FusionSettings = FusionSettings()
     publish: PublishSettings = PublishSettings()

@@ -3,8 +3,9 @@
 Legend: C known items, H buckets, P pairs of an item and one of its categories.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from learner.tables.memory import reserve
@@ -28,6 +29,8 @@ class Known:
         self._pairs = np.zeros((_PAIRS * 1024, 2), np.uint64)
         self._num_pairs = 0
         self._numbers: dict[int, int] = {}
+        self.names: list[str] = []
+        """Their ids."""
         self.generation = 0
         """Raised when items go, so that those behind them have other numbers."""
 
@@ -35,28 +38,33 @@ class Known:
         return len(self._numbers)
 
     @property
-    def keys_C(self) -> np.ndarray:
-        """uint64."""
+    def keys(self) -> np.ndarray:
+        """(C,), uint64."""
         return self._keys[: len(self)]
 
     @property
-    def content_CH(self) -> np.ndarray:
-        """Hashed, float32; not weighted."""
+    def content(self) -> np.ndarray:
+        """(C, H), hashed, float32; not weighted."""
         return self._content[: len(self)]
 
     @property
-    def pairs_P2(self) -> np.ndarray:
-        """Key of a category, and number of an item that is in it; uint64."""
+    def pairs(self) -> np.ndarray:
+        """(P, 2): key of a category, and number of an item that is in it; uint64."""
         return self._pairs[: self._num_pairs]
 
-    def add(self, key: int, content_H: np.ndarray, categories: np.ndarray) -> None:
+    def add(self, key: int, name: str, content_H: np.ndarray, categories: np.ndarray) -> None:
         """One that is not among them yet, as long as there is room; one that came back keeps what it had."""
         number = len(self)
         if number == len(self._keys) or key in self._numbers:
             return
         self._numbers[key] = number
+        self.names.append(name)
         self._keys[number], self._content[number] = key, content_H
         self._put_pairs(np.unique(categories), np.full(1, number, np.uint64))
+
+    def name_of(self, key: int) -> str:
+        """Id of one of them."""
+        return self.names[self._numbers[key]]
 
     def _put_pairs(self, keys_P: np.ndarray, numbers_P: np.ndarray) -> None:
         end = self._num_pairs + len(keys_P)
@@ -68,39 +76,42 @@ class Known:
 
     def forget_gone(self, table: Table) -> None:
         """Leave out those that have no row any more."""
-        is_here_C = table.find(self.keys_C) > 0
+        is_here_C = table.find(self.keys) > 0
         if is_here_C.all():
             return
-        pairs, numbers_C = self.pairs_P2.copy(), np.cumsum(is_here_C) - 1
+        pairs, numbers_C = self.pairs.copy(), np.cumsum(is_here_C) - 1
         of_P = pairs[:, 1].astype(np.int64)
         kept = is_here_C[of_P]
-        self._fill(self.keys_C[is_here_C], self.content_CH[is_here_C], pairs[kept, 0], numbers_C[of_P[kept]])
+        pairs_P2 = np.stack([pairs[kept, 0], numbers_C[of_P[kept]].astype(np.uint64)], axis=1)
+        names = [name for name, is_here in zip(self.names, is_here_C.tolist(), strict=True) if is_here]
+        self._fill(self.keys[is_here_C], names, self.content[is_here_C], pairs_P2)
         self.generation += 1
 
-    def _fill(self, keys_C: np.ndarray, content_CH: np.ndarray, keys_P: np.ndarray, numbers_P: np.ndarray) -> None:
+    def _fill(self, keys_C: np.ndarray, names: Sequence[str], content_CH: np.ndarray, pairs_P2: np.ndarray) -> None:
         self._keys[: len(keys_C)], self._content[: len(keys_C)] = keys_C, content_CH
+        self.names = list(names)
         self._numbers = {key: number for number, key in enumerate(keys_C.tolist())}
         self._num_pairs = 0
-        self._put_pairs(keys_P, numbers_P)
+        self._put_pairs(pairs_P2[:, 0], pairs_P2[:, 1])
 
     # As arrays ----------------------------------------------------------------------------------------------------
 
     def since(self, first: int) -> dict[str, np.ndarray]:
         """Copies of what there is of the items from number `first` on."""
-        pairs = self.pairs_P2[self.pairs_P2[:, 1] >= first]
+        pairs = self.pairs[self.pairs[:, 1] >= first]
         return {
-            "keys": self.keys_C[first:].copy(),
-            "content": self.content_CH[first:].copy(),
+            "keys": self.keys[first:].copy(),
+            "names": np.frombuffer(msgspec.msgpack.encode(self.names[first:]), np.uint8),
+            "content": self.content[first:].copy(),
             "pairs": pairs.copy(),
         }
 
     def take(self, first: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Have what `since(first)` gave, behind the first ones that are here; the others go."""
-        kept = self.since(0)
-        pairs = np.concatenate([kept["pairs"][kept["pairs"][:, 1] < first], arrays["pairs"]])
+        pairs_P2, names = self.pairs, msgspec.msgpack.decode(arrays["names"].tobytes(), type=list[str])
         self._fill(
-            np.concatenate([kept["keys"][:first], arrays["keys"]]),
-            np.concatenate([kept["content"][:first], arrays["content"]]),
-            pairs[:, 0],
-            pairs[:, 1],
+            np.concatenate([self.keys[:first], arrays["keys"]]),
+            self.names[:first] + names,
+            np.concatenate([self.content[:first], arrays["content"]]),
+            np.concatenate([pairs_P2[pairs_P2[:, 1] < first], arrays["pairs"]]),
         )

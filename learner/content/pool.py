@@ -43,7 +43,8 @@ def idf_of(content_CH: np.ndarray) -> np.ndarray:
     True
     """
     num_items_H = np.count_nonzero(content_CH, axis=0)
-    return np.log((1.0 + len(content_CH)) / (1.0 + num_items_H)).astype(np.float32)
+    idf_H: np.ndarray = np.log((1.0 + len(content_CH)) / (1.0 + num_items_H)).astype(np.float32)
+    return idf_H
 
 
 def weighted(content_NH: np.ndarray, idf_H: np.ndarray) -> np.ndarray:
@@ -63,7 +64,9 @@ class Pool:
         self._settings, self.look = settings, look
         finds = settings.method in ("nearest", "learned")
         self._compared_ME = self.compared(look.content_MH) if finds else np.zeros((0, 1), np.float32)
-        self._mean_X = look.values_MX.mean(axis=0) if len(look.keys_M) else np.zeros(look.values_MX.shape[1], np.float32)
+        self._mean_X = (
+            look.values_MX.mean(axis=0) if len(look.keys_M) else np.zeros(look.values_MX.shape[1], np.float32)
+        )
         self._category_means = self._means_of_categories()
 
     def compared(self, content_NH: np.ndarray) -> np.ndarray:

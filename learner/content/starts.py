@@ -59,19 +59,23 @@ class ContentStarts:
         """Samples learned at which the pool is to be looked at."""
         self._numbers_M, self._num_seen = np.zeros(0, np.int64), 0
         self._made: dict[tuple[int, int], Made | None] = {}
+        self._published = self._known.generation, 0, self.pool
 
     # New items ----------------------------------------------------------------------------------------------------
 
-    def places(self, values: Occurring) -> np.ndarray:
-        """Where the items' ids are among the occurrences; shape (I,)."""
-        return np.flatnonzero(values.fields_N == self._item)
+    def places(self, fields_N: np.ndarray) -> np.ndarray:
+        """Where the items' ids are among occurrences of these fields; shape (I,), one of each sample."""
+        return np.flatnonzero(fields_N == self._item)
 
-    def start(self, values: Occurring, places_I: np.ndarray, rows_I: np.ndarray, table: Table) -> None:
+    def start(
+        self, values: Occurring, names: Sequence[str], places_I: np.ndarray, rows_I: np.ndarray, table: Table
+    ) -> None:
         """Give items that just got their rows what they start with; from now on they are known.
 
         Args:
             values: of the samples.
-            places_I: where ids are that have a row since now; may be none.
+            names: ids of the samples' items.
+            places_I: where ids are that have a row since now.
             rows_I: the rows.
             table: whose.
         """
@@ -85,7 +89,7 @@ class ContentStarts:
             made = self._make(key, int(print_M[m]), content_MH[m], of_item)
             if made is not None:
                 table.values["w"][row], table.values["v"][row] = made.values_X[0], made.values_X[1:]
-            self._known.add(key, content_MH[m], of_item)
+            self._known.add(key, names[samples[m]], content_MH[m], of_item)
 
     def stand_in(self, values: Occurring, places_I: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What stands for items that have no row.
@@ -98,7 +102,8 @@ class ContentStarts:
             Which of what is made stands for each, shape (I,), -1 for nothing; and what is made, (M, X).
         """
         _, content_MH, print_M, pairs = self._content(values, places_I)
-        numbers_I, found, made_of = np.full(len(places_I), -1), [], {}
+        numbers_I, made_of = np.full(len(places_I), -1), dict[tuple[int, int], int]()
+        found: list[np.ndarray] = []
         for m, place in enumerate(places_I.tolist()):
             key = int(values.keys_N[place]), int(print_M[m])
             if key not in made_of:
@@ -108,6 +113,15 @@ class ContentStarts:
             numbers_I[m] = made_of[key]
         num_values = self.pool.look.values_MX.shape[1]
         return numbers_I, np.array(found, np.float32).reshape(-1, num_values)
+
+    def made_for(self, values: Occurring, place: int) -> Made | None:
+        """What stands for one item that has no row, and what it was made of."""
+        _, content_MH, print_M, pairs = self._content(values, np.array([place]))
+        return self._make(int(values.keys_N[place]), int(print_M[0]), content_MH[0], pairs[0])
+
+    def names_of(self, keys_K: np.ndarray) -> list[str]:
+        """Ids of known items."""
+        return [self._known.name_of(key) for key in keys_K.tolist()]
 
     def _content(
         self, values: Occurring, places_I: np.ndarray
@@ -134,22 +148,23 @@ class ContentStarts:
         """
         known = self._known
         known.forget_gone(table)
-        rows_C = table.find(known.keys_C)
+        rows_C = table.find(known.keys)
         self._numbers_M = np.flatnonzero(table.values["G"][rows_C, 0] >= self._settings.evidence)
         rows_M = rows_C[self._numbers_M]
         values_MX = np.concatenate([table.values["w"][rows_M], table.values["v"][rows_M]], axis=1)
         self._num_seen = len(known)
         if self._map is not None:
-            idf_H, vectors_MD = idf_of(known.content_CH), values_MX[:, 1:]
-            content_MH = weighted(known.content_CH[self._numbers_M], idf_H)
-            self._map.learn(content_MH, vectors_MD - vectors_MD.mean(axis=0))
+            idf_H, vectors_MD = idf_of(known.content), values_MX[:, 1:]
+            content_MH = weighted(known.content[self._numbers_M], idf_H)
+            if len(content_MH):
+                self._map.learn(content_MH, vectors_MD - vectors_MD.mean(axis=0))
         self._see(values_MX)
         self.next_look = num_samples + max(self._settings.every, _PER_ITEM * len(known))
 
     def _see(self, values_MX: np.ndarray) -> None:
         """The pool, from what it follows from."""
         map_HE = None if self._map is None else self._map.weights_HE
-        idf_H = idf_of(self._known.content_CH[: self._num_seen])
+        idf_H = idf_of(self._known.content[: self._num_seen])
         self.pool = Pool(self._settings, self._look_of(values_MX, idf_H, map_HE))
         self._made = {}
 
@@ -157,14 +172,47 @@ class ContentStarts:
         known, numbers_M = self._known, self._numbers_M
         place_C = np.full(max(len(known), 1), -1)
         place_C[numbers_M] = np.arange(len(numbers_M))
-        pairs = known.pairs_P2.copy()
+        pairs = known.pairs.copy()
         place_P = place_C[pairs[:, 1].astype(np.int64)]
         pairs[:, 1] = place_P
-        return Look(
-            known.keys_C[numbers_M], values_MX, known.content_CH[numbers_M], pairs[place_P >= 0], idf_H, map_HE
-        )
+        return Look(known.keys[numbers_M], values_MX, known.content[numbers_M], pairs[place_P >= 0], idf_H, map_HE)
+
+    @property
+    def has_pool(self) -> bool:
+        """Whether there is somebody to take from."""
+        return len(self.pool.look.keys_M) > 0
 
     # Elsewhere, and later -----------------------------------------------------------------------------------------
+
+    def take_changed(self) -> dict[str, np.ndarray]:
+        """What a scorer lacks that has had everything up to the last call; nothing if there was no look since."""
+        known, (generation, num_known, pool) = self._known, self._published
+        self._published = known.generation, len(known), self.pool
+        if pool is self.pool:
+            return {}
+        return self.served(num_known if generation == known.generation else 0)
+
+    def served(self, first: int = 0) -> dict[str, np.ndarray]:
+        """What a scorer needs that has the items up to number `first`."""
+        arrays = {
+            "span": np.array([first, self._num_seen]),
+            "members": self._numbers_M.copy(),
+            "values": self.pool.look.values_MX.copy(),
+        }
+        if self._map is not None:
+            arrays["map"] = self._map.weights_HE.copy()
+        return arrays | {_KNOWN + name: array for name, array in self._known.since(first).items()}
+
+    def take(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Have what `served` gave; none: as it was."""
+        if not arrays:
+            return
+        first, self._num_seen = arrays["span"].tolist()
+        self._known.take(first, below(_KNOWN, arrays))
+        if self._map is not None:
+            self._map.weights_HE[:] = arrays["map"]
+        self._numbers_M = arrays["members"].copy()
+        self._see(arrays["values"].copy())
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on."""

@@ -92,7 +92,13 @@ class FastPart:
         return cross(ids_of(*values), self._plan)
 
     def look_up(
-        self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
+        self,
+        values: Ids,
+        ts_B: np.ndarray,
+        *,
+        learning: bool | np.ndarray,
+        crosses: Ids | None = None,
+        item_ids: Sequence[str] = (),
     ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
 
@@ -103,10 +109,11 @@ class FastPart:
             ts_B: event times, ms.
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
             crosses: of `crosses_of`, if they are at hand.
+            item_ids: of the samples' items, where they may be learned and starts are made of content.
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
-        places_I = np.zeros(0, np.int64) if self.starts is None else self.starts.places(ItemValues(*values))
+        places_I = np.zeros(0, np.int64) if self.starts is None else self.starts.places(values.kinds_N)
         had_row_I = self.table.find(values.keys_N[places_I]) > 0
         found = []
         for table, ids in ((self.table, values), (self.cross_table, crosses)):
@@ -116,16 +123,18 @@ class FastPart:
             found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
         made_MX = self._nothing_made
         if self.starts is not None and not had_row_I.all():
-            made_MX = self._start(ItemValues(*values), places_I[~had_row_I], found[0].rows_N)
+            made_MX = self._start(ItemValues(*values), item_ids, places_I[~had_row_I], found[0].rows_N)
         return Found(found[0], found[1], made_MX)
 
-    def _start(self, values: ItemValues, places_I: np.ndarray, rows_N: np.ndarray) -> np.ndarray:
-        """Give new items their values; returns what stands for those that have no row, to which `rows_N` then points."""
+    def _start(
+        self, values: ItemValues, item_ids: Sequence[str], places_I: np.ndarray, rows_N: np.ndarray
+    ) -> np.ndarray:
+        """Give new items their values; returns what stands for those without a row, to which `rows_N` then points."""
         assert self.starts is not None
         rows_I = rows_N[places_I]
         is_new_I = rows_I > 0
         if is_new_I.any():
-            self.starts.start(values, places_I[is_new_I], rows_I[is_new_I], self.table)
+            self.starts.start(values, item_ids, places_I[is_new_I], rows_I[is_new_I], self.table)
         lacking_I = places_I[~is_new_I & (values.keys_N[places_I] > 0)]
         if not len(lacking_I):
             return self._nothing_made
@@ -134,6 +143,18 @@ class FastPart:
         made_MX = np.zeros((len(values_MX), self._nothing_made.shape[1]), np.float32)
         made_MX[:, WEIGHT], made_MX[:, FACTORS:] = values_MX[:, 0], values_MX[:, 1:]
         return made_MX
+
+    def stands_for(self, values: Ids) -> tuple[list[str], list[float]] | None:
+        """Ids of the items that the first sample's item is predicted by as it has no row, and how like it they are.
+
+        None if it has one, or if nothing stands for it.
+        """
+        if self.starts is None:
+            return None
+        of_items = ItemValues(*ids_of(*values))
+        place = int(self.starts.places(values.kinds_N)[0])
+        made = None if self.table.find(of_items.keys_N[[place]])[0] else self.starts.made_for(of_items, place)
+        return None if made is None else (self.starts.names_of(made.nearest_K), made.similarity_K.tolist())
 
     def look(self, num_samples: int) -> None:
         """See anew what new items may start with; `num_samples` were learned so far."""

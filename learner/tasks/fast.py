@@ -113,9 +113,12 @@ class TaskParts:
             if told is not None:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
                 others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
-            rows_of = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
+            learning = learn_B if learn_B.any() else False
+            of = part.look_up(ids, rows["ts"], learning=learning, crosses=crosses, item_ids=samples.item_ids)
             block = block_of(
-                *rows_of,
+                of.values,
+                of.crosses,
+                of.made_MX,
                 np.zeros(len(samples), np.float32) if told is None else told.labels_B,
                 signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
                 learn_B=learn_B,
@@ -124,11 +127,6 @@ class TaskParts:
             )
             found.append(part.learn(block))
         return found
-
-    def look(self, num_samples: int) -> None:
-        """See anew what new items may start with; `num_samples` were learned so far."""
-        for part in self.parts:
-            part.look(num_samples)
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on, by task."""

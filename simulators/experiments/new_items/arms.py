@@ -32,8 +32,6 @@ def arm(name: str, others: dict[str, Any] | None = None) -> Variant:
 
 def _with(values: dict[str, Any]) -> Change:
     def change(recipe: Recipe) -> Recipe:
-        return msgspec.structs.replace(
-            recipe, content_start=msgspec.structs.replace(recipe.content_start, **values)
-        )
+        return msgspec.structs.replace(recipe, content_start=msgspec.structs.replace(recipe.content_start, **values))
 
     return change

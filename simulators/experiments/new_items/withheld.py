@@ -1,8 +1,9 @@
 """A recording in which some items are not there before its middle, so that they are new when they come.
 
 A share of the items is drawn; their samples before the middle are left out, and those behind it of impressions that
-were shown before. The items' counters are lowered by what they were when the item first comes behind the middle; users'
-counters stay, as their other impressions took place. Items that come first behind the middle by themselves are new, too.
+were shown before. The items' counters are lowered by what they were when the item first comes behind the middle; those
+of users stay, as their other impressions took place. Items that by themselves first come behind the middle are new,
+too.
 
 Legend: T samples of the recording, C counters of an item, I items.
 """
