@@ -25,15 +25,15 @@ class ContentStartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     alike. Where one cannot be had, the next simpler one is taken: category, mean, zero."""
     category: str = ""
     """Field of group item that says which items are of a kind; empty: none does."""
-    neighbours: Annotated[int, Meta(gt=0, le=1000)] = 10
+    neighbours: Annotated[int, Meta(gt=0, le=1000)] = 50
     """m, of whom the weighted mean is taken."""
     least: Similarity = 0.2
     """Cosine below which the most similar item is not similar."""
-    weight_share: Annotated[float, Meta(ge=0, le=10)] = 1.0
-    """What the first-order weight's mean is multiplied by."""
-    factor_share: Annotated[float, Meta(ge=0, le=10)] = 1.0
-    """What the vector's mean is multiplied by; more than 1 makes up for a mean being shorter than what it is of."""
-    evidence: Annotated[float, Meta(gt=0, le=1e9)] = 4.0
+    weight_share: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    """What the first-order weight's mean is multiplied by: what an item has beyond its fields, content hardly says."""
+    factor_share: Annotated[float, Meta(ge=0, le=10)] = 0.5
+    """What the vector's mean is multiplied by."""
+    evidence: Annotated[float, Meta(gt=0, le=1e9)] = 2.0
     """Squared gradients of its weight from which an item is in the pool; a sample adds (y - p)^2, about .2."""
     max_items: Annotated[int, Meta(gt=0, le=1_000_000)] = 50_000
     """Items whose content is kept at most, four bytes for each of `buckets`; those that come later find, and are not

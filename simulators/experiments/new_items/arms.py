@@ -4,6 +4,9 @@ from typing import Any
 
 import msgspec
 
+from learner.content.config import is_content
+from learner.fast.config import GroupSettings
+from learner.fast.layout import FieldGroup
 from learner.recipe import Recipe
 from simulators.experiments.stream.variant import Change, Variant
 
@@ -18,16 +21,31 @@ _METHODS: dict[str, dict[str, Any]] = {
     BEHAVIOUR: {"method": "learned"},
 }
 ARMS = tuple(_METHODS)
+WHOLE, IDS = "whole", "ids"
+MODELS = WHOLE, IDS
+"""The model as it is set, and one to which an item is its id alone: its content's fields and their crosses teach
+nothing, and are there for starts only."""
+_NEVER = GroupSettings(prior=1e9, rate=1e-9)
 
 
-def arm(name: str, others: dict[str, Any] | None = None) -> Variant:
+def arm(name: str, model: str = WHOLE, others: dict[str, Any] | None = None) -> Variant:
     """One of them.
 
     Args:
         name: of `ARMS`.
+        model: of `MODELS`.
         others: more settings of [content_start].
     """
-    return Variant(name, _with(_METHODS[name] | (others or {})))
+    change = _with(_METHODS[name] | (others or {}))
+    if model == WHOLE:
+        return Variant(name, change)
+    return Variant(f"{name}, ids", lambda recipe: _ids_alone(change(recipe)), without_vectors=(FieldGroup.CONTENT,))
+
+
+def _ids_alone(recipe: Recipe) -> Recipe:
+    content = {field.name for field in recipe.fields if is_content(field)}
+    crosses = tuple(cross for cross in recipe.crosses if not content.intersection(cross.fields))
+    return msgspec.structs.replace(recipe, fast=msgspec.structs.replace(recipe.fast, content=_NEVER), crosses=crosses)
 
 
 def _with(values: dict[str, Any]) -> Change:
