@@ -15,7 +15,7 @@ from state_store.errors import OperatorError
 from state_store.weights import Manifest
 from stream.partitioning import partition_of
 from stream.sections import interval_names
-from stream.serving.forms import Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
+from stream.serving.forms import Alike, Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
 from stream.serving.packing import Candidate, Packing
 from stream.serving.state import StateReader
 from stream.serving.versions import Versions
@@ -47,6 +47,8 @@ class Outcome(msgspec.Struct, frozen=True):
     manifest: Manifest
     parts: list[Part]
     """Of the first candidate's logit, if they are asked for."""
+    stands_for: tuple[list[str], list[float]] | None
+    """Likewise: items that it is served by, if it has learned nothing itself, and how like it they are."""
     state: PackedState
     degraded: bool
     missing: Missing
@@ -123,6 +125,8 @@ class Service:
             user=msgspec.structs.replace(user, **ages),
             item=item,
             missing=found.missing,
+            content_made=found.stands_for is not None,
+            alike=[Alike(*one) for one in zip(*found.stands_for, strict=True)] if found.stands_for else [],
         )
 
     async def evaluate(self, asked: Request, *, explain: bool = False) -> Outcome:
@@ -142,6 +146,7 @@ class Service:
             samples = self._packing.samples(now_ms, asked.user_id, item_ids, columns, state)
             scores = current.model.predict(samples)
             parts = current.model.explain(samples) if explain else []
+            stands_for = current.model.stands_for(samples) if explain else None
             manifest = current.manifest
         self.num_degraded += read is None
         self.num_scored += num_candidates
@@ -153,7 +158,8 @@ class Service:
         by_task: dict[str, np.ndarray] = {}
         if scores.predictions_BT is not None:
             by_task = expected_by_task(scores.predictions_BT, self._settings.recipe.tasks)
-        return Outcome(manifest, parts, state, read is None, missing, scores.predictions_B, scores.ranks_B, by_task)
+        said = scores.predictions_B, scores.ranks_B
+        return Outcome(manifest, parts, stands_for, state, read is None, missing, *said, by_task)
 
     def _answer(self, asked: Request, found: Outcome, order: Sequence[int]) -> Answer:
         request_id, candidates = uuid4().hex, asked.candidates
