@@ -32,7 +32,7 @@ class ContentStartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     weight_share: Annotated[float, Meta(ge=0, le=10)] = 0.5
     """What the first-order weight's mean is multiplied by: what an item has beyond its fields, content hardly says."""
     factor_share: Annotated[float, Meta(ge=0, le=10)] = 0.5
-    """What the vector's mean is multiplied by."""
+    """What is taken of the difference between its vector and the mean vector: 0 starts all with that."""
     evidence: Annotated[float, Meta(gt=0, le=1e9)] = 2.0
     """Squared gradients of its weight from which an item is in the pool; a sample adds (y - p)^2, about .2."""
     max_items: Annotated[int, Meta(gt=0, le=1_000_000)] = 50_000

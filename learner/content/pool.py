@@ -26,6 +26,8 @@ class Look(NamedTuple):
 
     keys_M: np.ndarray
     values_MX: np.ndarray
+    evidence_M: np.ndarray
+    """What each has learned from, by which means are weighted: about the number of its samples."""
     content_MH: np.ndarray
     """Not weighted."""
     pairs_P2: np.ndarray
@@ -64,9 +66,8 @@ class Pool:
         self._settings, self.look = settings, look
         finds = settings.method in ("nearest", "learned")
         self._compared_ME = self.compared(look.content_MH) if finds else np.zeros((0, 1), np.float32)
-        self._mean_X = (
-            look.values_MX.mean(axis=0) if len(look.keys_M) else np.zeros(look.values_MX.shape[1], np.float32)
-        )
+        self.mean_X = _mean(look.values_MX, look.evidence_M)
+        """Of what is shown, rather than of what there is: item vectors are centred about it."""
         self._category_means = self._means_of_categories()
 
     def compared(self, content_NH: np.ndarray) -> np.ndarray:
@@ -77,9 +78,10 @@ class Pool:
     def _means_of_categories(self) -> dict[int, np.ndarray]:
         """Mean values of the items of each category."""
         keys_G, of_P = np.unique(self.look.pairs_P2[:, 0], return_inverse=True)
-        sums_GX = np.zeros((len(keys_G), self.look.values_MX.shape[1]))
-        np.add.at(sums_GX, of_P, self.look.values_MX[self.look.pairs_P2[:, 1].astype(np.int64)])
-        means_GX = (sums_GX / np.bincount(of_P, minlength=len(keys_G))[:, None]).astype(np.float32)
+        items_P, sums_GX = self.look.pairs_P2[:, 1].astype(np.int64), np.zeros((len(keys_G), len(self.mean_X)))
+        evidence_P = self.look.evidence_M[items_P].astype(np.float64)
+        np.add.at(sums_GX, of_P, evidence_P[:, None] * self.look.values_MX[items_P])
+        means_GX = (sums_GX / np.bincount(of_P, evidence_P, len(keys_G))[:, None]).astype(np.float32)
         return dict(zip(keys_G.tolist(), means_GX, strict=True))
 
     def make(self, content_H: np.ndarray, categories: np.ndarray) -> Made | None:
@@ -96,11 +98,11 @@ class Pool:
             found = self._of_nearest(content_H)
             if found is not None:
                 return found
-        values_X = np.zeros(self.look.values_MX.shape[1], np.float32)
-        if method != "zero":
-            means = [self._category_means[key] for key in categories.tolist() if key in self._category_means]
-            values_X = np.mean(means, axis=0) if means and method != "mean" else self._mean_X
-        return self._scaled(values_X, np.zeros(0, np.uint64), np.zeros(0, np.float32))
+        nobody = np.zeros(0, np.uint64), np.zeros(0, np.float32)
+        if method == "zero":
+            return Made(np.zeros_like(self.mean_X), *nobody)
+        means = [self._category_means[key] for key in categories.tolist() if key in self._category_means]
+        return Made(self._shrunk(np.mean(means, axis=0) if means and method != "mean" else self.mean_X), *nobody)
 
     def _of_nearest(self, content_H: np.ndarray) -> Made | None:
         cosines_M = self._compared_ME @ self.compared(content_H[None])[0]
@@ -112,12 +114,20 @@ class Pool:
             return None
         weights_K = np.maximum(similarity_K, 0)
         values_X = (weights_K / weights_K.sum()) @ self.look.values_MX[best_K]
-        return self._scaled(values_X, self.look.keys_M[best_K], similarity_K)
+        return Made(self._shrunk(values_X), self.look.keys_M[best_K], similarity_K)
 
-    def _scaled(self, values_X: np.ndarray, nearest_K: np.ndarray, similarity_K: np.ndarray) -> Made:
-        scaled_X = np.float32(self._settings.factor_share) * values_X
-        scaled_X[0] = self._settings.weight_share * values_X[0]
-        return Made(scaled_X, nearest_K, similarity_K)
+    def _shrunk(self, values_X: np.ndarray) -> np.ndarray:
+        """The weight towards 0, where a new one starts; the vector towards the mean, which says nothing."""
+        shrunk_X: np.ndarray = self.mean_X + np.float32(self._settings.factor_share) * (values_X - self.mean_X)
+        shrunk_X[0] = self._settings.weight_share * values_X[0]
+        return shrunk_X
+
+
+def _mean(values_MX: np.ndarray, evidence_M: np.ndarray) -> np.ndarray:
+    if not len(values_MX):
+        return np.zeros(values_MX.shape[1], np.float32)
+    mean_X: np.ndarray = (evidence_M @ values_MX / evidence_M.sum()).astype(np.float32)
+    return mean_X
 
 
 def no_pool(settings: ContentStartSettings, num_values: int) -> Pool:
@@ -125,4 +135,5 @@ def no_pool(settings: ContentStartSettings, num_values: int) -> Pool:
     nothing = np.zeros((0, settings.buckets), np.float32)
     values = np.zeros((0, num_values), np.float32)
     pairs = np.zeros((0, 2), np.uint64)
-    return Pool(settings, Look(np.zeros(0, np.uint64), values, nothing, pairs, nothing.sum(axis=0), None))
+    nobody = np.zeros(0, np.uint64), values, np.zeros(0, np.float32)
+    return Pool(settings, Look(*nobody, nothing, pairs, nothing.sum(axis=0), None))

@@ -152,30 +152,35 @@ class ContentStarts:
         self._numbers_M = np.flatnonzero(table.values["G"][rows_C, 0] >= self._settings.evidence)
         rows_M = rows_C[self._numbers_M]
         values_MX = np.concatenate([table.values["w"][rows_M], table.values["v"][rows_M]], axis=1)
+        evidence_M = table.values["G"][rows_M, 0]
         self._num_seen = len(known)
         if self._map is not None:
             idf_H, vectors_MD = idf_of(known.content), values_MX[:, 1:]
             content_MH = weighted(known.content[self._numbers_M], idf_H)
             if len(content_MH):
                 self._map.learn(content_MH, vectors_MD - vectors_MD.mean(axis=0))
-        self._see(values_MX)
+        self._see(values_MX, evidence_M)
         self.next_look = num_samples + max(self._settings.every, _PER_ITEM * len(known))
 
-    def _see(self, values_MX: np.ndarray) -> None:
+    def _see(self, values_MX: np.ndarray, evidence_M: np.ndarray) -> None:
         """The pool, from what it follows from."""
         map_HE = None if self._map is None else self._map.weights_HE
         idf_H = idf_of(self._known.content[: self._num_seen])
-        self.pool = Pool(self._settings, self._look_of(values_MX, idf_H, map_HE))
+        self.pool = Pool(self._settings, self._look_of(values_MX, evidence_M, idf_H, map_HE))
         self._made = {}
 
-    def _look_of(self, values_MX: np.ndarray, idf_H: np.ndarray, map_HE: np.ndarray | None) -> Look:
+    def _look_of(
+        self, values_MX: np.ndarray, evidence_M: np.ndarray, idf_H: np.ndarray, map_HE: np.ndarray | None
+    ) -> Look:
         known, numbers_M = self._known, self._numbers_M
         place_C = np.full(max(len(known), 1), -1)
         place_C[numbers_M] = np.arange(len(numbers_M))
         pairs = known.pairs.copy()
         place_P = place_C[pairs[:, 1].astype(np.int64)]
         pairs[:, 1] = place_P
-        return Look(known.keys[numbers_M], values_MX, known.content[numbers_M], pairs[place_P >= 0], idf_H, map_HE)
+        return Look(
+            known.keys[numbers_M], values_MX, evidence_M, known.content[numbers_M], pairs[place_P >= 0], idf_H, map_HE
+        )
 
     @property
     def has_pool(self) -> bool:
@@ -198,6 +203,7 @@ class ContentStarts:
             "span": np.array([first, self._num_seen]),
             "members": self._numbers_M.copy(),
             "values": self.pool.look.values_MX.copy(),
+            "evidence": self.pool.look.evidence_M.copy(),
         }
         if self._map is not None:
             arrays["map"] = self._map.weights_HE.copy()
@@ -212,13 +218,14 @@ class ContentStarts:
         if self._map is not None:
             self._map.weights_HE[:] = arrays["map"]
         self._numbers_M = arrays["members"].copy()
-        self._see(arrays["values"].copy())
+        self._see(arrays["values"].copy(), arrays["evidence"].copy())
 
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on."""
         arrays = {
             "members": self._numbers_M.copy(),
             "values": self.pool.look.values_MX.copy(),
+            "evidence": self.pool.look.evidence_M.copy(),
             "counters": np.array([self._num_seen, self.next_look]),
         }
         arrays |= {_KNOWN + name: array for name, array in self._known.since(0).items()}
@@ -242,4 +249,4 @@ class ContentStarts:
             self._map.restore(below(_MAP, state))
         self._numbers_M = state["members"].copy()
         self._num_seen, self.next_look = state["counters"].tolist()
-        self._see(state["values"].copy())
+        self._see(state["values"].copy(), state["evidence"].copy())

@@ -25,7 +25,8 @@ def make_look(rng: np.random.Generator) -> Look:
     pairs_P2 = np.array([[100 + m % 3, m] for m in range(NUM_ITEMS)], np.uint64)
     values_MX = rng.normal(size=(NUM_ITEMS, NUM_VALUES)).astype(np.float32)
     keys_M = np.arange(1, NUM_ITEMS + 1, dtype=np.uint64)
-    return Look(keys_M, values_MX, content_MH, pairs_P2, idf_of(content_MH), None)
+    evidence_M = rng.random(NUM_ITEMS).astype(np.float32)
+    return Look(keys_M, values_MX, evidence_M, content_MH, pairs_P2, idf_of(content_MH), None)
 
 
 def make_settings(method: str, **others: Any) -> ContentStartSettings:
@@ -52,7 +53,9 @@ def test_an_item_is_given_the_mean_of_those_most_like_it_by_tf_idf() -> None:
     made = pool.make(mine_H, np.zeros(0, np.uint64))
     assert made is not None
     np.testing.assert_allclose(made.similarity_K, [cosines[m] for m in best], rtol=1e-5)
-    np.testing.assert_allclose(made.values_X, mean_X * [0.5, 2, 2, 2], rtol=1e-4, atol=1e-6)
+    shown_X = np.average(look.values_MX, axis=0, weights=look.evidence_M)
+    expected_X = [0.5 * mean_X[0], *(shown_X + 2 * (mean_X - shown_X))[1:]]
+    np.testing.assert_allclose(made.values_X, expected_X, rtol=1e-4, atol=1e-6)
     assert sorted(made.nearest_K.tolist()) == sorted(m + 1 for m in best)
 
 
@@ -73,8 +76,12 @@ def test_what_cannot_be_had_is_made_of_something_simpler(
     look = make_look(np.random.default_rng(2))
     mine_H = look.content_MH[0] if content else np.zeros(BUCKETS, np.float32)
     made = Pool(make_settings(method), look).make(mine_H, np.array(categories, np.uint64))
-    of_category = [look.values_MX[np.arange(NUM_ITEMS) % 3 == c - 100].mean(axis=0) for c in categories if c < 103]
-    by_name = {"all": look.values_MX.mean(axis=0), "nothing": np.zeros(NUM_VALUES)}
+
+    def mean_of(chosen_M: np.ndarray) -> np.ndarray:
+        return np.average(look.values_MX[chosen_M], axis=0, weights=look.evidence_M[chosen_M])
+
+    of_category = [mean_of(np.arange(NUM_ITEMS) % 3 == c - 100) for c in categories if c < 103]
+    by_name = {"all": mean_of(np.ones(NUM_ITEMS, np.bool_)), "nothing": np.zeros(NUM_VALUES)}
     if of_category:
         by_name["categories"] = np.mean(of_category, axis=0)
     assert made is not None
