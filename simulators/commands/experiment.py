@@ -79,11 +79,16 @@ def ml_1m(context: typer.Context) -> None:
 
 @experiment.command("kuairand-pure", context_settings=_PASS_ON)
 def kuairand_pure(context: typer.Context) -> None:
-    """KuaiRand-Pure (--stream, --new-items, --task, --events, --seeds, --out, --json; --help shows all)."""
+    """KuaiRand-Pure (--stream, --tasks or --new-items, --events, --only, --seeds, --out, --json; --help shows all)."""
     if "--new-items" in context.args:
         from simulators.commands.new_items import run as run_new_items
 
         run_new_items("kuairand-pure", context.args)
+        return
+    if "--tasks" in context.args:
+        from simulators.commands.tasks_experiment import run as run_tasks
+
+        run_tasks("kuairand-pure", context.args)
         return
     from simulators.commands.stream_experiment import run as run_stream
 
