@@ -21,6 +21,8 @@ from learner.named import below
 from learner.tables.table import Table
 
 _KNOWN, _MAP = "known.", "map."
+_MOST_KEPT = 1 << 16
+"""What was made since the last look is kept, and forgotten when it is of so many."""
 _PER_ITEM = 2
 """Samples learned between two looks, for each known item: a look costs as much as there are."""
 
@@ -134,6 +136,8 @@ class ContentStarts:
 
     def _make(self, key: int, print_: int, content_H: np.ndarray, of_item: np.ndarray) -> Made | None:
         if (key, print_) not in self._made:
+            if len(self._made) >= _MOST_KEPT:
+                self._made = {}
             self._made[key, print_] = self.pool.make(content_H, of_item)
         return self._made[key, print_]
 

@@ -1,6 +1,7 @@
 """What `coldstream experiment NAME --new-items` does: options, progress, report."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
             f"--arms {' '.join(options.arms)}: no result of {RANDOM!r}, which the others are compared with"
         )
     shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    text = report(experiment, results, " ".join(["coldstream experiment", log_name, *shown]))
+    text = report(experiment, results, shlex.join(["coldstream", "experiment", log_name, *shown]))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = experiment.kept.write(f"new-items-{log_name}.md", text)
     console.print(f"written to {path}; paste it into learner/RESULTS.md", soft_wrap=True)
