@@ -46,6 +46,8 @@ class Learned(msgspec.Struct, frozen=True):
     """What state makes each part count (`weight_names`)."""
     sizes_BF: np.ndarray | None = None
     """Occurrences of each field; 0 where a sample lacks it."""
+    content_made_B: np.ndarray | None = None
+    """Whether the item was new and was predicted by its content (`content_start`)."""
     ages_N: np.ndarray | None = None
     """Event time since each occurrence's row was last learned from, ms; -1 for a new one. Of some blocks only."""
     by_task: ByTask | None = None

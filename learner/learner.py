@@ -1,6 +1,6 @@
 """The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
 from learner.learned import ByTask, Learned, joined
 from learner.named import below
-from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
+from learner.parts import content_made, counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
@@ -72,12 +72,32 @@ class Learner:
         """Predict the samples, and train once on those that bring a label; returns what was predicted before."""
         # Blocks of impressions that have just passed are not asked.
         has_labels = bool(samples.is_labelled.any())
-        with_ages = has_labels and self._num_blocks % _AGED_ONE_IN == 0
-        self._num_blocks += has_labels
-        if self.deep is None or len(samples) <= self.settings.micro_batch:
-            return self._learn(samples, with_ages=with_ages)
-        parts = blocks(samples, self.settings.micro_batch)
-        return joined([self._learn(part, with_ages=with_ages) for part in parts])
+        with_ages, self._num_blocks = has_labels and self._num_blocks % _AGED_ONE_IN == 0, self._num_blocks + has_labels
+        parts = self._until_looks(samples)
+        if self.deep is not None:
+            parts = (part for piece in parts for part in blocks(piece, self.settings.micro_batch))
+        learned = [self._learn(part, with_ages=with_ages) for part in parts]
+        return learned[0] if len(learned) == 1 else joined(learned)
+
+    def _until_looks(self, samples: Samples) -> Iterator[Samples]:
+        """The samples in parts; behind each but perhaps the last the fast parts look at what new items may start with.
+
+        After so many samples learned, wherever the blocks end: what is learned must not depend on that.
+        """
+        if self.fast is None or self.fast.starts is None:
+            yield samples
+            return
+        begin, first = 0, self.num_samples
+        targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
+        learned = np.flatnonzero(targets.learn_B)
+        while (at := self.fast.starts.next_look - first) <= len(learned):
+            end = int(learned[at - 1]) + 1
+            yield samples.slice(begin, end)
+            for part in (self.fast, *self.others.parts):
+                part.look(self.num_samples)
+            begin = end
+        if begin < len(samples) or not len(samples):
+            yield samples.slice(begin, len(samples))
 
     def _learn(self, samples: Samples, *, with_ages: bool) -> Learned:
         rows = samples.rows_B
@@ -87,10 +107,11 @@ class Learner:
         sizes_B = np.diff(occurrences.offsets_B1)
         ts_N = np.repeat(rows["ts"], sizes_B)
         ages_N = self._ages(occurrences, ts_N) if with_ages else None
-        crosses = None
+        found = None
         if self.fast is not None:
-            values, crosses = self.fast.look_up(ids_of(occurrences), rows["ts"], learning=is_learned_B)
-            rows_N = values.rows_N
+            ids = ids_of(occurrences)
+            found = self.fast.look_up(ids, rows["ts"], learning=is_learned_B, item_ids=samples.item_ids)
+            rows_N = found.rows
         else:
             learning = np.repeat(is_learned_B, sizes_B)
             rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
@@ -102,12 +123,13 @@ class Learner:
             deep_learns_B = np.logical_or.reduce([deep_learns_B, *(told.learn_B for told in of_others)])
         if self.deep is not None:
             deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
-        if self.fast is not None and crosses is not None:
+        if self.fast is not None and found is not None:
             others = {} if deep is None else {"deep_B": deep.logits_B}
             imp_keys_B = rows["imp_key"]
             block = block_of(
-                values,
-                crosses,
+                found.values,
+                found.crosses,
+                found.made_MX,
                 targets.labels_B,
                 signals_of(samples, self.recipe.fast.gate_signals, self.recipe.positive),
                 shift_B=targets.shift_B,
@@ -136,6 +158,7 @@ class Learner:
             unseen_B2,
             weights_of(predicted, deep, has_gate=self.fast is not None and self.recipe.fast.gate),
             occurrences.sizes_BF,
+            content_made(self.fast, found, unseen_B2[:, 1]),
             ages_N,
             self._by_task(samples, TaskSaid(targets, predicted), said),
         )
@@ -209,7 +232,7 @@ class Learner:
 
     def _unseen(self, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
         """Whether user and item had never been trained, as of each sample; shape (B, 2)."""
-        evidence = ("G", "w") if self.fast is not None else (SQUARES,)
+        evidence = (SQUARES,) if self.fast is None else ("G", "w") if self.fast.starts is None else ("G",)
         # What is taken back may leave no evidence, but hardly a weight of 0, too.
         unseen_B2: np.ndarray = np.logical_and.reduce([self.table.values[name][rows_B2, 0] == 0 for name in evidence])
         learned = np.flatnonzero(is_learned_B)

@@ -26,7 +26,7 @@ class ArraysError(ValueError):
     """Bytes are no arrays by name."""
 
 
-def arrays_in(blob: bytes | mmap) -> dict[str, np.ndarray]:
+def arrays_in(blob: bytes | mmap | memoryview) -> dict[str, np.ndarray]:
     """Views of the arrays of a safetensors file; nothing is copied, however large it is.
 
     The library's own reader copies each array while it holds the interpreter's lock, which stops every other thread of

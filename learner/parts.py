@@ -10,7 +10,7 @@ from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
-from learner.fast.predictor import FastPredictor, served_part
+from learner.fast.predictor import FastPredictor, Found, served_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.table import Group, Table
@@ -74,6 +74,21 @@ def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequen
         settles=settles,
         more=more,
     )
+
+
+def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarray) -> np.ndarray | None:
+    """Whether nothing was known of each sample's item but its content, and that was used; None where it never is.
+
+    Args:
+        fast: the fast part.
+        found: what the samples have.
+        unseen_B: whether their items had never been trained.
+    """
+    if fast is None or fast.starts is None or found is None:
+        return None
+    places_B = fast.starts.places(found.values.kinds_N)
+    made_B: np.ndarray = (found.values.rows_N[places_B] < 0) | (unseen_B & fast.starts.has_pool)
+    return made_B
 
 
 def deep_table(recipe: Recipe) -> Table:

@@ -5,6 +5,7 @@ from functools import lru_cache
 import msgspec
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.content.config import ContentStartSettings, check_fields
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
 
@@ -40,8 +41,12 @@ class Recipe(msgspec.Struct, frozen=True):
     """Whether negatives are settled (`join.settle_ms`), and believed only so far until then."""
     tasks: tuple[TaskRecipe, ...] = ()
     """All tasks, in the order of their bits in `labels` and `known`; read only where `learner.tasks` is `all`."""
+    content_start: ContentStartSettings = ContentStartSettings()
+    """What new items start with."""
 
     def __post_init__(self) -> None:
+        if self.content_start.is_on:
+            check_fields(self.content_start, self.fields)
         if not self.learns_all:
             return
         if sum(task.is_main for task in self.tasks) != 1:
@@ -98,7 +103,7 @@ class Recipe(msgspec.Struct, frozen=True):
     @property
     def fast_recipe(self) -> FastRecipe:
         """The fast part's settings with the crosses."""
-        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses)
+        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start)
 
     def field(self, name: str) -> int:
         """Number of a field."""

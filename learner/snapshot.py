@@ -10,10 +10,13 @@ from safetensors.numpy import save
 
 from learner.adaf2m2.batch import batch_of
 from learner.adaf2m2.deep import VALUES, dense_of
+from learner.content.known import CONTENT
+from learner.content.stand_ins import StandIns
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
+from learner.fast.model import FastPart
 from learner.fast.predictor import FastPredictor
 from learner.learner import Learner
 from learner.named import arrays_in, below
@@ -55,14 +58,27 @@ class Changed(msgspec.Struct, frozen=True):
 
     rows: tuple[np.ndarray, ...]
     evicted: tuple[np.ndarray, ...]
+    starts: tuple[dict[str, np.ndarray], ...] = ()
+    """What has changed in the content-made starts of each fast part that has some."""
 
 
 def take_changed(learner: Learner) -> Changed:
     """What has changed since the last call."""
     tables = _tables(learner)
     return Changed(
-        tuple(table.take_touched(PUBLISH) for table in tables), tuple(table.take_evicted() for table in tables)
+        tuple(table.take_touched(PUBLISH) for table in tables),
+        tuple(table.take_evicted() for table in tables),
+        tuple(part.starts.take_changed() for part in _learning(learner) if part.starts is not None),
     )
+
+
+def _learning(learner: Learner) -> list[FastPart]:
+    return [*([] if learner.fast is None else [learner.fast]), *learner.others.parts]
+
+
+def _starts_of(fast: FastPredictor | None, others: TaskPredictors) -> list[StandIns]:
+    parts = [*([] if fast is None else [fast]), *others.parts]
+    return [part.starts for part in parts if part.starts is not None]
 
 
 def _tables(learner: Learner) -> list[Table]:
@@ -70,7 +86,8 @@ def _tables(learner: Learner) -> list[Table]:
 
 
 def _tables_of(fast: FastPredictor | None, table: Table, others: TaskPredictors) -> list[Table]:
-    return [table, *([fast.cross_table] if fast is not None else []), *others.tables]
+    contents = [starts.content for starts in _starts_of(fast, others)]
+    return [table, *([fast.cross_table] if fast is not None else []), *others.tables, *contents]
 
 
 def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
@@ -91,13 +108,17 @@ def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
         arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
     if learner.deep is not None:
         arrays |= learner.deep.weights()
+    starts = [part.starts for part in _learning(learner) if part.starts is not None]
+    for n, one in enumerate(starts):
+        of_starts = one.served() if changed is None else changed.starts[n]
+        arrays |= {f"starts.{n}.{name}": value for name, value in of_starts.items()}
     for n, part in enumerate(learner.others.parts):
         arrays |= {f"task.{n}.{name}": value for name, value in part.dense.state().items()}
     blob: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
     return blob
 
 
-_SERVED = {VALUES, "w", "v"}
+_SERVED = {VALUES, "w", "v", CONTENT}
 """Groups of a row that a prediction needs; the others are an optimiser's."""
 
 
@@ -148,11 +169,15 @@ class ServingModel:
         """See what another process has loaded; to be called before it is read."""
         for table in self.tables:
             attach(table)
+        for starts in _starts_of(self._fast, self._others):
+            starts.attach()
 
     def clear(self) -> None:
         """Forget every id, also where a process died while it loaded; a full snapshot is to come."""
         for table in self.tables:
             clear(table)
+        for starts in _starts_of(self._fast, self._others):
+            starts.clear()
 
     def load(self, blob: bytes | mmap, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
         """Take a full or incremental snapshot in.
@@ -177,6 +202,8 @@ class ServingModel:
                 pause()
         if self._fast is not None:
             self._fast.dense.restore(below("fast.", arrays))
+        for n, starts in enumerate(_starts_of(self._fast, self._others)):
+            starts.take(below(f"starts.{n}.", arrays))
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", arrays))
         if self._deep is not None:
@@ -203,6 +230,11 @@ class ServingModel:
         columns = predicted.components_BK[0].tolist(), predicted.gates_BK[0].tolist()
         parts = [Part(*said) for said in zip(self._fast.components, *columns, strict=True)]
         return [*parts, Part("state", float(predicted.added_B[0]), 1.0)]
+
+    def stands_for(self, samples: Samples) -> tuple[list[str], list[float]] | None:
+        """Ids of the items that the first sample's item is served by, as it has no row, and how like it they are; None
+        if it is served by what it has learned itself."""
+        return None if self._fast is None else self._fast.stands_for(ids_of(occurrences_of(samples, self._plan)))
 
     def _predict(self, samples: Samples) -> tuple[Predicted, np.ndarray | None, Occurrences]:
         """Of the main task; the deep part's logits of each, if it has them; occurrences of the samples' values."""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.content.config import ContentStartSettings
 from learner.fast.config import CrossSettings, FastSettings
 from learner.fusion.config import FusionSettings
 from learner.recipe import Recipe, TaskRecipe
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     crosses: Annotated[tuple[CrossSettings, ...], Meta(max_length=64)] | None = None
     """Pairs of fields whose values are learned together, too, in the fast part; default: `user_id` with `genres` and
     with `decade`, where there are such fields."""
+    content_start: ContentStartSettings = ContentStartSettings()
     learner: LearnerSettings = LearnerSettings()
     fusion: FusionSettings = FusionSettings()
     publish: PublishSettings = PublishSettings()
@@ -127,6 +129,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.learner,
             settled_after_ms(self.labels, self.join) > 0,
             self._task_recipes,
+            self.content_start,
         )
 
     @property

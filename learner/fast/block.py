@@ -15,6 +15,7 @@ from learner.tables.memory import plain
 
 _NOTHING, _OFFSETS = -1, -2
 """What is wrong, if it is no occurrence."""
+_NOTHING_MADE = np.zeros((0, 0), np.float32)
 
 
 class Occurring(NamedTuple):
@@ -23,7 +24,7 @@ class Occurring(NamedTuple):
     offsets_B1: np.ndarray
     """int64."""
     rows_N: np.ndarray
-    """int32; 0 for no row, which adds nothing and learns nothing."""
+    """int32; 0 for no row, which adds nothing and learns nothing; below 0, see `Block.made_MX`."""
     kinds_N: np.ndarray
     """uint8: which field, or which cross."""
     weights_N: np.ndarray
@@ -54,6 +55,9 @@ class Block(NamedTuple):
     """float32: logit of the deep part; not read where there is none."""
     levels_B2: np.ndarray
     """int64: levels of user and item by how often they were shown; not read where there are none."""
+    made_MX: np.ndarray
+    """float32: what stands for values that have no row, in the columns of a row that only predicts; row -1 - m of an
+    occurrence is m of them. Nothing is learned into it."""
 
 
 class Predicted(NamedTuple):
@@ -138,13 +142,19 @@ def no_crosses(num_samples: int) -> Occurring:
 
 
 def block_of(
-    values: Occurring, crosses: Occurring | None, labels_B: np.ndarray, signals_BS: np.ndarray, **others: np.ndarray
+    values: Occurring,
+    crosses: Occurring | None,
+    made_MX: np.ndarray | None,
+    labels_B: np.ndarray,
+    signals_BS: np.ndarray,
+    **others: np.ndarray,
 ) -> Block:
     """A block in the types that compiled code takes.
 
     Args:
         values: occurrences of values.
         crosses: occurrences of crosses, if there are any.
+        made_MX: what stands for values that have no row, if there is something.
         labels_B: 0 or 1.
         signals_BS: of the state.
         others: `weight_B` and `learn_B` (1 if not given), `shift_B`, `turn_B`, `belief_rows_B`, `deep_B`, `levels_B2`
@@ -174,6 +184,7 @@ def block_of(
         labels_B=plain(labels_B, np.float32),
         signals_BS=plain(signals_BS, np.float32),
         levels_B2=plain(levels_B2, np.int64),
+        made_MX=_NOTHING_MADE if made_MX is None else plain(made_MX, np.float32),
         **arrays,
     )
 
@@ -212,11 +223,13 @@ def check(
         num_samples and not 0 <= levels_B2.min() <= levels_B2.max() < num_levels
     ):
         raise BlockError(f"levels must be {num_samples} x 2, each 0 to {num_levels - 1}")
-    _check_occurrences("values", block.values, num_samples, *of_values)
+    _check_occurrences("values", block.values, num_samples, *of_values, len(block.made_MX))
     _check_occurrences("crosses", block.crosses, num_samples, *of_crosses)
 
 
-def _check_occurrences(what: str, occurrences: Occurring, num_samples: int, num_kinds: int, end: int) -> None:
+def _check_occurrences(
+    what: str, occurrences: Occurring, num_samples: int, num_kinds: int, end: int, num_made: int = 0
+) -> None:
     offsets_B1, rows_N, kinds_N, weights_N = occurrences
     lengths = {len(rows_N), len(kinds_N), len(weights_N)}
     if len(offsets_B1) != num_samples + 1 or lengths != {int(offsets_B1[-1])}:
@@ -224,7 +237,7 @@ def _check_occurrences(what: str, occurrences: Occurring, num_samples: int, num_
             f"{what}: {len(offsets_B1)} offsets for {num_samples} samples must be one more, and their last one the "
             f"number of rows, kinds and weights, which is {sorted(lengths)}"
         )
-    wrong = _first_wrong(occurrences, num_kinds, end)
+    wrong = _first_wrong(occurrences, num_kinds, end, num_made)
     if wrong == _OFFSETS:
         raise BlockError(f"{what}: offsets must begin at 0 and not fall")
     if wrong != _NOTHING:
@@ -235,7 +248,7 @@ def _check_occurrences(what: str, occurrences: Occurring, num_samples: int, num_
 
 
 @compiled
-def _first_wrong(occurrences: Occurring, num_kinds: int, end: int) -> int:
+def _first_wrong(occurrences: Occurring, num_kinds: int, end: int, num_made: int) -> int:
     """Index of the first occurrence that cannot be, `_OFFSETS`, or `_NOTHING`."""
     offsets_B1 = occurrences.offsets_B1
     if offsets_B1[0] != 0:
@@ -245,6 +258,6 @@ def _first_wrong(occurrences: Occurring, num_kinds: int, end: int) -> int:
             return _OFFSETS
     for n in range(len(occurrences.rows_N)):
         row = occurrences.rows_N[n]
-        if row < 0 or row >= end or occurrences.kinds_N[n] >= num_kinds:
+        if row < -num_made or row >= end or occurrences.kinds_N[n] >= num_kinds:
             return n
     return _NOTHING

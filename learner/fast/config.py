@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from learner.config import PositiveInt, Probability, Rate, Width
+from learner.content.config import ContentStartSettings
 
 Prior = Annotated[float, Meta(gt=0, le=1e9)]
 Rows = Annotated[int, Meta(gt=0, le=2**31 - 2)]
@@ -129,6 +130,7 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FastRecipe(FastSettings, frozen=True, forbid_unknown_fields=True):
-    """The fast part of one model: its settings, and the declared crosses."""
+    """The fast part of one model: its settings, the declared crosses, and what new items start with."""
 
     crosses: Annotated[tuple[CrossSettings, ...], Meta(max_length=MAX_CROSSES)] = ()
+    content_start: ContentStartSettings = ContentStartSettings()

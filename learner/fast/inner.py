@@ -17,6 +17,7 @@ from learner.fast.layout import (
     ITEM,
     NUM_PRODUCTS,
     NUM_SIDES,
+    SERVED_FACTORS,
     SQUARES,
     USER,
     WEIGHT,
@@ -29,13 +30,14 @@ from learner.tables.rows import BOTH
 
 @inlined
 def add_up(
-    values: Occurring, b: int, values_RX: np.ndarray, constants: Constants, work: Work, components_K: np.ndarray
+    block: Block, b: int, values_RX: np.ndarray, constants: Constants, work: Work, components_K: np.ndarray
 ) -> None:
     """Sums of first-order weights and of vectors over the occurrences of sample b, per side.
 
     The attributes' vector is the mean over their fields that have a row.
     """
     side_F, has_factors_F = constants.side_F, constants.has_factors_F
+    values, made_MX = block.values, block.made_MX
     rows_N, fields_N, weights_N = values.rows_N, values.kinds_N, values.weights_N
     sides_4D, present_4, last_seen_F, masked_F = work.sides_4D, work.present_4, work.last_seen_F, work.masked_F
     num_factors, factors_at = sides_4D.shape[1], constants.factors_at
@@ -47,14 +49,18 @@ def add_up(
             continue
         weight = weights_N[n]
         side = side_F[field]
-        components_K[side] += weight * values_RX[row, WEIGHT]
+        components_K[side] += weight * (values_RX[row, WEIGHT] if row > 0 else made_MX[-1 - row, WEIGHT])
         if not has_factors_F[field]:
             continue
         if last_seen_F[field] != b:
             last_seen_F[field] = b
             present_4[side] += 1
-        for d in range(num_factors):
-            sides_4D[side, d] += weight * values_RX[row, factors_at + d]
+        if row > 0:
+            for d in range(num_factors):
+                sides_4D[side, d] += weight * values_RX[row, factors_at + d]
+        else:
+            for d in range(num_factors):
+                sides_4D[side, d] += weight * made_MX[-1 - row, SERVED_FACTORS + d]
     if present_4[ATTRIBUTES] > 1:
         scale = np.float32(1) / np.float32(present_4[ATTRIBUTES])
         for d in range(num_factors):
@@ -143,7 +149,7 @@ def learn_values(
     num_factors = totals_2D.shape[1]
     for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
         row, field = rows_N[n], fields_N[n]
-        if row == 0 or masked_F[field]:
+        if row <= 0 or masked_F[field]:
             continue
         touched_R[row] |= BOTH
         x = weights_N[n]

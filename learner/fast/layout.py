@@ -20,7 +20,7 @@ NUM_SIDES = 4
 NUM_PRODUCTS = 4
 WEIGHT, SQUARES, FACTORS = 0, 1, 2
 """Columns of a row where it learns: w, G, then D of v, then D of H. Rows of crosses have the first two."""
-_SERVED_FACTORS = 1
+SERVED_FACTORS = 1
 """A row that only predicts has no sums of squares: w, then D of v."""
 
 
@@ -155,7 +155,7 @@ def constants_of(
         settings.num_masks,
         np.array([group in _MASKED[settings.mask_fields] for group in groups], np.uint8),
         np.stack([plan.first_C, plan.second_C], axis=1).astype(np.int64),
-        FACTORS if learns else _SERVED_FACTORS,
+        FACTORS if learns else SERVED_FACTORS,
         float(settings.mask_low),
         float(settings.mask_high),
         np.float32(settings.mask_weight),

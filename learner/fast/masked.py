@@ -65,7 +65,7 @@ def learn_masked(
             continue
         components_K[:] = 0
         work.last_seen_F[:] = -1
-        add_up(block.values, b, tables.values_RX, constants, work, components_K)
+        add_up(block, b, tables.values_RX, constants, work, components_K)
         multiply(dense.centre_2D, work, components_K, NUM_SIDES + constants.num_crosses)
         logit = add_rest(block, b, tables.cross_values_RX, dense.bias_2[BIAS], constants, work, components_K)
         masked_error = error

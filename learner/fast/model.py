@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.stand_ins import Occurring as ItemValues
+from learner.content.starts import ContentStarts
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Predicted
 from learner.fast.config import FastRecipe
@@ -18,6 +20,7 @@ from learner.named import below
 from learner.tables.table import Group, Table
 
 _TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
+_STARTS = "starts."
 
 
 class FastPart(FastPredictor):
@@ -40,6 +43,8 @@ class FastPart(FastPredictor):
         MemoryRefusedError: the tables' addresses cannot be reserved.
     """
 
+    starts: ContentStarts | None
+
     def __init__(
         self,
         settings: FastRecipe,
@@ -53,17 +58,31 @@ class FastPart(FastPredictor):
         more: Sequence[Group] = (),
     ) -> None:
         min_counts = [field.min_count for field in fields]
-        num_crosses = len(settings.crosses)
+        num_crosses, starts = len(settings.crosses), settings.content_start
         tables = FastTables(
             Table([*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids),
             # A cross is worth a row as soon as its values are: it is of ids that were admitted, or soon will be.
             Table(cross_value_groups(), [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
             # As many as impressions may wait to be settled.
             beliefs_table(settings.max_rows if settles else 1),
+            ContentStarts(starts, fields, settings.factors, seed) if starts.is_on else None,
         )
         dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
         constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         super().__init__(settings, fields, tables, dense, constants)
+
+    def _start(
+        self, values: ItemValues, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
+    ) -> np.ndarray | None:
+        """Give items that have a row now what they start with, too."""
+        assert self.starts is not None
+        self.starts.start(values, item_ids, lacking_I, rows_N, self.table)
+        return super()._start(values, item_ids, lacking_I, rows_N)
+
+    def look(self, num_samples: int) -> None:
+        """See anew what new items may start with; `num_samples` were learned so far."""
+        if self.starts is not None:
+            self.starts.look(self.table, num_samples)
 
     def believe(self, imp_keys_B: np.ndarray, ts_B: np.ndarray, turn_B: np.ndarray) -> np.ndarray:
         """Where it is kept how far each sample is believed: `belief_rows_B` of their block.
@@ -111,6 +130,8 @@ class FastPart(FastPredictor):
             _BELIEFS: of_table(self.beliefs),
             _DENSE: self.dense.state(),
         }
+        if self.starts is not None:
+            parts[_STARTS] = self.starts.state(of_table)
         return {prefix + name: array for prefix, arrays in parts.items() for name, array in arrays.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -126,3 +147,5 @@ class FastPart(FastPredictor):
             (_DENSE, self.dense),
         ):
             part.restore(below(prefix, state))
+        if self.starts is not None:
+            self.starts.restore(below(_STARTS, state))

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.known import content_table
+from learner.content.stand_ins import Occurring as ItemValues
+from learner.content.stand_ins import StandIns
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import Ids, cross, ids_of, plan_of
@@ -25,6 +28,23 @@ class FastTables(NamedTuple):
     crosses: Table
     beliefs: Table
     """How far negatives are believed to turn; without rows where nothing is learned."""
+    starts: StandIns | None
+    """What stands for items without a row, if anything does."""
+
+
+class Found(NamedTuple):
+    """What B samples have, as a block takes it."""
+
+    values: Occurring
+    crosses: Occurring
+    made_MX: np.ndarray | None
+    """What stands for items that have no row, if anything does."""
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Row of each value, (N,), 0 if it has none."""
+        rows_N = self.values.rows_N
+        return rows_N if self.made_MX is None else np.maximum(rows_N, 0)
 
 
 class FastPredictor:
@@ -49,7 +69,7 @@ class FastPredictor:
         self.components = component_names(settings, has_deep=constants.has_deep)
         self._plan = plan_of(settings.crosses, fields)
         self._constants = constants
-        self.table, self.cross_table, self.beliefs = tables
+        self.table, self.cross_table, self.beliefs, self.starts = tables
         self.dense = dense
 
     def crosses_of(self, values: Ids) -> Ids:
@@ -57,18 +77,28 @@ class FastPredictor:
         return cross(ids_of(*values), self._plan)
 
     def look_up(
-        self, values: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
-    ) -> tuple[Occurring, Occurring]:
+        self,
+        values: Ids,
+        ts_B: np.ndarray,
+        *,
+        learning: bool | np.ndarray,
+        crosses: Ids | None = None,
+        item_ids: Sequence[str] = (),
+    ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
+
+        New items get what they start with; for items without a row stands what they would start with.
 
         Args:
             values: the occurrences of B samples.
             ts_B: event times, ms.
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
             crosses: of `crosses_of`, if they are at hand.
+            item_ids: of the samples' items, where they may be learned and starts are made of content.
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
+        lacking_I = None if self.starts is None else self._lacking(self.starts, values)
         found = []
         for table, ids in ((self.table, values), (self.cross_table, crosses)):
             if learning is False:
@@ -78,7 +108,33 @@ class FastPredictor:
                 marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
                 rows_N = table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
             found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
-        return found[0], found[1]
+        made_MX = None if lacking_I is None else self._start(ItemValues(*values), item_ids, lacking_I, found[0].rows_N)
+        return Found(found[0], found[1], made_MX)
+
+    def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray | None:
+        """Where ids of items are that have no row; None if they all do."""
+        places_I = starts.places(values.kinds_N)
+        lacking_I: np.ndarray = places_I[self.table.find(values.keys_N[places_I]) == 0]
+        return lacking_I if len(lacking_I) else None
+
+    def _start(
+        self, values: ItemValues, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
+    ) -> np.ndarray | None:
+        """What stands for items without a row, to which `rows_N` then points."""
+        assert self.starts is not None
+        return self.starts.fill(values, lacking_I, rows_N)
+
+    def stands_for(self, values: Ids) -> tuple[list[str], list[float]] | None:
+        """Ids of the items that the first sample's item is predicted by as it has no row, and how like it they are.
+
+        None if it has one, or if nothing stands for it.
+        """
+        if self.starts is None:
+            return None
+        of_items = ItemValues(*ids_of(*values))
+        place = int(self.starts.places(values.kinds_N)[0])
+        made = None if self.table.find(of_items.keys_N[[place]])[0] else self.starts.made_for(of_items, place)
+        return None if made is None else (self.starts.names_of(made.nearest_K), made.similarity_K.tolist())
 
     def predict(self, block: Block) -> Predicted:
         """What is said of each sample; nothing changes.
@@ -127,11 +183,13 @@ def served_part(
         has_deep: whether blocks bring the logit of a deep part.
         more: what rows of values have besides.
     """
-    num_crosses = len(settings.crosses)
+    num_crosses, starts = len(settings.crosses), settings.content_start
+    stand_ins = StandIns(starts, fields, settings.factors, content_table(starts)) if starts.is_on else None
     tables = FastTables(
         Table([*served_groups(settings), *more], [1] * len(fields), settings.max_rows),
         Table([Group("w", 1)], [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
         beliefs_table(),
+        stand_ins,
     )
     dense = FastState(settings, num_signals, has_deep=has_deep, seed=0)
     return FastPredictor(

@@ -42,7 +42,7 @@ def predict_one(
     components_K, gates_K = predicted.components_BK[b], predicted.gates_BK[b]
     components_K[:] = 0
     num_signals = block.signals_BS.shape[1]
-    add_up(block.values, b, tables.values_RX, constants, work, components_K)
+    add_up(block, b, tables.values_RX, constants, work, components_K)
     if constants.has_norms:
         work.inputs_S[num_signals] = log_norm(work.sides_4D[USER])
         work.inputs_S[num_signals + 1] = log_norm(work.sides_4D[ITEM])

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.config import ContentStartSettings
 from learner.fast.block import block_of
 from learner.fast.config import CrossSettings, FastRecipe
 from learner.fast.inputs.crosses import Ids
@@ -32,12 +33,13 @@ def warm_up() -> float:
         max_rows=2 * _MANY,
         max_cross_rows=2 * _MANY,
         counted_ids=8,
+        content_start=ContentStartSettings(method="zero", max_items=2 * _MANY, buckets=16),
     )
     part = FastPart(settings, _FIELDS, num_signals=1)
     keys_N = np.arange(1, 2 * _MANY + 1, dtype=np.uint64)
     values = Ids(np.arange(0, 2 * _MANY + 1, 2), keys_N, (keys_N + 1) % 2, np.ones(2 * _MANY))
     for learning in (True, False):
-        found = part.look_up(values, np.arange(_MANY), learning=learning)
+        found = part.look_up(values, np.arange(_MANY), learning=learning, item_ids=[""] * _MANY)
         part.learn(block_of(*found, labels_B=np.zeros(_MANY), signals_BS=np.zeros((_MANY, 1))))
     table = part.table
     table.take_touched(BOTH)

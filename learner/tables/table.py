@@ -242,6 +242,11 @@ class Table:
         """Give back the rows of ids (a scorer following the learner's evictions); returns how many had one."""
         return int(release_keys(self._slots, self.arrays, plain(keys_N, np.uint64)))
 
+    def forget(self, keys_N: np.ndarray) -> None:
+        """Give back the rows of ids, and have whoever publishes know it, as `evict` does."""
+        self.drop(keys_N)
+        self.evicted.append(keys_N)
+
     # Checkpoints ------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, np.ndarray]:

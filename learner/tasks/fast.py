@@ -92,10 +92,12 @@ class TaskPredictors:
             if told is not None:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
                 others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
-            values, pairs = part.look_up(ids, rows["ts"], learning=learn_B if learn_B.any() else False, crosses=crosses)
+            learning = learn_B if learn_B.any() else False
+            of = part.look_up(ids, rows["ts"], learning=learning, crosses=crosses, item_ids=samples.item_ids)
             yield block_of(
-                values,
-                pairs,
+                of.values,
+                of.crosses,
+                of.made_MX,
                 np.zeros(len(samples), np.float32) if told is None else told.labels_B,
                 signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
                 learn_B=learn_B,

@@ -64,6 +64,12 @@ def bench_growth(context: typer.Context) -> None:
     _run_benchmark("growth", context.args)
 
 
+@bench.command("content-start", context_settings=_PASS_ON)
+def bench_content_start(context: typer.Context) -> None:
+    """What a new item costs that starts by its content, by size of the pool (--items, --new, --repeats, --json)."""
+    _run_benchmark("content_start", context.args)
+
+
 @bench.command("stages", context_settings=_PASS_ON)
 def bench_stages(context: typer.Context) -> None:
     """Microseconds of each stage of worker and learner, and what bounds them (--events, --set, --log, --json)."""

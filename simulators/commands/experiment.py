@@ -25,6 +25,7 @@ def _parser() -> Parser:
         "--table", type=int, choices=[3, 4], help="of the paper: 3, base models and with AdaF2M2; 4, two towers"
     )
     parser.add_argument("--stream", action="store_true", help="one pass in the order of time; see --stream --help")
+    parser.add_argument("--new-items", action="store_true", help="what new items start with; see --new-items --help")
     parser.add_argument("--cold-items", action="store_true", help="AUC of items with 0, 20, 40 and 60 ratings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
     parser.add_argument("--variants", nargs="+", default=["base", "full"], choices=VARIANTS, metavar="VARIANT")
@@ -72,13 +73,18 @@ def _group() -> None:
 
 @experiment.command("ml-1m", context_settings=_PASS_ON)
 def ml_1m(context: typer.Context) -> None:
-    """MovieLens-1M (--table 3 or 4, --cold-items, --stream, --retrieval [--stream], ...; --help shows all)."""
+    """MovieLens-1M (--table 3 or 4, --cold-items, --new-items, --stream, --retrieval, ...; --help shows all)."""
     run(context.args)
 
 
 @experiment.command("kuairand-pure", context_settings=_PASS_ON)
 def kuairand_pure(context: typer.Context) -> None:
-    """KuaiRand-Pure (--stream or --tasks, --events, --only, --seeds, --out, --json; --help shows all)."""
+    """KuaiRand-Pure (--stream, --tasks or --new-items, --events, --only, --seeds, --out, --json; --help shows all)."""
+    if "--new-items" in context.args:
+        from simulators.commands.new_items import run as run_new_items
+
+        run_new_items("kuairand-pure", context.args)
+        return
     if "--tasks" in context.args:
         from simulators.commands.one_pass.tasks import run as run_tasks
 
@@ -100,6 +106,11 @@ def run(arguments: Sequence[str]) -> None:
         from simulators.commands.retrieval import retrieval
 
         retrieval(arguments if others is None else ["--retrieval", *others])
+        return
+    if "--new-items" in arguments:
+        from simulators.commands.new_items import run as run_new_items
+
+        run_new_items("ml-1m", arguments)
         return
     if "--stream" in arguments:
         from simulators.commands.one_pass.stream import run as run_stream

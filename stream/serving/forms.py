@@ -128,6 +128,14 @@ class Share(msgspec.Struct, frozen=True):
     adds: float
 
 
+class Alike(msgspec.Struct, frozen=True):
+    """An item that another one is served by."""
+
+    item: str
+    similarity: float
+    """Cosine of what is compared of their content."""
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """How a score came about."""
 
@@ -142,6 +150,10 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     user: Known
     item: Known
     missing: Missing
+    content_made: bool = False
+    """Whether the item has learned nothing itself and is served by what its content says (`content_start`)."""
+    alike: list[Alike] = []
+    """The items that it is served by, most similar first; none if it is by the mean of a category, or of all."""
 
 
 class ShownAnswer(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from state_store.errors import OperatorError
 from stream.partitioning import partition_of
 from stream.rollout.watch import Watch
 from stream.sections import interval_names
-from stream.serving.forms import Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
+from stream.serving.forms import Alike, Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
 from stream.serving.lineup.lineup import Lineup
 from stream.serving.lineup.pair import Said, reading_both, say
 from stream.serving.packing import Candidate, Packing
@@ -122,6 +122,8 @@ class Service:
             user=msgspec.structs.replace(user, **ages),
             item=item,
             missing=found.missing,
+            content_made=said.stands_for is not None,
+            alike=[Alike(*one) for one in zip(*said.stands_for, strict=True)] if said.stands_for else [],
         )
 
     async def evaluate(self, asked: Request, *, explain: bool = False) -> Outcome:

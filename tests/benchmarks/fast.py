@@ -80,8 +80,7 @@ def step_times(num_samples: int, num_numpy: int, seed: int) -> dict[str, float]:
     looked_up: list[Any] = []
     times = {"look_up": seconds(lambda: looked_up.extend(part.look_up(ids, ts_B, learning=True)))}
     block = block_of(
-        looked_up[0],
-        looked_up[1],
+        *looked_up,
         (rng.random(num_samples) < 0.5).astype(np.float32),
         rng.normal(size=(num_samples, _NUM_SIGNALS)).astype(np.float32),
     )
@@ -112,7 +111,7 @@ def cut_out(block: Block, begin: int, end: int) -> Block:
         parts.append(Occurring(offsets_B1 - offsets_B1[0], *(column[inside] for column in occurring[1:])))
     names = ("weight_B", "shift_B", "turn_B", "belief_rows_B", "learn_B", "deep_B", "levels_B2")
     others = {name: getattr(block, name)[begin:end] for name in names}
-    return block_of(parts[0], parts[1], block.labels_B[begin:end], block.signals_BS[begin:end], **others)
+    return block_of(parts[0], parts[1], None, block.labels_B[begin:end], block.signals_BS[begin:end], **others)
 
 
 def table_times(num_ids: int, seed: int) -> dict[str, float]:

@@ -25,6 +25,7 @@ from learner.checkpoints.manifest import Manifest
 from learner.checkpoints.merge import due, merge, merged
 from learner.checkpoints.segment import DamagedError
 from learner.config import ModelSettings
+from learner.content.config import ContentStartSettings
 from learner.learner import Learner
 from learner.recipe import Recipe
 from learner.samples.columns import blocks
@@ -165,7 +166,10 @@ def learn(learner: Learner, records: list[Sample]) -> np.ndarray:
 
 
 SETTLES = msgspec.structs.replace(make_recipe(), settles=True)
-RECIPES = {name: make_recipe(model, embedding_ttl_days=1) for name, model in MODELS.items()} | {"settles": SETTLES}
+STARTS = ContentStartSettings("learned", "genres", evidence=0.5, every=50, buckets=64, width=8, batch=8, steps=1)
+STARTED = msgspec.structs.replace(make_recipe(BOTH, embedding_ttl_days=1), content_start=STARTS)
+RECIPES = {name: make_recipe(model, embedding_ttl_days=1) for name, model in MODELS.items()}
+RECIPES |= {"settles": SETTLES, "content": STARTED}
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))

@@ -63,6 +63,11 @@ class Truth:
     def __len__(self) -> int:
         return len(self._base_N)
 
+    def of_impressions(self, values_T: np.ndarray) -> np.ndarray:
+        """What is said of each impression, of what is said of samples."""
+        values_N: np.ndarray = values_T[self._base_N]
+        return values_N
+
     def scores(self, said: Said) -> Scores:
         """What was said of the impressions."""
         served_N = np.full(len(self), np.nan, np.float32)

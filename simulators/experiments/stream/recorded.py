@@ -8,7 +8,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import msgspec
 import numpy as np
@@ -173,6 +173,15 @@ class Recording:
             file.seek(self._begin)
             while head := file.read(_LENGTH.size):
                 yield decode(file.read(_LENGTH.unpack(head)[0]), layout)
+
+
+class Stream(Protocol):
+    """Samples in their order, and the settings that they were made with."""
+
+    settings: Settings
+
+    def blocks(self, size: int) -> Iterator[Samples]:
+        """All samples in order, in blocks of at most `size`."""
 
 
 class Columns(msgspec.Struct, frozen=True):

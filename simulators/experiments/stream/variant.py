@@ -14,7 +14,7 @@ from learner.learner import Learner
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from simulators.experiments.stream.figures import Said
-from simulators.experiments.stream.recorded import Recording
+from simulators.experiments.stream.recorded import Stream
 
 BLOCK = 1024
 """Samples that are learned at a time, all but a deep part's micro-batches."""
@@ -70,7 +70,7 @@ def with_deep(micro_batch: int, **values: Any) -> Change:
 
 
 def run(
-    variant: Variant, recording: Recording, seed: int, seen: Seen = lambda samples, learned: None
+    variant: Variant, recording: Stream, seed: int, seen: Seen = lambda samples, learned: None
 ) -> tuple[Said, float]:
     """Learn a recording from its beginning; returns what was said of each sample before, and samples/s.
 

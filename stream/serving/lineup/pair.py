@@ -25,6 +25,8 @@ class Said(msgspec.Struct, frozen=True):
     scores: Scores
     parts: list[Part]
     """Of the first candidate's logit, if they are asked for."""
+    stands_for: tuple[list[str], list[float]] | None
+    """Likewise: items that it is served by, if it has learned nothing itself, and how like it they are."""
     beside_B: np.ndarray | None = None
     """Probabilities by the weights that score along, if there are such; and their version."""
     beside_version: int = 0
@@ -59,19 +61,22 @@ def say(choice: Choice, both: tuple[InForce, InForce | None], samples: Samples, 
     took = time.perf_counter() - began
     manifest, canary = _manifest(served), choice.canary
     if beside is None:
-        parts = served.model.explain(samples) if explain else []
-        return Said(manifest, choice.arm, False, scores, parts)
+        return Said(manifest, choice.arm, False, scores, *_apart(served, samples, explain=explain))
     began = time.perf_counter()
     others = beside.model.predict(samples)
     other = _manifest(beside)
     if canary:
         if not np.isfinite(scores.predictions_B).all():
             watch.no_number(manifest.version)
-            parts = beside.model.explain(samples) if explain else []
-            return Said(other, choice.arm, False, others, parts)
+            return Said(other, choice.arm, False, others, *_apart(beside, samples, explain=explain))
         watch.took(manifest.version, took, other.version, time.perf_counter() - began)
-    parts = served.model.explain(samples) if explain else []
-    return Said(manifest, choice.arm, canary, scores, parts, others.predictions_B, other.version)
+    apart = _apart(served, samples, explain=explain)
+    return Said(manifest, choice.arm, canary, scores, *apart, others.predictions_B, other.version)
+
+
+def _apart(of: InForce, samples: Samples, *, explain: bool) -> tuple[list[Part], tuple[list[str], list[float]] | None]:
+    """Parts of the first candidate's logit, and what its item is served by, if that is asked for."""
+    return (of.model.explain(samples), of.model.stands_for(samples)) if explain else ([], None)
 
 
 def _manifest(of: InForce) -> Manifest:

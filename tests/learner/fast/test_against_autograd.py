@@ -128,6 +128,7 @@ def block_from(given: list[Example]) -> Block:
     return block_of(
         occurring(*flat([example.values for example in given])),
         occurring(*flat([example.crosses for example in given])),
+        None,
         labels_B=np.array([example.label for example in given]),
         signals_BS=np.array([example.signals for example in given]),
         weight_B=np.array([example.weight for example in given]),

@@ -20,7 +20,8 @@ def live(redis_server: EmbeddedRedis, request: pytest.FixtureRequest) -> Setting
     """Of a scorer that the tests of a module share."""
     # Tests that go from one process to another may set a module up a second time: what the first left is not its.
     prefix = f"redis.prefix={request.module.__name__.rpartition('.')[2]}_{uuid4().hex[:8]}"
-    own = [prefix, "kafka.partitions=2", "join.time_users=1"]
+    starts = ["content_start.method=nearest", "content_start.every=100", "content_start.evidence=0.5"]
+    own = [prefix, "kafka.partitions=2", "join.time_users=1", *starts]
     given = {"redis.url": redis_server.url}
     return with_serving(
         load_settings(environment={}, overrides=own, given=given), max_candidates=200, max_body_bytes=100_000

@@ -86,6 +86,23 @@ def test_an_explanation_adds_up_and_tells_counts_norms_and_ages(scorer: Http, tr
     assert said["item"]["first_age_s"] is None
 
 
+def test_an_item_that_was_never_learned_is_served_by_its_content_and_that_is_said(
+    scorer: Http, trained: Trained
+) -> None:
+    """All items have the same content, so none is more like it than another, and it is served by their mean."""
+    known, new = (
+        scorer.post("/v1/explain", {"user": "u1", "item": item, "context": CONTEXT, "features": ITEM})
+        for item in ("i1", "never")
+    )
+    assert (known["content_made"], new["content_made"], new["alike"]) == (False, True, [])
+    fast = trained.learner.fast
+    assert fast is not None
+    assert fast.starts is not None
+    mean = trained.settings.content_start.weight_share * fast.starts.pool.mean_X[0]
+    component = next(part["component"] for part in new["parts"] if part["part"] == "item")
+    assert component == pytest.approx(mean, rel=1e-4)
+
+
 def _partition(trained: Trained, user_id: str) -> int:
     return partition_of(user_id, trained.settings.kafka.partitions)
 

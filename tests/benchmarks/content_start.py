@@ -1,0 +1,112 @@
+"""`coldstream bench content-start`: what a new item costs, and a look at the pool, by the number of items in it.
+
+Items have a title of three words of 5,000, one of 80 years and two of 18 genres. Methods alternate; medians are shown.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table as Printed
+
+from learner.config import FieldSettings
+from learner.content.config import ContentStartSettings
+from learner.fast.config import FastRecipe
+from learner.fast.inputs.crosses import Ids
+from learner.fast.model import FastPart
+from learner.fast.warm_up import warm_up
+from stream.command.doctor import versions
+
+FIELDS = (
+    FieldSettings("user_id", "user", "id"),
+    FieldSettings("item_id", "item", "id"),
+    FieldSettings("title", "item", "multi"),
+    FieldSettings("year", "item", "categorical"),
+    FieldSettings("genres", "item", "multi"),
+)
+METHODS = "category", "nearest", "learned"
+_USER, _ITEM, _TITLE, _YEAR, _GENRES = (np.uint64(n << 40) for n in range(1, 6))
+_KINDS = np.array([0, 1, 2, 2, 2, 3, 4, 4], np.uint8)
+_WEIGHTS = np.array([1, 1, 1 / 3, 1 / 3, 1 / 3, 1, 0.5, 0.5], np.float32)
+
+
+def make_ids(rng: np.random.Generator, first: int, count: int) -> Ids:
+    """One sample of each of so many items."""
+    columns = [
+        _USER + rng.integers(1, 1000, count).astype(np.uint64),
+        _ITEM + np.arange(first, first + count).astype(np.uint64),
+        *(_TITLE + rng.integers(5000, size=count).astype(np.uint64) for _ in range(3)),
+        _YEAR + rng.integers(80, size=count).astype(np.uint64),
+        *(_GENRES + rng.integers(18, size=count).astype(np.uint64) for _ in range(2)),
+    ]
+    keys_N = np.stack(columns, axis=1).ravel()
+    offsets_B1 = np.arange(0, len(keys_N) + 1, len(_KINDS))
+    return Ids(offsets_B1, keys_N, np.tile(_KINDS, count), np.tile(_WEIGHTS, count))
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def costs(method: str, num_items: int, num_new: int, seed: int) -> dict[str, float]:
+    """Microseconds of a new item, besides those that it costs without starts, and milliseconds of a look."""
+    rng = np.random.default_rng(seed)
+    starts = msgspec.convert(
+        {"method": method, "category": "genres", "max_items": num_items + num_new}, ContentStartSettings
+    )
+    with_starts, without = (
+        FastPart(FastRecipe(content_start=how, max_rows=2_000_000), FIELDS, 6)
+        for how in (starts, ContentStartSettings())
+    )
+    first, new = make_ids(rng, 1, num_items), make_ids(rng, 1 + num_items, num_new)
+    with_starts.look_up(first, np.arange(num_items), learning=True, item_ids=["i"] * num_items)
+    without.look_up(first, np.arange(num_items), learning=True)
+    with_starts.table.values["G"][: with_starts.table.end] = starts.evidence
+    look = seconds(lambda: with_starts.look(0))
+    ts_B, names = np.arange(num_new), ["i"] * num_new
+    ours = seconds(lambda: with_starts.look_up(new, ts_B, learning=True, item_ids=names))
+    plain = seconds(lambda: without.look_up(new, ts_B, learning=True))
+    return {"us_per_new_item": 1e6 * (ours - plain) / num_new, "ms_per_look": 1e3 * look}
+
+
+def main(arguments: list[str]) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(prog="coldstream bench content-start", description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[1_000, 10_000, 50_000], help="in the pool")
+    parser.add_argument("--new", type=int, default=500, help="new items")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    with console.status("compiling"):
+        warm_up()
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for repeat in range(options.repeats):
+        for num_items in options.items:
+            for method in METHODS:
+                with console.status(f"run {repeat + 1} of {options.repeats}: {method}, {num_items:,} items"):
+                    found.setdefault((method, num_items), []).append(costs(method, num_items, options.new, repeat))
+    printed = Printed(title="what a new item costs")
+    for column in ("method", "items in the pool", "µs per new item", "ms per look"):
+        printed.add_column(column, justify="right" if column != "method" else "left")
+    rows = []
+    for (method, num_items), runs in found.items():
+        us, ms = (round(median(run[name] for run in runs), 1) for name in ("us_per_new_item", "ms_per_look"))
+        rows.append({"method": method, "items": num_items, "us_per_new_item": us, "ms_per_look": ms})
+        printed.add_row(method, f"{num_items:,}", f"{us:,}", f"{ms:,}")
+    console.print(printed)
+    if options.json:
+        print(msgspec.json.encode({"costs": rows, "cores": os.cpu_count(), "versions": versions()}).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
