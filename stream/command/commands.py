@@ -88,7 +88,7 @@ def serve(
     kafka: KafkaUrl = None,
     redis: RedisUrl = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that answer on the port (serving.workers).", min=1)
+        int | None, typer.Option(help="Processes that answer on the port (serving.workers).", min=1, max=256)
     ] = None,
 ) -> None:
     """Answer HTTP requests for scores with the newest verified weights; needs Kafka only for serving.log."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stream.command.options import AsJson, Config, Overrides, RedisUrl, gather, usable_folder
+from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather, usable_folder
 from stream.command.output import print_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 def export(
     out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
-    version: Annotated[int, typer.Option("--version", min=0, help="A kept version; default: the newest kept.")] = 0,
+    version: Annotated[
+        int, typer.Option("--version", min=0, max=MOST_VERSIONS, help="A kept version; default: the newest kept.")
+    ] = 0,
     config: Config = None,
     overrides: Overrides = None,
     redis: RedisUrl = None,

@@ -15,6 +15,8 @@ Overrides = Annotated[
 ]
 KafkaUrl = Annotated[str | None, typer.Option("--kafka", help="HOST:PORT[,HOST:PORT]; default: an embedded broker.")]
 RedisUrl = Annotated[str | None, typer.Option("--redis", help="redis://HOST:PORT/DB; default: an embedded Redis.")]
+MOST_VERSIONS = 1 << 53
+"""Of weights, that numbers in JSON can tell apart."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line on stdout.")]
 
 

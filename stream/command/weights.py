@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream.command.options import AsJson, Config, Overrides, RedisUrl, gather
+from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather
 from stream.command.output import print_json
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stream.command.kept import Desk, Overview
 
 weights = typer.Typer(help="Published weights: list, pin, roll back, hold.", no_args_is_help=True)
-Version = Annotated[int, typer.Argument(metavar="V", min=1, help="A kept version.")]
+Version = Annotated[int, typer.Argument(metavar="V", min=1, max=MOST_VERSIONS, help="A kept version.")]
 Why = Annotated[str, typer.Option("--why", help="For whoever asks later; kept with the decision.")]
 
 
@@ -68,7 +68,7 @@ def list_kept(
 @weights.command("show")
 def show(
     version: Annotated[
-        int, typer.Argument(metavar="[V]", min=0, help="A kept version; default: what is in force.")
+        int, typer.Argument(metavar="[V]", min=0, max=MOST_VERSIONS, help="A kept version; default: what is in force.")
     ] = 0,
     config: Config = None,
     overrides: Overrides = None,
@@ -112,7 +112,13 @@ def unpin(
 @weights.command("rollback")
 def rollback(
     version: Annotated[
-        int, typer.Argument(metavar="[V]", min=0, help="Default: the stable one, or the newest before what is served.")
+        int,
+        typer.Argument(
+            metavar="[V]",
+            min=0,
+            max=MOST_VERSIONS,
+            help="Default: the stable one, or the newest before what is served.",
+        ),
     ] = 0,
     learner: Annotated[bool, typer.Option("--learner", help="Take the learner back, too.")] = False,
     why: Why = "rolled back by hand",

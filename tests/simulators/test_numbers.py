@@ -55,15 +55,24 @@ def test_an_option_refuses_a_number_without_sense(
         ("world", "fit"): ["synthetic"],
         ("logs", "check"): ["ml-1m"],
         ("fusion",): ["runs/x"],
+        ("export",): ["--out", "x"],
     }.get(words, [])
-    log = [] if words[0] in ("abtest", "fusion", "logs", "world") else ["--log", "synthetic"]
     command = typer.main.get_command(build())
+    log = ["--log", "synthetic"] if _takes(command, words, "--log") else []
+    # What is no option is told from one by the dashes before it.
+    number = [f"{option}={text}"] if option.startswith("-") else ["--", text]
     with pytest.raises((OperatorError, TyperException)) as caught:
-        command.main([*words, *more, *log, f"{option}={text}"], standalone_mode=False)
+        command.main([*words, *more, *log, *number], standalone_mode=False)
     # An error of the command line itself has its option beside it.
     named = f"{caught.value} {getattr(getattr(caught.value, 'param', None), 'opts', '')}"
     assert option in named
     assert list(tmp_path.iterdir()) == []
+
+
+def _takes(command: Any, words: tuple[str, ...], option: str) -> bool:
+    for word in words:
+        command = command.commands[word]
+    return any(option in each.opts for each in command.params)
 
 
 @pytest.mark.parametrize("kind", [ReplaySettings, PaceSettings, FaultSettings, Mapping])

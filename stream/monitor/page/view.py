@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from learner.parts import weight_names
+from stream.arms.settings import LIVE
 from stream.monitor.figures.bucket import ADAPTER, AGE, COUNT, NEW, NORMS, NULL, SEEN, Bucket, merge
 from stream.monitor.figures.cohorts import CohortScheme
 from stream.monitor.figures.fading import Fading
@@ -63,7 +64,7 @@ class View:
         self._weights = weight_names(settings.recipe) if has_weights else []
         self._names = [("all", "all"), *((c.dimension, c.name) for c in self.scheme.cohorts)]
         self._users = slice(0, self.scheme.num_users)
-        names = GroupNames(self._names[1:], [])
+        names = GroupNames(self._names[1:], [LIVE, *(arm.name for arm in settings.serving.arms)])
         self._served = ServedView(names, self.table, settings.monitor.window_s)
         self._points: OrderedDict[PointKey, Point] = OrderedDict()
         self._twin_points: OrderedDict[PointKey, dict[str, Any]] = OrderedDict()
