@@ -1,8 +1,9 @@
 
 -- Write back ----------------------------------------------------------------------------------------------------
 
-write_behind(held_by_id, pack_held)
-write_behind(waiting_by_id, pack)
+write_arrivals()
+write_held()
+write_waiting()
 
 -- Counters that have not changed stay as they are.
 local function write_entity(key, state, values, ttl_s)
@@ -34,12 +35,13 @@ end
 if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  add_entry(#of.rows, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
+  add_entry(of.n, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size),
     concat(of.texts), concat(of.keys), concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}
 if watermark then values[5], values[6] = 'watermark', watermark end
+if num_arrivals > 0 then values[#values + 1], values[#values + 2] = 'arrivals', num_arrivals end
 local outcome = 'OK'
 if not tick then
   local function put(name, value)
