@@ -18,9 +18,9 @@ local NO_ENTRIES, NO_POSITIVES, NOTHING_TOLD = {}, {}, {} -- shared by all that 
 for t = 1, num_tasks do NO_POSITIVES[t], NOTHING_TOLD[t] = 0, UNKNOWN end
 local BODY_AT = 10 -- where core and state begin in one of `bodies`
 
+-- Most have nothing more: what came (`first`, `values`) and what was told of other tasks is there where it is not nothing.
 local function new_held(imp, ts, phase, body)
-  return {imp = imp, ts = ts, phase = phase, body = body, at = BODY_AT, bits = 0, first = NO_POSITIVES,
-    told = NOTHING_TOLD, values = NO_ENTRIES}
+  return {imp = imp, ts = ts, phase = phase, bits = 0, body = body}
 end
 
 local function unpack_values(data, at)
@@ -67,12 +67,12 @@ local function unpack_former(imp, data)
 end
 
 local function pack_labels(held)
-  local values, bits = held.values, held.bits
+  local values, bits = held.values or NO_ENTRIES, held.bits
   local code = held.phase + 8 * (num_tasks - 1) + (#values > 0 and 64 or 0)
   if bits == 0 and num_tasks == 1 and held.phase ~= DROPPED then return string.char(0, code) end
   local parts = {string.char(bits, code)}
-  if bits > 0 then parts[2] = pack_bytes('>' .. string.rep('d', num_tasks), unpack_all(held.first, 1, num_tasks)) end
-  if num_tasks > 1 then parts[#parts + 1] = string.char(unpack_all(held.told, 1, num_tasks)) end
+  if bits > 0 then parts[2] = pack_bytes('>' .. string.rep('d', num_tasks), unpack_all(held.first or NO_POSITIVES, 1, num_tasks)) end
+  if num_tasks > 1 then parts[#parts + 1] = string.char(unpack_all(held.told or NOTHING_TOLD, 1, num_tasks)) end
   if #values > 0 then
     parts[#parts + 1] = string.char(#values)
     for _, v in ipairs(values) do parts[#parts + 1] = pack_bytes('>Bdd', v[1], v[2], v[3]) end
@@ -86,8 +86,14 @@ local function pack_body(held)
   return pack_bytes('<Bd', held.is_former and 0 or 1, held.ts) .. sub(held.body, held.at)
 end
 
+local function told_of(held, t)
+  return held.told and held.told[t] or UNKNOWN
+end
+
+-- Of a task by itself nothing need be remembered: its phase says it.
 local function tell(held, t, what)
-  if held.told == NOTHING_TOLD then held.told = {unpack_all(NOTHING_TOLD)} end
+  if num_tasks == 1 then return end
+  if not held.told then held.told = {unpack_all(NOTHING_TOLD)} end
   held.told[t] = what
 end
 
@@ -100,9 +106,9 @@ local function rank(t, delay)
 end
 
 local function note_positive(held, t, ts)
+  if not held.first then held.first = {unpack_all(NO_POSITIVES)} end
   local before = held.first[t]
   if before == 0 then
-    if held.first == NO_POSITIVES then held.first = {unpack_all(NO_POSITIVES)} end
     held.first[t] = ts
     return
   end
@@ -112,5 +118,6 @@ end
 
 -- Delay of the positive that decides a task; nil if there is none.
 local function delay_of(held, t)
-  if held.first[t] ~= 0 then return held.first[t] - held.ts end
+  local first = held.first
+  if first and first[t] ~= 0 then return first[t] - held.ts end
 end

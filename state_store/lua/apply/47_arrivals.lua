@@ -124,11 +124,11 @@ do -- A script has no more than 200 local names at a time.
     end
   end
 
-  -- Those that came to their last deadline are gone.
+  -- One more has come to the deadline of a run.
   function pass_on(run)
     local arrival = run.arrival
     local of = arrival.passed[run.k]
-    of[2] = of[2] + run.at - 1
+    of[2] = of[2] + 1
     if not arrival.is_moved then
       arrival.is_moved = true
       if not arrival.is_new then moved_arrivals[#moved_arrivals + 1] = arrival end

@@ -30,6 +30,7 @@ local NO_VALUES = columns_of(nil, num_actions)
 
 -- Of all that came within a delay.
 local function values_within(held, limit)
+  if not held.values then return nil end
   local entries = {}
   for _, v in ipairs(held.values) do
     if v[2] <= limit then entries[#entries + 1] = v end
@@ -39,7 +40,7 @@ end
 
 -- Of the positive that decides a task: the first that came with its delay.
 local function deciding_value(held, t, delay)
-  for _, v in ipairs(held.values) do
+  for _, v in ipairs(held.values or NO_ENTRIES) do
     if v[2] == delay and bit.band(bit.lshift(1, v[1] - 1), tasks[t].positive_mask) ~= 0 then return pack_values(held, {v}) end
   end
 end
@@ -53,12 +54,18 @@ local function body_of(held)
   return held.body
 end
 
+local count_names = {positive = {}, negative = {}, unknown = {}, late_positive = {}, late_negative = {}, correction = {}}
+for what, of in pairs(count_names) do
+  for t, task in ipairs(tasks) do of[t] = what .. ':' .. task.name end
+end
+local function count_task(what, t) count(count_names[what][t]) end
+
 local function emit_former(kind, label, delay, held, labels, known, t, values)
   if num_tasks == 1 and not values then
-    former[#former + 1] = '\149' .. pack(kind, label, delay) .. sub(body_of(held), held.at)
+    former[#former + 1] = '\149' .. pack(kind, label, delay) .. sub(body_of(held), held.at or BODY_AT)
   else
     local further = pack(labels, known, t - 1) .. (values or NIL)
-    former[#former + 1] = '\153' .. pack(kind, label, delay) .. sub(body_of(held), held.at) .. further
+    former[#former + 1] = '\153' .. pack(kind, label, delay) .. sub(body_of(held), held.at or BODY_AT) .. further
   end
 end
 
@@ -66,7 +73,7 @@ end
 local function parts_of(held)
   local parts = held.parts
   if not parts then
-    local data, at = body_of(held), held.at
+    local data, at = body_of(held), held.at or BODY_AT
     local tag, text_size, keys_size, n_values, text_at = unpack_bytes('<I4I4I4B', data, at)
     local keys_at = text_at + text_size
     local row_at = keys_at + keys_size
@@ -128,7 +135,7 @@ local function emit_base(held, label, delay, is_early)
     if is_true then labels = labels + bit_of end
     if is_known then known = known + bit_of end
     tell(held, t, is_true and TRUE or is_known and FALSE or UNKNOWN)
-    count((is_true and 'positive:' or is_known and 'negative:' or 'unknown:') .. task.name)
+    count_task(is_true and 'positive' or is_known and 'negative' or 'unknown', t)
   end
   held.phase = label == 1 and EMITTED_POSITIVE or EMITTED_NEGATIVE
   touch(held)
@@ -147,8 +154,8 @@ local function emit_label(kind, held, t, label, delay)
     values = values_within(held, tasks[t].window_ms)
   end
   emit(kind, label, delay, held, label * bit_of, bit_of, t, values)
-  local what = label == 0 and 'late_negative:' or held.told[t] == FALSE and 'correction:' or 'late_positive:'
-  count(what .. tasks[t].name)
+  local is_taken_back = t == main or told_of(held, t) == FALSE
+  count_task(label == 0 and 'late_negative' or is_taken_back and 'correction' or 'late_positive', t)
   tell(held, t, label == 1 and TRUE or FALSE)
   touch(held)
 end
@@ -177,14 +184,14 @@ end
 
 -- Tell what has become known of another task since the base sample left.
 local function settle(held, t, is_closed)
-  local delay, told, limit = delay_of(held, t), held.told[t], tasks[t].window_ms
+  local delay, told, limit = delay_of(held, t), told_of(held, t), tasks[t].window_ms
   if told == TRUE then return end
   local in_window = delay and delay <= limit
   if told == UNKNOWN and is_closed and not in_window then
     emit_label(TASK_CORRECTION, held, t, 0, -1)
     count('task_correction')
   end
-  if in_window or (delay and held.told[t] == FALSE) then
+  if in_window or (delay and told_of(held, t) == FALSE) then
     emit_label(TASK_CORRECTION, held, t, 1, delay)
     count('task_correction')
   end

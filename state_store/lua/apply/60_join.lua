@@ -47,7 +47,7 @@ local function match(fb, held)
   local value, of_main = fb[8], false
   if not value and bit.band(mask, options.rival_mask) ~= 0 then value = 0 / 0 end
   if value then
-    if held.values == NO_ENTRIES then held.values = {} end
+    held.values = held.values or {}
     held.values[#held.values + 1] = {fb[7], delay, value}
   end
   for t, task in ipairs(tasks) do
@@ -97,8 +97,8 @@ local function on_impression(r)
   end
   count_one(user, 1)
   count_one(item, 1)
-  if user.first_ts == 0 or ts < user.first_ts then user.first_ts, user.is_earlier = ts, true end
-  if ts > user.last_ts then user.last_ts, user.is_later = ts, true end
+  if user[FIRST_TS] == 0 or ts < user[FIRST_TS] then set_value(user, FIRST_TS, ts) end
+  if ts > user[LAST_TS] then set_value(user, LAST_TS, ts) end
   count('accepted')
   local early = waits_for(imp)
   if early then

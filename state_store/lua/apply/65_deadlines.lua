@@ -39,14 +39,27 @@ local function pass_deadline(held, passed)
   end
 end
 
--- By when they are due; at once by the later deadline, then as they came.
-local function next_of(runs)
-  local first, when
-  for _, run in ipairs(runs) do
-    local its = run.dues[run.at]
-    if its and (not first or its < when) then first, when = run, its end
+-- Runs, the next one last: by when they are due; at once by the later deadline, then as they came.
+local function comes_later(a, b)
+  local its, other = a.dues[a.at], b.dues[b.at]
+  if its ~= other then return its > other end
+  if a.deadline ~= b.deadline then return a.deadline < b.deadline end
+  return a.arrival.n_th > b.arrival.n_th
+end
+
+-- The last one has moved on by one: it goes where it belongs now. Its place is near, as runs lie one behind the other.
+local function put_in_place(runs)
+  local n = #runs
+  local run = runs[n]
+  if run.at > #run.dues then
+    runs[n] = nil
+    return
   end
-  return first
+  while n > 1 and comes_later(run, runs[n - 1]) do
+    runs[n] = runs[n - 1]
+    n = n - 1
+  end
+  runs[n] = run
 end
 
 local function read_due(runs)
@@ -72,19 +85,17 @@ local function pass_deadlines(numbers, bound, most)
   local runs, done = {}, 0
   read_arrivals(numbers)
   for _, number in ipairs(numbers) do due_runs(arrival_by_number[number], bound, most, runs) end
-  table.sort(runs, function(a, b)
-    if a.deadline ~= b.deadline then return a.deadline > b.deadline end
-    return a.arrival.n_th < b.arrival.n_th
-  end)
   read_due(runs)
-  while done < most do
-    local run = next_of(runs)
-    if not run then break end
-    local held = held_of(run.imps[run.at], run.dues[run.at] - run.deadline)
-    if held then pass_deadline(held, run.deadline) end
-    run.at, done = run.at + 1, done + 1
+  table.sort(runs, comes_later)
+  while done < most and #runs > 0 do
+    local run = runs[#runs]
+    local at, deadline = run.at, run.deadline
+    local held = held_of(run.imps[at], run.dues[at] - deadline)
+    if held then pass_deadline(held, deadline) end
+    run.at, done = at + 1, done + 1
+    pass_on(run)
+    put_in_place(runs)
   end
-  for _, run in ipairs(runs) do pass_on(run) end
   for _, number in ipairs(numbers) do set_due('c:' .. number, next_due(arrival_by_number[number])) end
   return done
 end
