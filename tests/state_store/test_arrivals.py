@@ -1,4 +1,4 @@
-"""What one call brings is due together: deadlines pass by event time, each once, also where settings change meanwhile."""
+"""What one call brings is due together: deadlines pass by event time, each once, also where settings change."""
 
 from collections.abc import Callable, Sequence
 from itertools import count

@@ -21,8 +21,8 @@ _INDEX, _PASSED = struct.Struct("<dI"), struct.Struct("<dI")
 def hold_as_before(
     client: redis.Redis, keys: Keys, num_tasks: int, is_chosen: Callable[[str], bool] = lambda imp: True
 ) -> dict[str, bytes]:
-    """From now on impressions of partition 0 are held as the version before held them: labels and body in one, each with
-    a deadline of its own; the others stay as they are.
+    """From now on impressions of partition 0 are held as the version before held them: labels and body in one, each
+    with a deadline of its own; the others stay as they are.
 
     Args:
         client: Redis.

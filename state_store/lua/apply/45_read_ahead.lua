@@ -43,6 +43,7 @@ end
 
 -- What is held: by impression, false if there is none; those of which something is to be written.
 local bodies, labels, held_by_id, touched = read_behind(KEYS[9]), read_behind(KEYS[10]), {}, {}
+local told_of_all = {} -- impressions of which all has been said, at their end
 local former_held = call('EXISTS', pending) == 1 and read_behind(pending)
 
 local function touch(held)
@@ -75,6 +76,7 @@ end
 -- What is gone first, as a Redis that is full takes that.
 local function write_held()
   local gone, unlabelled, moved, new, changed = {}, {}, {}, {}, {}
+  for n, imp in ipairs(told_of_all) do gone[n], unlabelled[n] = imp, imp end
   for _, held in ipairs(touched) do
     local imp = held.imp
     if held.in_pending then moved[#moved + 1] = imp end

@@ -28,7 +28,7 @@ end
 local function pass_deadline(held, passed)
   if passed >= window and (held.phase == HELD or held.phase == UNSAMPLED) then close_base(held) end
   if settle_after > 0 and passed >= settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
-  if is_out(held) then settle_all(held, passed) end
+  if num_tasks > 1 and is_out(held) then settle_all(held, passed) end
   if held.phase == DROPPED and num_tasks > 1 then
     held.passed = passed
     touch(held)
@@ -55,7 +55,9 @@ local function put_in_place(runs)
     runs[n] = nil
     return
   end
-  while n > 1 and comes_later(run, runs[n - 1]) do
+  local when = run.dues[run.at]
+  -- Whose time is earlier for certain need not be compared closely.
+  while n > 1 and when >= runs[n - 1].dues[runs[n - 1].at] and comes_later(run, runs[n - 1]) do
     runs[n] = runs[n - 1]
     n = n - 1
   end
@@ -90,8 +92,14 @@ local function pass_deadlines(numbers, bound, most)
   while done < most and #runs > 0 do
     local run = runs[#runs]
     local at, deadline = run.at, run.deadline
-    local held = held_of(run.imps[at], run.dues[at] - deadline)
-    if held then pass_deadline(held, deadline) end
+    local imp = run.imps[at]
+    if held_by_id[imp] == nil and not may_emit(labels.of[imp], deadline) then
+      -- All has been said of it.
+      if deadline >= attribution then told_of_all[#told_of_all + 1] = imp end
+    else
+      local held = held_of(imp, run.dues[at] - deadline)
+      if held then pass_deadline(held, deadline) end
+    end
     run.at, done = at + 1, done + 1
     pass_on(run)
     put_in_place(runs)
