@@ -46,3 +46,16 @@ def test_a_life_is_given_anew_in_the_next_sixteenth_and_where_a_former_version_g
                 client.hset(key, "renewed", before)
         fed.batch(0, [Impression(imp_id=str(n), user_id="u", item_id="i", ts=T0 + n)])
         assert all(client.ttl(key) >= LIFE_S for key in keys)
+
+
+def test_an_item_that_others_see_lives_in_every_partition(fed: Fed, client: redis.Redis) -> None:
+    fed.batch(0, [Impression(imp_id="0", user_id="u", item_id="i", ts=T0)])
+    assert fed.store.roll_up_items([0], 2) == 1
+    elsewhere = fed.store.keys.item(1, "i")
+    assert LIFE_S <= client.ttl(elsewhere) <= LIFE_S * 17 // 16
+    client.expire(elsewhere, 100)
+    client.hset(elsewhere, "renewed", 1)
+    fed.batch(0, [Impression(imp_id="1", user_id="u", item_id="i", ts=T0 + 1)])
+    assert fed.store.roll_up_items([0], 2) == 1
+    assert client.ttl(elsewhere) >= LIFE_S
+    assert fed.store.read_items(1, ["i"])[0].counts == (2, 0)
