@@ -32,9 +32,9 @@ class RedisSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,200}\Z")] = "cs"
     """First part of every key, so that several pipelines can share one Redis."""
     user_ttl_s: Seconds = 180 * 86_400
-    """A user unseen for this long (wall clock) is forgotten."""
+    """A user unseen for this long (wall clock) is forgotten, or up to a sixteenth later."""
     item_ttl_s: Seconds = 180 * 86_400
-    """An item unseen for this long (wall clock) is forgotten."""
+    """An item unseen for this long (wall clock) is forgotten, or up to a sixteenth later."""
     timeout_s: Annotated[float, Meta(ge=0.001, le=3600)] = 5.0
     """Longest wait for one answer from Redis."""
 

@@ -24,8 +24,20 @@ class Keys:
         """Hash: offsets applied, epoch, watermark, outbox sequence, counters of the join."""
         return self._of(partition, "fence")
 
+    def bodies(self, partition: int) -> str:
+        """Hash: impression id -> what its samples carry, until the end of its attribution window."""
+        return self._of(partition, "bodies")
+
+    def labels(self, partition: int) -> str:
+        """Hash: impression id -> what has come for it and has been told, unless nothing."""
+        return self._of(partition, "labels")
+
+    def arrivals(self, partition: int) -> str:
+        """Hash: number of a call -> the impressions that it brought, by event time, and which deadlines they passed."""
+        return self._of(partition, "arrivals")
+
     def pending(self, partition: int) -> str:
-        """Hash: impression id -> impression awaiting feedback or the end of its attribution window."""
+        """Hash: impression id -> body and labels of one that the version before held."""
         return self._of(partition, "pending")
 
     def waiting(self, partition: int) -> str:
@@ -33,7 +45,7 @@ class Keys:
         return self._of(partition, "waiting")
 
     def due(self, partition: int) -> str:
-        """Sorted set: event-time deadlines of pending impressions and waiting feedback."""
+        """Sorted set: event times at which arrivals and waiting feedback are due next."""
         return self._of(partition, "due")
 
     def outbox(self, partition: int) -> str:

@@ -132,6 +132,9 @@ class StateStore:
                 keys.dirty(p),
                 keys.dead(p),
                 keys.learned(p),
+                keys.bodies(p),
+                keys.labels(p),
+                keys.arrivals(p),
             ],
             args=[
                 keys.user(p, ""),

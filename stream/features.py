@@ -1,6 +1,7 @@
 """Event features -> the ordered, typed values of a sample, by the declared fields."""
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from types import NoneType
 from typing import Any
 
@@ -13,6 +14,8 @@ from stream.events import PLACES, Impression, MalformedEventError, Unreadable
 
 _OWN_IDS = ("user_id", "item_id")
 _SHOWN = (*PLACES, "propensity", "served")
+_shown_of = attrgetter(*_SHOWN)
+_NOTHING_SHOWN = (UNSET,) * len(_SHOWN)
 _MAX_VALUES = 256
 
 
@@ -88,8 +91,8 @@ def shown_of(event: Impression) -> list[object] | None:
     >>> shown_of(Impression(imp_id="a", user_id="u", item_id="i", ts=1, position=3))
     [None, None, 3, None, None, None, None, None, None]
     """
-    given = [getattr(event, name) for name in _SHOWN]
-    if all(value is UNSET for value in given):
+    given = _shown_of(event)
+    if given == _NOTHING_SHOWN:
         return None
     *values, served = [None if value is UNSET else value for value in given]
     if served is None:
@@ -107,6 +110,8 @@ class FeatureExtractor:
 
     def __init__(self, fields: Sequence[FieldSettings]) -> None:
         self._plan = [(f.name, _CONVERT[f.kind]) for f in fields if f.name not in _OWN_IDS]
+        # Most values are text where text is asked for: these need no call.
+        self._typed = [(name, convert, str if convert is _as_text else None) for name, convert in self._plan]
         self._reserved = [f.name for f in fields if f.name in PLACES]
 
     def extract_from(self, event: Impression) -> list[FeatureValue]:
@@ -127,7 +132,10 @@ class FeatureExtractor:
             MalformedEventError: a value is not of its field's kind.
         """
         get = features.get
-        return [None if (value := get(name)) is None else convert(name, value) for name, convert in self._plan]
+        return [
+            value if (value := get(name)) is None or type(value) is expected else convert(name, value)
+            for name, convert, expected in self._typed
+        ]
 
     def columns(self, common: Mapping[str, Any], own: Sequence[Mapping[str, Any]]) -> list[Column]:
         """The same of many at once, field by field, of which each has its own features before common ones.

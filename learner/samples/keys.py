@@ -5,6 +5,7 @@ with a probability of about n² / 2^65: 3 in a million for ten million ids, 3 in
 Those two would then be learned as one.
 """
 
+from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from typing import TypeVar
 
@@ -41,41 +42,33 @@ def arm_key(name: str) -> int:
     return (int(xxh3_64_intdigest(name.encode())) or 1) if name else 0
 
 
+class _Known(dict[str, _T]):
+    """What was found of values, made where it is not known; one that is long is not kept, and all is forgotten when
+    there are too many."""
+
+    def __init__(self, find: Callable[[str], _T]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, value: str) -> _T:
+        found = self._find(value)
+        if len(value) <= _LONGEST_CACHED:
+            if len(self) >= _MAX_CACHED:
+                self.clear()
+            self[value] = found
+        return found
+
+
 class KeyCache:
     """Keys of one field's values, those that came lately without computing them again."""
 
     def __init__(self, field: str) -> None:
-        self._field = field
-        self._known: dict[str, int] = {}
-        self._known_bytes: dict[str, bytes] = {}
-
-    def key(self, value: str) -> int:
+        self._known = _Known(lambda value: value_key(field, value))
+        self._known_bytes = _Known(lambda value: value_key(field, value).to_bytes(8, "little"))
+        self.key: Callable[[str], int] = self._known.__getitem__
         """The key of a value."""
-        found = self._known.get(value)
-        if found is None:
-            found = value_key(self._field, value)
-            _remember(self._known, value, found)
-        return found
+        self._packed: Callable[[str], bytes] = self._known_bytes.__getitem__
 
-    def packed(self, values: list[str]) -> bytes:
+    def packed(self, values: Iterable[str]) -> bytes:
         """Keys of several values, eight bytes each, little endian."""
-        known = self._known_bytes
-        try:
-            return b"".join([known[value] for value in values])
-        except KeyError:
-            return b"".join([self._packed_one(value) for value in values])
-
-    def _packed_one(self, value: str) -> bytes:
-        found = self._known_bytes.get(value)
-        if found is None:
-            found = value_key(self._field, value).to_bytes(8, "little")
-            _remember(self._known_bytes, value, found)
-        return found
-
-
-def _remember(known: dict[str, _T], value: str, found: _T) -> None:
-    """Keep what was found of a value, unless it is long; all is forgotten when too many are kept."""
-    if len(value) <= _LONGEST_CACHED:
-        if len(known) >= _MAX_CACHED:
-            known.clear()
-        known[value] = found
+        return b"".join(map(self._packed, values))

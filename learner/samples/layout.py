@@ -15,6 +15,7 @@ actions: columns of one layout are never read by another.
 import struct
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import count
 
 import msgspec
 import numpy as np
@@ -67,6 +68,15 @@ class Layout:
         self._user, self._item = names.index("user_id"), names.index("item_id")
         self.user_column, self.item_column = self.single.index(self._user), self.single.index(self._item)
         """Columns of the ids among the keys of a row."""
+        places = self._places()
+        self._singles = [(places[n], self.key_caches[n].key) for n in self.single]
+        self._numbers = [places[n] for n in self.numeric]
+        self._multis = [(places[n], self.key_caches[n]) for n in self.multi]
+
+    def _places(self) -> list[int]:
+        """Where the value of each field stands: those of an impression's features in order, item id, user id."""
+        counted = count()
+        return [-1 if n == self._user else -2 if n == self._item else next(counted) for n in range(len(self.fields))]
 
     def _tag(self, version: int) -> int:
         declared = [version, [[field.name, field.kind] for field in self.fields], self.actions]
@@ -159,42 +169,41 @@ class Layout:
             shown: domain, stage, position, propensity, served probability, served version, arm, whether canary, what
                 the other version said; None where not said.
         """
-        domain, stage, position, propensity, probability, version, arm, is_canary, other = shown or _NO_SHOWN
+        domain, stage, *others = shown or _NO_SHOWN
         text = _pack((imp_id, user_id, item_id, domain, stage))[1:]  # without the mark of an array
-        singles: list[int] = []
-        numbers: list[float] = []
+        given = (*values, item_id, user_id)
         sizes: list[int] = []
         keys = b""
-        rest = iter(values)
-        for n, (field, of) in enumerate(zip(self.fields, self.key_caches, strict=True)):
-            if n == self._user:
-                singles.append(of.key(user_id))
-                continue
-            if n == self._item:
-                singles.append(of.key(item_id))
-                continue
-            value = next(rest)
-            kind = field.kind
-            if kind == "multi":
-                sizes.append(len(value) if value else 0)  # type: ignore[arg-type]
-                if value:
-                    keys += of.packed(value)  # type: ignore[arg-type]
-            elif kind == "numeric":
-                numbers.append(_NAN if value is None else value)  # type: ignore[arg-type]
-            else:
-                singles.append(NO_KEY if value is None else of.key(value))  # type: ignore[arg-type]
+        for at, of in self._multis:
+            value = given[at]
+            sizes.append(len(value) if value else 0)  # type: ignore[arg-type]
+            if value:
+                keys += of.packed(value)  # type: ignore[arg-type]
         fixed = self._fixed.pack(
             *times_ms,
             xxh3_64_intdigest(imp_id.encode()) or 1,
-            -1 if position is None else position,
-            _NAN if propensity is None else propensity,
-            _NAN if probability is None else probability,
-            -1 if version is None else version,
-            arm_key(arm) if arm else 0,
-            1 if is_canary else 0,
-            _NAN if other is None else other,
-            *singles,
-            *numbers,
+            *(_as_columns(*others) if shown else _NOT_SHOWN),  # type: ignore[arg-type]
+            *[NO_KEY if given[at] is None else key(given[at]) for at, key in self._singles],  # type: ignore[arg-type]
+            *[_NAN if given[at] is None else given[at] for at in self._numbers],
             *sizes,
         )
         return b"".join((CORE_HEAD.pack(self.tag, len(text), len(keys), len(self.actions)), text, keys, fixed))
+
+
+def _as_columns(
+    position: object, propensity: object, probability: object, version: object, arm: str | None, *rest: object
+) -> tuple[object, ...]:
+    """How an impression was shown, but for the texts, in the form of the columns."""
+    is_canary, other = rest
+    return (
+        -1 if position is None else position,
+        _NAN if propensity is None else propensity,
+        _NAN if probability is None else probability,
+        -1 if version is None else version,
+        arm_key(arm) if arm else 0,
+        1 if is_canary else 0,
+        _NAN if other is None else other,
+    )
+
+
+_NOT_SHOWN = _as_columns(*_NO_SHOWN[2:])

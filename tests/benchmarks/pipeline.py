@@ -109,14 +109,18 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             report: dict[str, Any] = apart(own_topics(settings, "apart"), log, how, Path(scratch) / "apart")
         console.print("end to end")
         settings, folder = own_topics(settings, "whole"), Path(scratch) / "whole"
-        summary = run_demo(settings, log, how, PaceSettings(in_flight=10_000), folder, console)
+        summary = run_demo(settings, log, how, PaceSettings(in_flight=options.in_flight), folder, console)
     whole = summary["events_per_second"]
     report["end_to_end_events_per_s"] = whole
     slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
     report["ratio"] = round(whole / slower, 3)
     report["ratio_to_plain_faust"] = round(whole / report["plain_faust_events_per_s"], 3)
     report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
-    report |= {"events": summary["events_produced"], "counts_match": summary["counts_match"]}
+    report |= {
+        "events": summary["events_produced"],
+        "in_flight": options.in_flight,
+        "counts_match": summary["counts_match"],
+    }
     return report | {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
 
 
@@ -182,6 +186,9 @@ def main(arguments: list[str]) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(prog="coldstream bench pipeline", description=__doc__)
     parser.add_argument("--events", type=int, default=100_000, help="rows replayed")
+    parser.add_argument(
+        "--in-flight", type=int, default=60_000, help="events between producer and learner; fewer measure latency"
+    )
     parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
     parser.add_argument("--control", type=Path, help="root of another checkout, to be compared with")
     parser.add_argument("--pairs", type=int, default=3, help="runs of each, with --control")

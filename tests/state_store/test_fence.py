@@ -235,7 +235,8 @@ def test_samples_decode_into_the_learners_form(store: StateStore, redis_settings
         ShownAs("tab", None, 3, 0.25, 0.5, 9),
     )
     assert sample.state == State([1, 0], 2.5, 7, 990, [0, 0], 0.25, 7)
-    assert samples.rows_B["user_last_ts"].tolist() == [0, 990]
+    # The first one's negative, the second one's positive, and that the negative is settled.
+    assert samples.rows_B["user_last_ts"].tolist() == [0, 990, 0]
     row = samples.rows_B[1]
     assert (row["served_arm"], row["served_canary"], row["served_other"]) == (arm_key("rival"), 1, 0.75)
     assert (sample.kind, sample.label, sample.delay_ms, sample.values) == (SampleKind.POSITIVE, 1, 30, [4.5])

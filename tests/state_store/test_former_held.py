@@ -9,7 +9,7 @@ import pytest
 import redis
 from support.columns import records_of
 from support.fed import T0, Fed
-from support.former import as_former, as_held_by_version_1
+from support.former import as_former, as_held_by_version_1, hold_as_before
 
 from learner.config import FieldSettings
 from learner.samples.columns import decode
@@ -79,15 +79,16 @@ IMPRESSIONS = {event.imp_id: event for _, events in BATCHES for event in events 
 class Mixed(Fed):
     """Of which some impressions may be held as a former version did."""
 
+    def hold_as_before(self, is_chosen: Callable[[str], bool] = lambda imp: True) -> dict[str, bytes]:
+        """From now on impressions are held as if they had come to the version before."""
+        return hold_as_before(self.store.client, self.store.keys, len(self.store.tasks), is_chosen)
+
     def hold_as_former(self, is_chosen: Callable[[str], bool] = lambda imp: True) -> set[str]:
-        """From now on impressions are held as if they had come to a former version."""
-        client, pending, found = self.store.client, self.store.keys.pending(0), set()
-        for imp, held in client.hgetall(pending).items():
-            event = IMPRESSIONS[imp.decode()]
-            if is_chosen(event.imp_id):
-                client.hset(pending, imp, as_former(held, event, self.fields, ACTIONS))
-                found.add(event.imp_id)
-        return found
+        """The same of a version before that."""
+        client, pending, found = self.store.client, self.store.keys.pending(0), self.hold_as_before(is_chosen)
+        for imp, held in found.items():
+            client.hset(pending, imp, as_former(held, IMPRESSIONS[imp], self.fields, ACTIONS))
+        return set(found)
 
     def by_impression(self) -> dict[str, list[Sample]]:
         """What was said of each, in order."""
@@ -137,6 +138,28 @@ def test_at_whatever_moment_the_version_changes_the_same_is_said(
     assert (SampleKind.SETTLED in kinds) == (mode == "settled")
 
 
+@pytest.mark.parametrize("mode", JOINS)
+def test_what_the_version_before_holds_goes_on_at_whatever_moment_it_is_replaced(
+    make: Callable[[str, JoinSettings], Mixed], mode: str
+) -> None:
+    """All of it, or a part beside what came since, feedback and values included."""
+    todays = make("todays", JOINS[mode])
+    for topic, events in BATCHES:
+        todays.batch(topic, events)
+    for changed in range(len(BATCHES)):
+        for chosen in ("abcdé", "bd"):
+            mixed = make(f"mixed{changed}{len(chosen)}", JOINS[mode])
+            for n, (topic, events) in enumerate(BATCHES):
+                mixed.batch(topic, events)
+                if n == changed:
+                    mixed.hold_as_before(lambda imp, chosen=chosen: imp in chosen)  # type: ignore[misc]
+            assert str(mixed.by_impression()) == str(todays.by_impression())
+            mixed.expected()
+            keys = mixed.store.keys
+            left = (keys.pending(0), keys.bodies(0), keys.labels(0), keys.arrivals(0), keys.due(0))
+            assert mixed.store.client.exists(*left) == 0, "state must not pile up"
+
+
 def check_sequences(fed: Mixed) -> None:
     """Sequence numbers are those of the samples, one behind the other."""
     sequences = [0, *(entry.sequence for entry in fed.entries())]
@@ -169,9 +192,8 @@ def test_columns_of_both_versions_leave_one_batch_each_as_its_own(
     served = Served(probability=0.5, version=9, arm="wide", canary=True, other=0.25)
     events = [shown(imp, n, served=served, features={"genres": ["x"]}) for n, imp in enumerate("abc")]
     fed.batch(0, list(events))
-    pending = fed.store.keys.pending(0)
-    for imp in "ac":
-        client.hset(pending, imp, as_held_by_version_1(client.hget(pending, imp), fed.layout))
+    for imp, held in fed.hold_as_before(lambda imp: imp in "ac").items():
+        client.hset(fed.store.keys.pending(0), imp, as_held_by_version_1(held, fed.layout))
     fed.batch(1, [acted("c", "like", 400), acted("b", "like", 401)])
     for topic, later in until(10**6):
         fed.batch(topic, later)

@@ -30,6 +30,7 @@ TOPICS = ("impressions", "feedback")
 T0 = 10**12
 END = Heartbeat(ts=T0 + 10**7)
 _prefixes = count()
+_HELD = ("pending", "bodies", "labels", "arrivals", "waiting", ":due")
 
 
 class Pipeline:
@@ -129,7 +130,7 @@ def test_case(
     assert {k: found.get(k, 0) for k in counts} == counts
     assert differences(pipeline.store, 1, expect(pipeline.log, join, actions)) == {}
     left = [k.decode() for k in client.keys(f"{redis_settings.prefix}:*") if b"fence" not in k]
-    assert not any(part in key for key in left for part in ("pending", "waiting", ":due")), "state must not pile up"
+    assert not any(part in key for key in left for part in _HELD), "state must not pile up"
 
 
 def test_immediate_mode_emits_a_negative_at_once_and_corrects_it(

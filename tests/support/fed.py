@@ -49,11 +49,18 @@ class Fed:
         tasks: Sequence[TaskSettings] = (),
     ) -> None:
         self._actions, self._tasks, self._join, self.fields = ActionSettings(tuple(actions)), tasks, join, fields
+        self._settings = settings
         self.layout = Layout(fields, actions)
         self.store = StateStore(client, settings, join, self._actions, _TOPICS, tasks)
         self._ingest = Ingest(self.store, fields, self._actions, EventSettings(), lambda dead: None)
         self._ingest.assign(0)
         self.log: list[Record] = []
+
+    def continued(self, join: JoinSettings) -> "Fed":
+        """The same partition, of which somebody else takes over with other settings."""
+        after = Fed(self.store.client, self._settings, join, self.fields, self._actions.names, self._tasks)
+        after.log = self.log
+        return after
 
     def batch(self, topic: int, events: Sequence[Event]) -> None:
         """Events of one topic in one batch."""

@@ -1,18 +1,89 @@
 """What a former version left in the state store, made from what today's leaves there."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
+import redis
 
 from learner.config import FieldSettings
 from learner.samples.columns import Samples
 from learner.samples.layout import CORE_HEAD, HEADER, Layout
+from state_store.keys import Keys
 from stream.events import Impression
 from stream.features import FeatureExtractor, shown_of
 
-_IS_TODAYS, _HAS_VALUES = 128, 64
+_IS_TODAYS, _HAS_VALUES, _DROPPED = 128, 64, 5
+_INDEX, _PASSED = struct.Struct("<dI"), struct.Struct("<dI")
+
+
+def hold_as_before(
+    client: redis.Redis, keys: Keys, num_tasks: int, is_chosen: Callable[[str], bool] = lambda imp: True
+) -> dict[str, bytes]:
+    """From now on impressions of partition 0 are held as the version before held them: labels and body in one, each
+    with a deadline of its own; the others stay as they are.
+
+    Args:
+        client: Redis.
+        keys: names of its keys.
+        num_tasks: declared tasks.
+        is_chosen: of which impressions.
+
+    Returns: by impression, how it is held.
+    """
+    found: dict[str, bytes] = {}
+    arrivals: dict[bytes, bytes] = client.hgetall(keys.arrivals(0))
+    for number in [field for field in arrivals if not field.endswith(b"p")]:
+        came, passed = _arrival(arrivals[number], arrivals[number + b"p"])
+        moved = [(n, ts, imp) for n, (ts, imp) in enumerate(came) if is_chosen(imp)]
+        for n, ts, imp in moved:
+            labels, body = client.hget(keys.labels(0), imp), client.hget(keys.bodies(0), imp)
+            found[imp] = _in_one(ts, labels, body, num_tasks)
+            client.zadd(keys.due(0), {f"i:{imp}": min(ts + deadline for deadline, done in passed if done <= n)})
+        rest = [one for one in came if not is_chosen(one[1])]
+        counts = [(deadline, done - sum(n < done for n, _, _ in moved)) for deadline, done in passed]
+        _replace_arrival(client, keys, number, rest, counts)
+    for imp, held in found.items():
+        client.hset(keys.pending(0), imp, held)
+        client.hdel(keys.labels(0), imp)
+        client.hdel(keys.bodies(0), imp)
+    return found
+
+
+def _arrival(data: bytes, passed: bytes) -> tuple[list[tuple[float, str]], list[tuple[float, int]]]:
+    """Impressions by event time; deadlines and how many have come to each."""
+    [n] = struct.unpack_from("<I", data)
+    ids, came, begin = data[4 + n * _INDEX.size :], [], 0
+    for ts, end in _INDEX.iter_unpack(data[4 : 4 + n * _INDEX.size]):
+        came.append((ts, ids[begin:end].decode()))
+        begin = end
+    return came, list(_PASSED.iter_unpack(passed))
+
+
+def _replace_arrival(
+    client: redis.Redis, keys: Keys, number: bytes, came: list[tuple[float, str]], passed: list[tuple[float, int]]
+) -> None:
+    member = b"c:" + number
+    if not came:
+        client.hdel(keys.arrivals(0), number, number + b"p")
+        client.zrem(keys.due(0), member)
+        return
+    ids = [imp.encode() for _, imp in came]
+    ends = np.cumsum([len(imp) for imp in ids]).tolist()
+    index = b"".join(_INDEX.pack(ts, end) for (ts, _), end in zip(came, ends, strict=True))
+    data = struct.pack("<I", len(ids)) + index + b"".join(ids)
+    client.hset(keys.arrivals(0), mapping={number: data, number + b"p": b"".join(_PASSED.pack(*of) for of in passed)})
+    client.zadd(keys.due(0), {member: min(came[done][0] + deadline for deadline, done in passed if done < len(came))})
+
+
+def _in_one(ts: float, labels: bytes | None, body: bytes, num_tasks: int) -> bytes:
+    bits, code = labels[:2] if labels else (0, 8 * (num_tasks - 1))
+    told = (labels or bytes(2 + (num_tasks if num_tasks > 1 else 0)))[2:]
+    told = told[:-8] if code % 8 == _DROPPED else told
+    first = told[: 8 * num_tasks] if bits else bytes(8 * num_tasks)
+    head = struct.pack(">BBd", bits, code | (_IS_TODAYS if body[0] else 0), ts) + first
+    return head + (told[8 * num_tasks :] if bits else told) + body[9:]
 
 
 def as_former(held: bytes, event: Impression, fields: Sequence[FieldSettings], actions: Sequence[str]) -> bytes:

@@ -1,7 +1,7 @@
 -- Apply the records of a range of offsets of one topic partition, atomically: fence, as-of snapshot, counters, label join, outbox.
 -- One script, of which the files of this folder are put together in the order of their names.
 --
--- KEYS  1 fence  2 pending  3 waiting  4 due  5 outbox  6 dirty  7 dead  8 learned
+-- KEYS  1 fence  2 pending  3 waiting  4 due  5 outbox  6 dirty  7 dead  8 learned  9 bodies  10 labels  11 arrivals
 -- ARGV  1 user key prefix  2 item key prefix  3 epoch  4 topic  5 first offset  6 last offset
 --       7 records (msgpack)  8 options (msgpack)
 --       9 what is read to its end (msgpack): topics that were quiet for long, topics that are read as they are written

@@ -1,7 +1,7 @@
 
 -- Fence ---------------------------------------------------------------------------------------------------------
 
-local fence_fields = {'epoch', 'offset:' .. topic, 'seq', 'watermark'}
+local fence_fields = {'epoch', 'offset:' .. topic, 'seq', 'watermark', 'arrivals'}
 for _, name in ipairs(topics) do
   for _, field in ipairs({'max_ts:', 'claims:', 'moved:', 'seen:'}) do fence_fields[#fence_fields + 1] = field .. name end
 end
@@ -10,6 +10,7 @@ local stored_epoch = tonumber(stored[1]) or 0
 local offset = tonumber(stored[2]) or -1
 local seq = tonumber(stored[3]) or 0
 local watermark = tonumber(stored[4]) or false
+local num_arrivals = tonumber(stored[5]) or 0
 local learned = tonumber(call('GET', KEYS[8])) or 0
 local tick = first > last
 if epoch < stored_epoch then return {'ZOMBIE', offset, seq, learned, 0, stored_epoch} end

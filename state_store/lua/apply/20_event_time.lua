@@ -23,7 +23,7 @@ local function pack_claims(claims)
 end
 
 for i, name in ipairs(topics) do
-  local at = 4 * i
+  local at = 4 * i + 1
   local claims = unpack_claims(stored[at + 2])
   clocks[i] = {claims = claims, top = tonumber(stored[at + 1]) or false, moved = tonumber(stored[at + 3]) or false,
     seen = tonumber(stored[at + 4]) or false}

@@ -1,26 +1,36 @@
 
 -- User and item state: read once per batch; what changed of it is written once, at the end -----------------------
+--
+-- It is the list of what was read, as numbers. Of a user: own counts (impressions, then the actions), norm, its version,
+-- first and last event time. Of an item: own counts, those of the other partitions, norm, its version. Last of both: in
+-- which sixteenth of its life it was given its life anew.
 
+local num_counts = num_actions + 1
 local user_fields, item_fields = {'impressions'}, {'impressions'}
 for i = 1, num_actions do
   user_fields[i + 1], item_fields[i + 1] = actions[i], actions[i]
-  item_fields[num_actions + 2 + i] = 'other:' .. actions[i]
+  item_fields[num_counts + 1 + i] = 'other:' .. actions[i]
 end
-item_fields[num_actions + 2] = 'other:impressions'
-for _, name in ipairs({'norm', 'norm_version', 'first_ts', 'last_ts'}) do user_fields[#user_fields + 1] = name end
-item_fields[#item_fields + 1], item_fields[#item_fields + 2] = 'norm', 'norm_version'
+item_fields[num_counts + 1] = 'other:impressions'
+for _, name in ipairs({'norm', 'norm_version', 'first_ts', 'last_ts', 'renewed'}) do
+  user_fields[#user_fields + 1] = name
+end
+for _, name in ipairs({'norm', 'norm_version', 'renewed'}) do item_fields[#item_fields + 1] = name end
+local FIRST_TS, LAST_TS = num_counts + 3, num_counts + 4
 
 local users, items = {}, {}
+
+local function read_entity(key, fields)
+  local state = call('HMGET', key, unpack_all(fields))
+  for i = 1, #fields do state[i] = tonumber(state[i]) or 0 end
+  state.changed = {}
+  return state
+end
 
 local function user_state(id)
   local state = users[id]
   if not state then
-    local v = call('HMGET', user_prefix .. id, unpack_all(user_fields))
-    state = {own = {}, changed = {}}
-    for i = 1, num_actions + 1 do state.own[i] = tonumber(v[i]) or 0 end
-    local at = num_actions + 1
-    state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
-    state.first_ts, state.last_ts = tonumber(v[at + 3]) or 0, tonumber(v[at + 4]) or 0
+    state = read_entity(user_prefix .. id, user_fields)
     users[id] = state
   end
   return state
@@ -29,42 +39,37 @@ end
 local function item_state(id)
   local state = items[id]
   if not state then
-    local v = call('HMGET', item_prefix .. id, unpack_all(item_fields))
-    state = {own = {}, other = {}, changed = {}}
-    for i = 1, num_actions + 1 do
-      state.own[i], state.other[i] = tonumber(v[i]) or 0, tonumber(v[num_actions + 1 + i]) or 0
-    end
-    local at = 2 * (num_actions + 1)
-    state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
+    state = read_entity(item_prefix .. id, item_fields)
     items[id] = state
   end
   return state
 end
 
+local function set_value(state, i, value)
+  state[i], state.changed[i] = value, true
+end
+
 -- One more of what a user or an item is counted for: 1 impressions, n + 1 the n-th action.
 local function count_one(state, i)
-  state.own[i] = state.own[i] + 1
-  state.changed[i] = true
+  set_value(state, i, state[i] + 1)
 end
 
 -- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
 -- this impression.
-local COUNTS = string.rep('I4', num_actions + 1)
-local STATE = '<' .. COUNTS .. 'fI4dd' .. COUNTS .. 'fI4d'
+local USER = '<' .. string.rep('I4', num_counts) .. 'fI4dd'
+local ITEM = '<' .. string.rep('I4', num_counts) .. 'fI4d'
 
 local function snapshot(user, item, rate)
-  local n = num_actions + 1
-  local v = {unpack_all(user.own, 1, n)}
-  v[n + 1], v[n + 2], v[n + 3], v[n + 4] = user.norm, user.version, user.first_ts, user.last_ts
-  for i = 1, n do v[n + 4 + i] = item.own[i] + item.other[i] end
-  v[2 * n + 5], v[2 * n + 6], v[2 * n + 7] = item.norm, item.version, rate
-  return pack_bytes(STATE, unpack_all(v))
+  local n, of_item = num_counts, {}
+  for i = 1, n do of_item[i] = item[i] + item[n + i] end
+  of_item[n + 1], of_item[n + 2], of_item[n + 3] = item[2 * n + 1], item[2 * n + 2], rate
+  return pack_bytes(USER, unpack_all(user, 1, n + 4)) .. pack_bytes(ITEM, unpack_all(of_item))
 end
 
 -- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that
 -- a batch that comes again chooses the same.
 local function sampling(imp, user)
   local rate = options.negative_rate
-  if rate == 1 or user.own[1] < options.negative_rate_from then return 1, true end
+  if rate == 1 or user[1] < options.negative_rate_from then return 1, true end
   return rate, tonumber(sub(redis.sha1hex(imp), 1, 8), 16) < rate * 4294967296
 end

@@ -14,55 +14,116 @@ end
 
 -- A hash of which fields are read ahead. `of[id]`: its value, false if there is none, nil if it was not read yet.
 local function read_behind(key)
-  return {key = key, of = {}, changed = {}, is_changed = {}}
+  return {key = key, of = {}}
 end
 
 local function read_ahead(hash, ids)
+  local of = hash.of
   for from = 1, #ids, MOST do
     local to = math.min(from + MOST - 1, #ids)
     local values = call('HMGET', hash.key, unpack_all(ids, from, to))
     for n = from, to do
-      if hash.of[ids[n]] == nil then hash.of[ids[n]] = values[n - from + 1] end
+      if of[ids[n]] == nil then of[ids[n]] = values[n - from + 1] end
     end
   end
 end
 
--- As `parse` makes it of what is stored; false if there is none.
-local function kept(hash, id, parse)
+local function read_one(hash, id)
   local value = hash.of[id]
-  if value == nil then value = call('HGET', hash.key, id) end
-  if type(value) == 'string' then value = parse(value) end
-  hash.of[id] = value
+  if value == nil then
+    value = call('HGET', hash.key, id)
+    hash.of[id] = value
+  end
   return value
-end
-
--- `value` false: there is none any more.
-local function keep(hash, id, value)
-  hash.of[id] = value
-  if hash.is_changed[id] then return end
-  hash.is_changed[id] = true
-  hash.changed[#hash.changed + 1] = id
 end
 
 local function each_call(name, key, arguments)
   for from = 1, #arguments, MOST do call(name, key, unpack_all(arguments, from, math.min(from + MOST - 1, #arguments))) end
 end
 
--- What is gone first, as a Redis that is full takes that.
-local function write_behind(hash, render)
-  local gone, written = {}, {}
-  for _, id in ipairs(hash.changed) do
-    local value = hash.of[id]
-    if value then written[#written + 1], written[#written + 2] = id, render(value) else gone[#gone + 1] = id end
-  end
-  each_call('HDEL', hash.key, gone)
-  each_call('HSET', hash.key, written)
+-- What is held: by impression, false if there is none; those of which something is to be written.
+local bodies, labels, held_by_id, touched = read_behind(KEYS[9]), read_behind(KEYS[10]), {}, {}
+local told_of_all = {} -- impressions of which all has been said, at their end
+local former_held = call('EXISTS', pending) == 1 and read_behind(pending)
+
+local function touch(held)
+  if held.is_touched then return end
+  held.is_touched = true
+  touched[#touched + 1] = held
 end
 
-local held_by_id, waiting_by_id = read_behind(pending), read_behind(waiting)
+-- With what has come for it. `ts` is its event time, if that is known: its body is then read where it is needed.
+local function held_of(imp, ts)
+  local held = held_by_id[imp]
+  if held ~= nil then return held end
+  local body = bodies.of[imp]
+  if not (ts and body == nil) then body = read_one(bodies, imp) end
+  if body or body == nil then
+    local at = ts
+    if body then at = select(2, unpack_bytes('<Bd', body)) end
+    held = new_held(imp, at, HELD, body)
+    held.is_former = body and string.byte(body) == 0
+    local said = read_one(labels, imp)
+    if said then unpack_labels(held, said) end
+  else
+    local said = former_held and read_one(former_held, imp)
+    held = said and unpack_former(imp, said)
+  end
+  held_by_id[imp] = held
+  return held
+end
 
--- When something is due, by the member of the sorted set: 'i:' and an impression's id, 'f:' and that of one for which
--- feedback waits. False: no more.
+-- What is gone first, as a Redis that is full takes that.
+local function write_held()
+  local gone, unlabelled, moved, new, changed = {}, {}, {}, {}, {}
+  for n, imp in ipairs(told_of_all) do gone[n], unlabelled[n] = imp, imp end
+  for _, held in ipairs(touched) do
+    local imp = held.imp
+    if held.in_pending then moved[#moved + 1] = imp end
+    if held.is_gone then
+      gone[#gone + 1] = imp
+      if held.is_labelled then unlabelled[#unlabelled + 1] = imp end
+    else
+      if held.is_body_new then new[#new + 1], new[#new + 2] = imp, pack_body(held) end
+      if held.phase ~= HELD or held.bits ~= 0 then changed[#changed + 1], changed[#changed + 2] = imp, pack_labels(held) end
+    end
+  end
+  each_call('HDEL', labels.key, unlabelled)
+  each_call('HDEL', bodies.key, gone)
+  each_call('HDEL', pending, moved)
+  each_call('HSET', bodies.key, new)
+  each_call('HSET', labels.key, changed)
+end
+
+-- Feedback that came before its impression: by impression a list, false if there is none.
+local waiting_by_id, waiting_changed = read_behind(waiting), {}
+
+local function waits_for(imp)
+  local list = read_one(waiting_by_id, imp)
+  if type(list) == 'string' then
+    list = cmsgpack.unpack(list)
+    waiting_by_id.of[imp] = list
+  end
+  return list
+end
+
+local function set_waiting(imp, list)
+  waiting_by_id.of[imp] = list
+  waiting_changed[imp] = true
+end
+
+local function write_waiting()
+  local gone, written = {}, {}
+  for imp in pairs(waiting_changed) do
+    local list = waiting_by_id.of[imp]
+    if list then written[#written + 1], written[#written + 2] = imp, pack(list) else gone[#gone + 1] = imp end
+  end
+  each_call('HDEL', waiting, gone)
+  each_call('HSET', waiting, written)
+end
+
+-- When something is due, by the member of the sorted set: 'c:' and the number of an arrival, 'f:' and the id of an
+-- impression for which feedback waits; 'i:' and that of one that a former version held. False: no more.
 local due_at, due_changed = {}, {}
 
 local function set_due(member, at)

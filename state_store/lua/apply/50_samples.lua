@@ -30,6 +30,7 @@ local NO_VALUES = columns_of(nil, num_actions)
 
 -- Of all that came within a delay.
 local function values_within(held, limit)
+  if not held.values then return nil end
   local entries = {}
   for _, v in ipairs(held.values) do
     if v[2] <= limit then entries[#entries + 1] = v end
@@ -39,17 +40,32 @@ end
 
 -- Of the positive that decides a task: the first that came with its delay.
 local function deciding_value(held, t, delay)
-  for _, v in ipairs(held.values) do
+  for _, v in ipairs(held.values or NO_ENTRIES) do
     if v[2] == delay and bit.band(bit.lshift(1, v[1] - 1), tasks[t].positive_mask) ~= 0 then return pack_values(held, {v}) end
   end
 end
 
+-- What its samples carry, also where it was not read ahead.
+local function body_of(held)
+  if not held.body then
+    held.body = read_one(bodies, held.imp)
+    held.is_former = string.byte(held.body) == 0
+  end
+  return held.body
+end
+
+local count_names = {positive = {}, negative = {}, unknown = {}, late_positive = {}, late_negative = {}, correction = {}}
+for what, of in pairs(count_names) do
+  for t, task in ipairs(tasks) do of[t] = what .. ':' .. task.name end
+end
+local function count_task(what, t) count(count_names[what][t]) end
+
 local function emit_former(kind, label, delay, held, labels, known, t, values)
   if num_tasks == 1 and not values then
-    former[#former + 1] = '\149' .. pack(kind, label, delay) .. sub(held.data, held.body_at)
+    former[#former + 1] = '\149' .. pack(kind, label, delay) .. sub(body_of(held), held.at or BODY_AT)
   else
     local further = pack(labels, known, t - 1) .. (values or NIL)
-    former[#former + 1] = '\153' .. pack(kind, label, delay) .. sub(held.data, held.body_at) .. further
+    former[#former + 1] = '\153' .. pack(kind, label, delay) .. sub(body_of(held), held.at or BODY_AT) .. further
   end
 end
 
@@ -57,7 +73,7 @@ end
 local function parts_of(held)
   local parts = held.parts
   if not parts then
-    local data, at = held.data, held.body_at
+    local data, at = body_of(held), held.at or BODY_AT
     local tag, text_size, keys_size, n_values, text_at = unpack_bytes('<I4I4I4B', data, at)
     local keys_at = text_at + text_size
     local row_at = keys_at + keys_size
@@ -78,6 +94,7 @@ local function bare_head(kind)
 end
 
 local function emit(kind, label, delay, held, labels, known, t, values)
+  body_of(held)
   if held.is_former then return emit_former(kind, label, delay, held, labels, known, t, values) end
   if num_tasks == 1 and not values then labels, known = 0, 0 end
   local parts = parts_of(held)
@@ -91,11 +108,12 @@ local function emit(kind, label, delay, held, labels, known, t, values)
   end
   local of = columns[tag]
   if not of then
-    of = {texts = {}, keys = {}, rows = {}, text_size = 0, keys_size = 0}
+    of = {n = 0, texts = {}, keys = {}, rows = {}, text_size = 0, keys_size = 0}
     columns[tag], tags[#tags + 1] = of, tag
   end
-  local n = #of.rows + 1
-  of.texts[n], of.keys[n], of.rows[n] = text, keys, head .. parts[5]
+  local n, rows = of.n + 1, of.rows
+  of.n, of.texts[n], of.keys[n] = n, text, keys
+  rows[2 * n - 1], rows[2 * n] = head, parts[5]
   of.text_size, of.keys_size = of.text_size + #text, of.keys_size + #keys
 end
 
@@ -116,10 +134,11 @@ local function emit_base(held, label, delay, is_early)
     local bit_of = bit.lshift(1, t - 1)
     if is_true then labels = labels + bit_of end
     if is_known then known = known + bit_of end
-    held.told[t] = is_true and TRUE or is_known and FALSE or UNKNOWN
-    count((is_true and 'positive:' or is_known and 'negative:' or 'unknown:') .. task.name)
+    tell(held, t, is_true and TRUE or is_known and FALSE or UNKNOWN)
+    count_task(is_true and 'positive' or is_known and 'negative' or 'unknown', t)
   end
   held.phase = label == 1 and EMITTED_POSITIVE or EMITTED_NEGATIVE
+  touch(held)
   count(label == 1 and 'positive' or 'negative')
   emit(label == 1 and POSITIVE or NEGATIVE, label, delay, held, labels, known, main, values_within(held, window))
 end
@@ -135,21 +154,23 @@ local function emit_label(kind, held, t, label, delay)
     values = values_within(held, tasks[t].window_ms)
   end
   emit(kind, label, delay, held, label * bit_of, bit_of, t, values)
-  local what = label == 0 and 'late_negative:' or held.told[t] == FALSE and 'correction:' or 'late_positive:'
-  count(what .. tasks[t].name)
-  held.told[t] = label == 1 and TRUE or FALSE
+  local is_taken_back = t == main or told_of(held, t) == FALSE
+  count_task(label == 0 and 'late_negative' or is_taken_back and 'correction' or 'late_positive', t)
+  tell(held, t, label == 1 and TRUE or FALSE)
+  touch(held)
 end
 
 -- Nothing came for a negative in time. If something did come since, that is said behind it: decided by event time alone.
 local function emit_settled(held)
   emit(SETTLED, 0, -1, held, 0, 0, main)
   held.phase = EMITTED_SETTLED
+  touch(held)
   count('settled')
 end
 
 local function emit_correction(held, delay)
   if settle_after > 0 and delay > settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
-  held.told[main] = FALSE
+  tell(held, main, FALSE)
   emit_label(CORRECTION, held, main, 1, delay)
   held.phase = CORRECTED
   count('correction')
@@ -163,14 +184,14 @@ end
 
 -- Tell what has become known of another task since the base sample left.
 local function settle(held, t, is_closed)
-  local delay, told, limit = delay_of(held, t), held.told[t], tasks[t].window_ms
+  local delay, told, limit = delay_of(held, t), told_of(held, t), tasks[t].window_ms
   if told == TRUE then return end
   local in_window = delay and delay <= limit
   if told == UNKNOWN and is_closed and not in_window then
     emit_label(TASK_CORRECTION, held, t, 0, -1)
     count('task_correction')
   end
-  if in_window or (delay and held.told[t] == FALSE) then
+  if in_window or (delay and told_of(held, t) == FALSE) then
     emit_label(TASK_CORRECTION, held, t, 1, delay)
     count('task_correction')
   end

@@ -12,7 +12,7 @@ local function orphan(reason, fb)
 end
 
 -- A positive of the main task. Whether it makes a positive sample or a correction is decided by event time alone.
-local function match_main(imp, held, delay)
+local function match_main(held, delay)
   local phase = held.phase
   if phase == EMITTED_NEGATIVE or phase == EMITTED_SETTLED then
     emit_correction(held, delay)
@@ -20,9 +20,7 @@ local function match_main(imp, held, delay)
     -- There is no negative to correct.
     count('dropped', -1)
     emit_base(held, 1, delay, false)
-    -- Deadlines before the one that is due next have been passed.
-    local next_due = due_at['i:' .. imp] or tonumber(call('ZSCORE', due, 'i:' .. imp))
-    settle_all(held, next_due and next_due - held.ts - 1 or -lateness)
+    settle_all(held, held.passed)
   elseif (phase == HELD or phase == UNSAMPLED) and delay <= window and options.early_positives then
     emit_base(held, 1, delay, true)
     settle_all(held, -lateness)
@@ -41,6 +39,7 @@ local function match(fb, held)
     return
   end
   held.bits = bit.bor(held.bits, mask)
+  touch(held)
   count_one(user_state(fb[5]), fb[7] + 1)
   count_one(item_state(fb[6]), fb[7] + 1)
   count('matched')
@@ -48,7 +47,7 @@ local function match(fb, held)
   local value, of_main = fb[8], false
   if not value and bit.band(mask, options.rival_mask) ~= 0 then value = 0 / 0 end
   if value then
-    if held.values == NO_ENTRIES then held.values = {} end
+    held.values = held.values or {}
     held.values[#held.values + 1] = {fb[7], delay, value}
   end
   for t, task in ipairs(tasks) do
@@ -57,7 +56,7 @@ local function match(fb, held)
       if t == main then of_main = true elseif is_out(held) then settle(held, t, false) end
     end
   end
-  if of_main then match_main(fb[4], held, delay) end
+  if of_main then match_main(held, delay) end
 end
 
 local core_at = 1
@@ -74,19 +73,22 @@ local function on_impression(r)
     give_up('late impression', topic, r[2], event)
     return
   end
-  if kept(held_by_id, imp, unpack_held) then
+  if held_of(imp) then
     count('duplicate_impression')
     return
   end
   local user, item = user_state(r[5]), item_state(r[6])
   local rate, chosen = sampling(imp, user)
-  local held = new_held(ts, chosen and HELD or UNSAMPLED, core .. snapshot(user, item, rate))
+  local body = pack_bytes('<Bd', 1, ts) .. core .. snapshot(user, item, rate)
+  local held = new_held(imp, ts, chosen and HELD or UNSAMPLED, body)
+  held.is_body_new, held_by_id[imp], arrived[#arrived + 1] = true, held, held
+  touch(held)
   if options.mode == 'immediate' then
     if chosen then
       emit_base(held, 0, -1, false)
     else
       count('dropped')
-      held.phase = DROPPED
+      held.phase, held.passed = DROPPED, -lateness
     end
   end
   if options.mode ~= 'immediate' and options.as_served then
@@ -95,17 +97,15 @@ local function on_impression(r)
   end
   count_one(user, 1)
   count_one(item, 1)
-  if user.first_ts == 0 or ts < user.first_ts then user.first_ts, user.is_earlier = ts, true end
-  if ts > user.last_ts then user.last_ts, user.is_later = ts, true end
+  if user[FIRST_TS] == 0 or ts < user[FIRST_TS] then set_value(user, FIRST_TS, ts) end
+  if ts > user[LAST_TS] then set_value(user, LAST_TS, ts) end
   count('accepted')
-  local early = kept(waiting_by_id, imp, cmsgpack.unpack)
+  local early = waits_for(imp)
   if early then
     for _, fb in ipairs(early) do match(fb, held) end
-    keep(waiting_by_id, imp, false)
+    set_waiting(imp, false)
     set_due('f:' .. imp, false)
   end
-  keep(held_by_id, imp, held)
-  set_due('i:' .. imp, ts + options.deadlines[1])
 end
 
 -- When the first of those that wait for an impression is given up.
@@ -123,14 +123,13 @@ local function on_feedback(r)
     give_up('late feedback', topic, r[2], feedback_event(r))
     return
   end
-  local held = kept(held_by_id, imp, unpack_held)
+  local held = held_of(imp)
   if held then
     match(r, held)
-    keep(held_by_id, imp, held)
     return
   end
-  local list = kept(waiting_by_id, imp, cmsgpack.unpack) or {}
+  local list = waits_for(imp) or {}
   list[#list + 1] = r
-  keep(waiting_by_id, imp, list)
+  set_waiting(imp, list)
   set_due('f:' .. imp, expiry_of(list))
 end

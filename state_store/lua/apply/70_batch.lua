@@ -4,7 +4,9 @@
 if not tick then
   local records = cmsgpack.unpack(ARGV[7])
   local imps = imps_of(records)
-  read_ahead(held_by_id, imps)
+  read_ahead(bodies, imps)
+  if topic ~= topics[1] then read_ahead(labels, imps) end
+  if former_held then read_ahead(former_held, imps) end
   read_ahead(waiting_by_id, imps)
   for _, r in ipairs(records) do
     local kind = r[1]
@@ -22,54 +24,63 @@ end
 -- been read and nothing moves event time for a while (`idle_after_ms`), it goes on with the wall clock, behind the newest
 -- record and never past the clock itself: windows close though nobody comes, or too few do to agree. A topic that is
 -- quiet does not hold the other back.
-local reading = cmsgpack.unpack(ARGV[9])
-local is_quiet, is_read = {}, {}
-for _, name in ipairs(reading.quiet or {}) do is_quiet[name] = true end
-for _, name in ipairs(reading.read or {}) do is_read[name] = true end
-local idle_after = reading.idle_after_ms
+do
+  local reading = cmsgpack.unpack(ARGV[9])
+  local is_quiet, is_read = {}, {}
+  for _, name in ipairs(reading.quiet or {}) do is_quiet[name] = true end
+  for _, name in ipairs(reading.read or {}) do is_read[name] = true end
+  local idle_after = reading.idle_after_ms
 
-local function by_the_clock(from, since)
-  return math.min(from + math.max(0, now - since - idle_after), now - idle_after)
-end
-
-local low, known, all_quiet, latest = false, true, true, false
-for i, name in ipairs(topics) do
-  local of = clocks[i]
-  if is_quiet[name] then
-    local newest = newest_claim(of)
-    if newest and of.seen then
-      local at = by_the_clock(newest, of.seen)
-      if not latest or at > latest then latest = at end
-    end
-  else
-    all_quiet = false
-    local top = of.top
-    if top and of.moved and is_read[name] then top = math.max(top, by_the_clock(top, of.moved)) end
-    if not top then known = false
-    elseif not low or top < low then low = top end
+  local function by_the_clock(from, since)
+    return math.min(from + math.max(0, now - since - idle_after), now - idle_after)
   end
+
+  local low, known, all_quiet, latest = false, true, true, false
+  for i, name in ipairs(topics) do
+    local of = clocks[i]
+    if is_quiet[name] then
+      local newest = newest_claim(of)
+      if newest and of.seen then
+        local at = by_the_clock(newest, of.seen)
+        if not latest or at > latest then latest = at end
+      end
+    else
+      all_quiet = false
+      local top = of.top
+      if top and of.moved and is_read[name] then top = math.max(top, by_the_clock(top, of.moved)) end
+      if not top then known = false
+      elseif not low or top < low then low = top end
+    end
+  end
+  if all_quiet then low = latest end
+  if known and low and (not watermark or low - lateness > watermark) then watermark = low - lateness end
 end
-if all_quiet then low = latest end
-if known and low and (not watermark or low - lateness > watermark) then watermark = low - lateness end
+
+-- A few arrivals at a time, and nothing behind the first of those that are not among them.
+local function handle_due(most)
+  write_due()
+  local before = '(' .. string.format('%.0f', watermark)
+  local ready = call('ZRANGEBYSCORE', due, '-inf', before, 'WITHSCORES', 'LIMIT', 0, MOST_ARRIVALS + 1)
+  local bound, numbers, expiring = watermark, {}, {}
+  if #ready > 2 * MOST_ARRIVALS then bound = tonumber(ready[#ready]) end
+  for i = 1, math.min(#ready, 2 * MOST_ARRIVALS), 2 do
+    local kind, id = sub(ready[i], 1, 1), sub(ready[i], 3)
+    if kind == 'c' then numbers[#numbers + 1] = id
+    elseif kind == 'i' then take_over(id)
+    else expiring[#expiring + 1] = id end
+  end
+  read_ahead(waiting_by_id, expiring)
+  for _, imp in ipairs(expiring) do expire_waiting(imp) end
+  add_arrival()
+  return #ready == 0 and most or #expiring + pass_deadlines(numbers, bound, most)
+end
 
 local more = 0
-write_due()
+add_arrival()
 if watermark then
-  local before = '(' .. string.format('%.0f', watermark)
-  local ready = call('ZRANGEBYSCORE', due, '-inf', before, 'WITHSCORES', 'LIMIT', 0, options.release_limit)
-  local closing, expiring = {}, {}
-  for i = 1, #ready, 2 do
-    local ids = sub(ready[i], 1, 1) == 'i' and closing or expiring
-    ids[#ids + 1] = sub(ready[i], 3)
-  end
-  read_ahead(held_by_id, closing)
-  read_ahead(waiting_by_id, expiring)
-  for i = 1, #ready, 2 do
-    local member = ready[i]
-    local imp = sub(member, 3)
-    if sub(member, 1, 1) == 'i' then close_window(imp, tonumber(ready[i + 1])) else expire_waiting(imp) end
-  end
+  local left = options.release_limit
+  while left > 0 do left = left - math.max(1, handle_due(left)) end
   write_due()
-  -- A closed window may be due again at once, for the end of its attribution.
-  if #ready > 0 and call('ZCOUNT', due, '-inf', before) > 0 then more = 1 end
+  if call('ZCOUNT', due, '-inf', '(' .. string.format('%.0f', watermark)) > 0 then more = 1 end
 end
+write_due()

@@ -1,29 +1,31 @@
 
 -- Write back ----------------------------------------------------------------------------------------------------
 
-write_behind(held_by_id, pack_held)
-write_behind(waiting_by_id, pack)
+write_arrivals()
+write_held()
+write_waiting()
 
--- Counters that have not changed stay as they are.
-local function write_entity(key, state, values, ttl_s)
-  for i = 1, num_actions + 1 do
-    if state.changed[i] then values[#values + 1], values[#values + 2] = user_fields[i], state.own[i] end
+-- What has not changed stays as it is. A life lasts a sixteenth longer than it is to, and is given anew once in that.
+local clock_s = tonumber(call('TIME')[1])
+local function write_entity(key, fields, state, ttl_s)
+  local values, last = {}, #fields
+  for i = 1, last - 1 do
+    if state.changed[i] then values[#values + 1], values[#values + 2] = fields[i], state[i] end
   end
   if #values == 0 then return false end
+  local sixteenth = math.ceil(ttl_s / 16)
+  local now_in = floor(clock_s / sixteenth)
+  local is_due = state[last] ~= now_in
+  if is_due then values[#values + 1], values[#values + 2] = fields[last], now_in end
   call('HSET', key, unpack_all(values))
-  call('EXPIRE', key, ttl_s)
+  if is_due then call('EXPIRE', key, ttl_s + sixteenth) end
   return true
 end
 
-for id, s in pairs(users) do
-  local values = {}
-  if s.is_earlier then values[1], values[2] = 'first_ts', s.first_ts end
-  if s.is_later then values[#values + 1], values[#values + 2] = 'last_ts', s.last_ts end
-  write_entity(user_prefix .. id, s, values, options.user_ttl_s)
-end
+for id, state in pairs(users) do write_entity(user_prefix .. id, user_fields, state, options.user_ttl_s) end
 local changed = {}
-for id, s in pairs(items) do
-  if write_entity(item_prefix .. id, s, {}, options.item_ttl_s) then changed[#changed + 1] = id end
+for id, state in pairs(items) do
+  if write_entity(item_prefix .. id, item_fields, state, options.item_ttl_s) then changed[#changed + 1] = id end
 end
 each_call('SADD', dirty, changed)
 
@@ -34,12 +36,13 @@ end
 if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  add_entry(#of.rows, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
+  add_entry(of.n, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size),
     concat(of.texts), concat(of.keys), concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}
 if watermark then values[5], values[6] = 'watermark', watermark end
+if num_arrivals > 0 then values[#values + 1], values[#values + 2] = 'arrivals', num_arrivals end
 local outcome = 'OK'
 if not tick then
   local function put(name, value)
