@@ -1,5 +1,7 @@
 """`coldstream abtest`: two pipelines behind one world."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,18 +33,56 @@ def abtest(
     power: Annotated[
         float, typer.Option(min=0, max=10, help="Say how many users a relative effect needs, as 0.01; 0: do not.")
     ] = 0.0,
-    fast: Annotated[bool, typer.Option("--fast", help="In this process, without a broker; it is always so.")] = True,
+    fast: Annotated[bool, typer.Option("--fast", help="In this process; so it is without --broker.")] = False,
+    broker: Annotated[
+        str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
+    ] = None,
+    loose: Annotated[
+        bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
+    ] = False,
     name: RunName = "abtest",
     as_json: AsJson = False,
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
     given = {"days": days, "days_before": days_before, "candidates": candidates, "learns_from": learns_from, "cap": cap}
+    _check_mode(broker, fast=fast, loose=loose)
     files = _files(first, second, aa=aa)
-    names, test = _loaded(files, world, given)
+    names, test = _loaded(files, world, given | {"strict": not loose})
     folder = emptied(run_folder(name))
-    summary = _run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power, folder)
+    run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
+    with _opens(broker, folder) as opens:
+        summary = _run(run, folder, opens)
     if as_json:
         print_json(summary)
+
+
+def _check_mode(broker: str | None, *, fast: bool, loose: bool) -> None:
+    if broker not in (None, "embedded", "kafka"):
+        raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
+    if fast and broker is not None:
+        raise UsageError(f"--fast is without a broker, --broker {broker} is with one; leave one of them out")
+    if loose and broker is None:
+        raise UsageError("--loose says how long a broker's pipelines are waited for; give --broker embedded or kafka")
+
+
+@contextmanager
+def _opens(broker: str | None, folder: Path) -> Iterator[Any]:
+    """How arms are opened: in this process, or on servers that are up as long as this lasts."""
+    if broker is None:
+        from simulators.abtest.local import in_process
+
+        yield in_process
+        return
+    from simulators.abtest.live.start import live_servers
+    from state_store.embedded.child import port_or_free
+    from stream.monitor.access.hosts import page_url
+    from stream.sections import MonitorSettings
+
+    page = MonitorSettings(twin_share=0.0)
+    page = msgspec.structs.replace(page, port=port_or_free(page.host, page.port))
+    with live_servers(broker, folder, page) as live:  # type: ignore[arg-type]
+        Console(stderr=True).print(f"monitor: {page_url(page)} while this runs")
+        yield live
 
 
 class _Power(msgspec.Struct, frozen=True):
@@ -72,33 +112,48 @@ def _loaded(
     return names, (parameters, arms, how)
 
 
-def _run(
-    test: tuple[Any, Any, Any], names: dict[str, str], seeds: range, effect: float, folder: Path
-) -> dict[str, Any]:
-    from simulators.abtest.page import write_page
-    from simulators.abtest.report import Run, summary_of, table_of
+class _Run(msgspec.Struct, frozen=True):
+    test: tuple[Any, Any, Any]
+    """World, arms, settings."""
+    names: dict[str, str]
+    seeds: range
+    effect: float
+
+
+def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
+    from simulators.abtest.reporting.page import write_page
+    from simulators.abtest.reporting.progress import Progress
+    from simulators.abtest.reporting.report import Run, summary_of
     from simulators.abtest.seeds import run_seeds
 
-    console, runs, title = Console(stderr=True), list[Run](), f"{names['b']} against {names['a']}"
+    console, runs, title = Console(stderr=True), list[Run](), f"{run.names['b']} against {run.names['a']}"
+    progress = Progress(folder, title, len(run.seeds), run.test[2].days)
     with console.status("abtest") as status:
 
-        def told(seed: int, day: int, _: object) -> None:
-            status.update(f"seed {seed}, {len(runs)} of {len(seeds)} done: day {day} of the test")
+        def told(seed: int, day: int, verdict: Any) -> None:
+            status.update(f"seed {seed}, {len(runs)} of {len(run.seeds)} done: day {day} of the test")
+            progress.told(seed, day, verdict)
 
-        for run in run_seeds(*test, seeds, told):
-            runs.append(run)
-            summary = summary_of(runs, names, effect)
+        for one in run_seeds(*run.test, run.seeds, told, opens):
+            runs.append(one)
+            summary = summary_of(runs, run.names, run.effect)
             (folder / "abtest.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
             page = write_page(summary, title, folder)
+    _print(runs, summary, title, console)
+    console.print(f"figures: {page}, {folder / 'abtest.json'}")
+    return summary
+
+
+def _print(runs: list[Any], summary: dict[str, Any], title: str, console: Console) -> None:
+    from simulators.abtest.reporting.report import table_of
+
     console.print(table_of(runs, f"{title}, {len(runs)} worlds"))
     console.print(
         f"{summary['intervals_excluding_zero']} of {summary['intervals']} intervals of single worlds exclude 0; "
         f"{summary['uneven_splits']} splits were uneven (p < .001)"
     )
-    if effect:
+    if "users_needed" in summary:
         _print_needed(summary["users_needed"], console)
-    console.print(f"figures: {page}, {folder / 'abtest.json'}")
-    return summary
 
 
 def _print_needed(needed: dict[str, Any], console: Console) -> None:

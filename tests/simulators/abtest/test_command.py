@@ -47,6 +47,23 @@ def test_an_aa_test_is_run_and_told(
     assert Path("runs/abtest/abtest.html").stat().st_size > 1000
 
 
+@pytest.mark.slow
+def test_a_test_behind_a_broker_is_told_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "1", "--candidates", "20", "--seeds", "1")
+    run("abtest", "--aa", "--broker", "embedded", "--loose", *how, "--json")
+    found = last_line(capsys)
+    assert found["all"]["click"]["low"] <= found["all"]["click"]["high"]
+    told = json.loads(Path("runs/abtest/abtest-progress.json").read_text(encoding="utf-8"))
+    assert (told["seed"], told["day"], told["world"], told["worlds"]) == (7, 1, 1, 1)
+    assert told["all"] == told["by_day"][-1]["all"] == found["all"]
+    for log in ("monitor.log", "seed-7/a/learner.log", "seed-7/b/serve.log"):
+        assert "Traceback" not in (Path("runs/abtest") / log).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -55,6 +72,9 @@ def test_an_aa_test_is_run_and_told(
         (("abtest", "a.toml", "b.toml"), "a.toml"),
         (("abtest", "--aa", "--world", "none.toml"), "none.toml"),
         (("abtest", "--aa", "--learns-from", "some"), "learns-from some"),
+        (("abtest", "--aa", "--broker", "rabbit"), "rabbit"),
+        (("abtest", "--aa", "--broker", "kafka", "--fast"), "leave one"),
+        (("abtest", "--aa", "--loose"), "--broker"),
         (("world", "stream", "--events", "all"), "no end"),
         (("world", "fit", "synthetic", "-o", "there.toml"), "is there already"),
     ],

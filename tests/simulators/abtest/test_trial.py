@@ -9,12 +9,14 @@ import pytest
 import redis
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
+from simulators.abtest.choice import Choice
 from simulators.abtest.feed import Feed
-from simulators.abtest.page import write_page
+from simulators.abtest.local import LocalSide
 from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
-from simulators.abtest.report import Run, summary_of
-from simulators.abtest.run import Trial, TrialSettings
+from simulators.abtest.reporting.page import write_page
+from simulators.abtest.reporting.report import Run, summary_of
+from simulators.abtest.run import Opened, Trial, TrialSettings
 from simulators.abtest.tally import Period, Tally
 from simulators.abtest.verdict import GROUPS, verdict_of
 from simulators.encoding import LogEntry
@@ -57,9 +59,15 @@ def make_trial(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Pat
     def made(first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "") -> Trial:
         files = zip("ab", (first, second), strict=True)
         arms = [arm_of(f"{run}{name}", redis_settings, text, tmp_path) for name, text in files]
-        return Trial(SMALL, (arms[0], arms[1]), how, client)
+        world = World(SMALL, how.seed)
+        sides = LocalSide(world, arms[0], how, client), LocalSide(world, arms[1], how, client)
+        return Trial(world, arms, how, Opened(sides))
 
     return made
+
+
+def pipelines_of(trial: Trial) -> list[Pipeline]:
+    return [side.pipeline for side in trial._opened.sides if isinstance(side, LocalSide)]
 
 
 def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyped-def]
@@ -72,7 +80,7 @@ def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyp
 def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_trial, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     trial = make_trial(how=msgspec.structs.replace(HOW, learns_from="all"))
     tally = trial.run()
-    a, b = trial._rankers
+    a, b = (side.ranker for side in trial._opened.sides)
     pairs = np.arange(100), np.arange(100), np.full(100, trial.world.now_ms)
     assert np.array_equal(a.scores(*pairs), b.scores(*pairs))
     assert a.scores(*pairs).std() > 0.05
@@ -94,8 +102,8 @@ def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> No
     trial = make_trial("[arm]\nfrozen = true\n", "[arm]\nnoise = 50.0\n", msgspec.structs.replace(HOW, days=2))
     tally = trial.run()
     steps = 3
-    assert [pipeline.version for pipeline in trial.pipelines] == [steps, 3 * steps]
-    assert [pipeline.dead for pipeline in trial.pipelines] == [[], []]
+    assert [pipeline.version for pipeline in pipelines_of(trial)] == [steps, 3 * steps]
+    assert [pipeline.dead for pipeline in pipelines_of(trial)] == [[], []]
     sums_UM, m = tally.of(Period.TEST), tally.metrics.index("click")
     rates = [sums_UM[tally.arm_U == n, m].sum() / sums_UM[tally.arm_U == n, 2].sum() for n in (0, 1)]
     assert rates[0] > rates[1]
@@ -104,7 +112,7 @@ def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> No
 def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, client: redis.Redis) -> None:
     """The same state, the same learned weights: over the product's own request path, one user at a time."""
     settings = msgspec.structs.replace(load_arm("s", None, SMALL).settings, redis=redis_settings)
-    world, rows, feed = World(SMALL, 4), Rows(SMALL), Feed(feedback_of(SMALL))
+    world, rows, feed = World(SMALL, 4), Rows(SMALL), Feed(feedback_of(SMALL), 300_000)
     pipeline = Pipeline(settings, client)
     for _ in range(8):
         feed.add(rows.frame(show_unranked(world, world.step())))
@@ -118,7 +126,7 @@ def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, cli
     learner = pipeline._learner
     visits = world.step()
     slots_VC = world.candidates(len(visits), 15, SMALL.lists.shown)
-    ranker = Ranker(world, pipeline, 0.0, np.random.default_rng(0))
+    ranker, choice = Ranker(world, pipeline), Choice(0.0, np.random.default_rng(0))
     publisher.publish(learner, {0: 1}, {}, 1)
     scorer = Scorer(settings, client)
     assert scorer.refresh()
@@ -127,7 +135,7 @@ def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, cli
         found = ranker.scores(np.full(len(items), user), items, np.full(len(items), world.now_ms))
         wanted = scorer.scores(*_asked(world, user, items)).ranks_B
         assert found == pytest.approx(wanted, abs=1e-5)
-        lists = ranker.rank(visits.take(np.array([visit])), slots_VC[visit : visit + 1], 4)
+        lists = choice.lists(slots_VC[visit : visit + 1], found, 4)
         assert lists[0].tolist() == items[np.argsort(-wanted, kind="stable")][:4].tolist()
 
 
@@ -149,7 +157,7 @@ def test_the_feed_writes_what_a_replay_writes() -> None:
     arm = load_arm("r", None, SMALL).settings
     calm = ReplaySettings(faults=FaultSettings(duplicates=0, out_of_order=0))
     wanted = [(e.topic, e.key, e.value) for e in Replay(log, calm, 1, arm.join).entries()]
-    world, rows, feed = World(SMALL, 6), Rows(SMALL), Feed(feedback_of(SMALL))
+    world, rows, feed = World(SMALL, 6), Rows(SMALL), Feed(feedback_of(SMALL), 300_000)
     found: list[LogEntry] = []
     while sum(entry.topic == 0 for entry in found) < 1500:
         feed.add(rows.frame(show_unranked(world, world.step())))
@@ -201,4 +209,4 @@ def test_a_field_that_the_world_lacks_is_named(
     )
     arm = arm_of("f", redis_settings, f"crosses = []\n{text}", tmp_path)
     with pytest.raises(FieldError, match="mood"):
-        Ranker(World(SMALL, 1), Pipeline(arm.settings, client), 0.0, np.random.default_rng(0))
+        Ranker(World(SMALL, 1), Pipeline(arm.settings, client))

@@ -27,7 +27,7 @@ def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
     """Write `abtest.html`.
 
     Args:
-        summary: of the runs (`simulators/abtest/report.py`).
+        summary: of the runs (`simulators/abtest/reporting/report.py`).
         title: which arms.
         folder: of the run.
     """
