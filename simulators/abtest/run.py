@@ -11,7 +11,7 @@ from xxhash import xxh3_64_intdigest
 
 from learner.config import Seed
 from simulators.abtest.arm import Arm
-from simulators.abtest.choice import Choice
+from simulators.abtest.choice import Choice, reach
 from simulators.abtest.tally import Period, Tally
 from simulators.world.items import NONE
 from simulators.world.parameters import Candidates
@@ -115,7 +115,10 @@ class Trial:
         arms_V = self._split(users_V) if period is Period.TEST else np.zeros(len(visits), np.int8)
         if period is Period.TEST:
             self.tally.assign(users_V, arms_V)
-        shown = self.world.show(visits, self.lists(visits, arms_V))
+        slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
+        lists_VL = self.lists(visits, slots_VC, arms_V)
+        self.tally.judge(users_V, reach(self.world, visits, slots_VC, lists_VL), period)
+        shown = self.world.show(visits, lists_VL)
         self.tally.update(shown, period)
         rows = self._rows.frame(shown)
         to_all = period is Period.BEFORE or self._how.learns_from == "all"
@@ -128,15 +131,15 @@ class Trial:
 
         list(self._opened.each(learn, range(len(self._arms))))
 
-    def lists(self, visits: Visits, arms_V: np.ndarray) -> np.ndarray:
+    def lists(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
         """What each visit is shown, (V, L) slots, best first.
 
         Args:
             visits: of the last step.
+            slots_VC: candidates, `NONE` where there is none.
             arms_V: of the users.
         """
         size = self.world.parameters.lists.size
-        slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
         lists_VL = np.full((len(visits), size), NONE)
         for n, (side, choice) in enumerate(zip(self._opened.sides, self._choices, strict=True)):
             of_arm = np.flatnonzero(arms_V == n)

@@ -34,6 +34,22 @@ def between_runs(found: Sequence[Difference]) -> float:
     return max(0.0, (spread - (len(found) - 1)) / scale)
 
 
+def power_of(error: float, effect: float) -> float:
+    """Probability of finding an effect at a level of 5 %.
+
+    Args:
+        error: standard error of a relative difference.
+        effect: relative, as 0.01.
+
+    >>> round(power_of(0.01, 0.028), 2), round(power_of(0.01, 0.0), 2)
+    (0.8, 0.05)
+    """
+    if not error:
+        return 1.0 if effect else 0.0
+    normal, z = NormalDist(), effect / error
+    return normal.cdf(z - Z) + normal.cdf(-z - Z)
+
+
 def users_needed(error: float, users: int, effect: float, power: float = 0.8) -> int:
     """Users of both arms together that an effect needs, to be found with a certain power at a level of 5 %.
 

@@ -39,8 +39,8 @@ class Watched(Trial):
 
     shown: list[np.ndarray]
 
-    def lists(self, visits: Visits, arms_V: np.ndarray) -> np.ndarray:
-        lists_VL = super().lists(visits, arms_V)
+    def lists(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
+        lists_VL = super().lists(visits, slots_VC, arms_V)
         self.shown = [*getattr(self, "shown", []), lists_VL]
         return lists_VL
 
