@@ -40,6 +40,12 @@ def abtest(
     loose: Annotated[
         bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
     ] = False,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAM=A,B,C", help="Run the test in worlds with each value of a parameter; may come again."
+        ),
+    ] = None,
     name: RunName = "abtest",
     as_json: AsJson = False,
 ) -> None:
@@ -48,10 +54,15 @@ def abtest(
     _check_mode(broker, fast=fast, loose=loose)
     files = _files(first, second, aa=aa)
     names, test = _loaded(files, world, given | {"strict": not loose})
+    if vary and broker is not None:
+        raise UsageError(f"--vary runs many worlds in this process; leave --broker {broker} out")
     folder = emptied(run_folder(name))
     run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
-    with _opens(broker, folder) as opens:
-        summary = _run(run, folder, opens)
+    if vary:
+        summary = _vary(run, vary, folder)
+    else:
+        with _opens(broker, folder) as opens:
+            summary = _run(run, folder, opens)
     if as_json:
         print_json(summary)
 
@@ -142,6 +153,25 @@ def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
     _print(runs, summary, title, console)
     console.print(f"figures: {page}, {folder / 'abtest.json'}")
     return summary
+
+
+def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
+    from simulators.abtest.varying.report import table_of, write_points
+    from simulators.abtest.varying.sweep import parse_sweep, run_sweeps
+
+    console, points, title = Console(stderr=True), list[dict[str, Any]](), f"{run.names['b']} against {run.names['a']}"
+    parameters, *test = run.test
+    with console.status("abtest") as status:
+
+        def told(parameter: str, value: float, seed: int) -> None:
+            status.update(f"{parameter} {value:g}, seed {seed}")
+
+        for point in run_sweeps(parameters, (test[0], test[1]), [parse_sweep(one) for one in vary], run.seeds, told):
+            points.append(point.as_json())
+            page = write_points(points, title, folder)
+    console.print(table_of(points, f"{title}, {len(run.seeds)} worlds of each kind"))
+    console.print(f"figures: {page}, {folder / 'vary.json'}")
+    return {"title": title, "points": points}
 
 
 def _print(runs: list[Any], summary: dict[str, Any], title: str, console: Console) -> None:
