@@ -6,6 +6,9 @@ from statistics import NormalDist
 
 from simulators.abtest.analysis.difference import Difference, Z, difference_of
 
+_EXACT = 1e-9
+"""A standard error below this is one of rounding: where nobody differs, as in the active days of a first day."""
+
 
 def pooled(found: Sequence[Difference]) -> Difference:
     """Mean effect over runs whose own effects may differ (DerSimonian and Laird, 1986).
@@ -13,9 +16,11 @@ def pooled(found: Sequence[Difference]) -> Difference:
     >>> both = pooled([difference_of(0.1, 0.1), difference_of(0.3, 0.1)])
     >>> round(both.difference, 6), round(both.error, 6)
     (0.2, 0.1)
+    >>> pooled([difference_of(0.1, 1e-17), difference_of(0.3, 0.1)]).difference
+    0.2
     """
     variances = [one.error**2 for one in found]
-    if len(found) == 1 or min(variances) == 0:
+    if len(found) == 1 or min(variances) < _EXACT**2:
         value = sum(one.difference for one in found) / len(found)
         return difference_of(value, sqrt(sum(variances)) / len(found))
     between = between_runs(found)
