@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
-from simulators.abtest.choice import Choice
+from simulators.abtest.choice import Choice, reach
 from simulators.abtest.feed import Feed
 from simulators.abtest.local import LocalSide
 from simulators.abtest.pipeline import Pipeline
@@ -22,6 +22,7 @@ from simulators.abtest.verdict import GROUPS, verdict_of
 from simulators.encoding import LogEntry
 from simulators.faults import FaultSettings
 from simulators.replay import Replay, ReplaySettings
+from simulators.world.items import NONE
 from simulators.world.log import WorldLog, show_unranked
 from simulators.world.parameters import Parameters
 from simulators.world.rows import Rows, feedback_of, value_name
@@ -183,6 +184,28 @@ def test_who_comes_on_two_days_is_active_on_two(make_trial) -> None:  # type: ig
             days.setdefault(user, set()).add(ts // 86_400_000)
     found_U = tally.of(Period.BEFORE)[:, 0]
     assert {user: len(of) for user, of in days.items()} == {u: int(found_U[u]) for u in np.flatnonzero(found_U)}
+
+
+def test_reach_is_what_a_list_gains_of_what_could_be_gained() -> None:
+    world = World(SMALL, 5)
+    visits = world.step()
+    slots_VC = world.candidates(len(visits), 12, SMALL.lists.shown)
+    pairs = zip(visits.slot_V, slots_VC, strict=True)
+    clicks_VC = np.array([[world.click(np.array([u]), np.array([i]))[0] for i in slots] for u, slots in pairs])
+    clicks_VC[slots_VC == NONE] = np.nan
+    by_click_VC = np.take_along_axis(slots_VC, np.argsort(-np.nan_to_num(clicks_VC, nan=-1.0), axis=1), axis=1)
+    assert reach(world, visits, slots_VC, by_click_VC[:, :4]) == pytest.approx(1.0)
+    # Of a list that ends early, against the best that are as many.
+    cut_VL = by_click_VC[:, :4].copy()
+    cut_VL[:, 2:] = NONE
+    assert reach(world, visits, slots_VC, cut_VL) == pytest.approx(1.0)
+    first_VL = np.where(np.arange(4) < 3, slots_VC[:, :4], NONE)
+    found_V = reach(world, visits, slots_VC, first_VL)
+    for v in range(len(visits)):
+        there = clicks_VC[v][~np.isnan(clicks_VC[v])]
+        shown = clicks_VC[v, :3][slots_VC[v, :3] != NONE]
+        best = np.sort(there)[::-1][: len(shown)]
+        assert found_V[v] == pytest.approx((shown.mean() - there.mean()) / (best.mean() - there.mean()), abs=1e-4)
 
 
 @pytest.mark.parametrize(
