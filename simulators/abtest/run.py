@@ -12,9 +12,10 @@ from xxhash import xxh3_64_intdigest
 from learner.config import Seed
 from simulators.abtest.arm import Arm
 from simulators.abtest.choice import Choice, reach
+from simulators.abtest.retrieved import Retrieval
 from simulators.abtest.tally import Period, Tally
 from simulators.world.items import NONE
-from simulators.world.parameters import Candidates
+from simulators.world.parameters import Candidates, Share
 from simulators.world.rows import Rows
 from simulators.world.world import Visits, World
 
@@ -35,6 +36,8 @@ class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drawn for a visit; repetitions are left out."""
     offered: Candidates = OfferedCandidates
     """Where they come from."""
+    retrieved: Share = 0.0
+    """Share of the candidates that a two-tower model finds for each user instead (`simulators/abtest/retrieved.py`)."""
     learns_from: Literal["own", "all"] = "own"
     """Whose impressions an arm learns from in the test: its own users', or everybody's."""
     cap: Annotated[float, Meta(gt=0, le=1)] = 0.99
@@ -94,6 +97,7 @@ class Trial:
         self._how, self._arms, self._opened = how, arms, opened
         self.world, self.tally = world, Tally(world.parameters.outcomes)
         self._choices = [Choice(arm.how.noise, np.random.default_rng([how.seed, n])) for n, arm in enumerate(arms)]
+        self._retrieval = Retrieval(world, how.retrieved, how.seed) if how.retrieved else None
         self._rows = Rows(world.parameters)
         self._salt = f"coldstream-{how.seed}"
 
@@ -116,10 +120,14 @@ class Trial:
         if period is Period.TEST:
             self.tally.assign(users_V, arms_V)
         slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
+        if self._retrieval is not None:
+            slots_VC = self._retrieval.among(visits, slots_VC)
         lists_VL = self.lists(visits, slots_VC, arms_V)
         self.tally.judge(users_V, reach(self.world, visits, slots_VC, lists_VL), period)
         shown = self.world.show(visits, lists_VL)
         self.tally.update(shown, period)
+        if self._retrieval is not None:
+            self._retrieval.learn(visits, lists_VL, shown.reactions.happened_NO[:, 0])
         rows = self._rows.frame(shown)
         to_all = period is Period.BEFORE or self._how.learns_from == "all"
         arm_N = self.tally.arm_U[rows["user_id"].str.slice(1).cast(int).to_numpy()]

@@ -28,6 +28,7 @@ def abtest(
     days: Annotated[int, typer.Option(help="Of the test.")] = 5,
     days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3,
     candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100,
+    retrieved: Annotated[float, typer.Option(help="Share of the candidates that a two-tower model finds.")] = 0.0,
     cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99,
     learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own",
     power: Annotated[
@@ -51,6 +52,7 @@ def abtest(
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
     given = {"days": days, "days_before": days_before, "candidates": candidates, "learns_from": learns_from, "cap": cap}
+    given["retrieved"] = retrieved
     _check_mode(broker, fast=fast, loose=loose)
     files = _files(first, second, aa=aa)
     names, test = _loaded(files, world, given | {"strict": not loose})

@@ -16,6 +16,7 @@ from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
 from simulators.abtest.reporting.page import write_page
 from simulators.abtest.reporting.report import Run, summary_of
+from simulators.abtest.retrieved import Retrieval
 from simulators.abtest.run import Opened, Trial, TrialSettings
 from simulators.abtest.tally import Period, Tally
 from simulators.abtest.verdict import GROUPS, verdict_of
@@ -24,9 +25,9 @@ from simulators.faults import FaultSettings
 from simulators.replay import Replay, ReplaySettings
 from simulators.world.items import NONE
 from simulators.world.log import WorldLog, show_unranked
-from simulators.world.parameters import Parameters
+from simulators.world.parameters import Candidates, Parameters
 from simulators.world.rows import Rows, feedback_of, value_name
-from simulators.world.world import World
+from simulators.world.world import Visits, World
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 from state_store.weights import WeightStore
@@ -184,6 +185,30 @@ def test_who_comes_on_two_days_is_active_on_two(make_trial) -> None:  # type: ig
             days.setdefault(user, set()).add(ts // 86_400_000)
     found_U = tally.of(Period.BEFORE)[:, 0]
     assert {user: len(of) for user, of in days.items()} == {u: int(found_U[u]) for u in np.flatnonzero(found_U)}
+
+
+def first_six(world: World, visits: Visits, slots_VC: np.ndarray) -> float:
+    place_N, column_N = np.nonzero(slots_VC[:, :6] != NONE)
+    return float(world.click(visits.slot_V[place_N], slots_VC[place_N, column_N]).mean())
+
+
+def test_what_two_towers_find_is_better_than_what_is_drawn() -> None:
+    world = World(msgspec.structs.replace(SMALL, step_minutes=240), 6)
+    retrieval = Retrieval(world, 0.5, 6)
+    gains = []
+    for step in range(40):
+        visits = world.step()
+        drawn_VC = world.candidates(len(visits), 12, Candidates(popular=0.0, new=0.0))
+        slots_VC = retrieval.among(visits, drawn_VC)
+        assert all(len(set(of)) == len(of) for of in (slots[slots != NONE].tolist() for slots in slots_VC))
+        if step == 0:
+            assert np.array_equal(slots_VC, drawn_VC)
+        if step >= 20:
+            found, drawn = (first_six(world, visits, of) for of in (slots_VC, drawn_VC))
+            gains.append(found - drawn)
+        shown = world.show(visits, slots_VC[:, [0, 1, 6, 7]])
+        retrieval.learn(visits, slots_VC[:, [0, 1, 6, 7]], shown.reactions.happened_NO[:, 0])
+    assert np.mean(gains) > 0.02
 
 
 def test_reach_is_what_a_list_gains_of_what_could_be_gained() -> None:
