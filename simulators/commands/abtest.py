@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,73 +10,90 @@ import msgspec
 import typer
 from rich.console import Console
 
-from simulators.commands.options import RunName, UsageError, checked
+from simulators.commands.options import RunName, UsageError, checked, grouped
 from simulators.commands.outcome import emptied, run_folder
 from stream.command.options import AsJson
 from stream.command.output import print_json
 
 _MOST_SEEDS = 1000
-_Arm = Annotated[Path | None, typer.Argument(metavar="[ARM.toml]", help="Settings of an arm, with a table [arm].")]
+_Arm = Annotated[Path | None, typer.Argument(metavar="[ARM.toml]", help="Settings of an arm, with a table `arm`.")]
 
 
+@dataclass(frozen=True)
+class TrialOptions:
+    """How two arms are compared in one world."""
+
+    days: Annotated[int, typer.Option(help="Of the test.")] = 5
+    days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3
+    candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100
+    retrieved: Annotated[float, typer.Option(help="Share of the candidates that a two-tower model finds.")] = 0.0
+    cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99
+    learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own"
+
+
+@dataclass(frozen=True)
+class ModeOptions:
+    """Where pipelines run."""
+
+    fast: Annotated[bool, typer.Option("--fast", help="In this process; so it is without --broker.")] = False
+    broker: Annotated[
+        str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
+    ] = None
+    loose: Annotated[
+        bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
+    ] = False
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PARAM=A,B,C", help="The test in worlds with each value of a parameter; may come again."),
+    ] = None
+
+    def check(self) -> None:
+        """Whether they go together.
+
+        Raises:
+            UsageError: they do not.
+        """
+        broker = self.broker
+        if broker not in (None, "embedded", "kafka"):
+            raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
+        if self.fast and broker is not None:
+            raise UsageError(f"--fast is without a broker, --broker {broker} is with one; leave one of them out")
+        if self.loose and broker is None:
+            raise UsageError(
+                "--loose says how long a broker's pipelines are waited for; give --broker embedded or kafka"
+            )
+        if self.vary and broker is not None:
+            raise UsageError(f"--vary runs many worlds in this process; leave --broker {broker} out")
+
+
+@grouped
 def abtest(
+    trial: TrialOptions,
+    mode: ModeOptions,
     first: _Arm = None,
     second: _Arm = None,
     aa: Annotated[bool, typer.Option("--aa", help="Compare the first arm with itself.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=_MOST_SEEDS, help="Worlds; effects are pooled over them.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="The first of the seeds.")] = 7,
     world: Annotated[Path | None, typer.Option(help="TOML file of the world; default: the shipped one.")] = None,
-    days: Annotated[int, typer.Option(help="Of the test.")] = 5,
-    days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3,
-    candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100,
-    retrieved: Annotated[float, typer.Option(help="Share of the candidates that a two-tower model finds.")] = 0.0,
-    cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99,
-    learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own",
     power: Annotated[
         float, typer.Option(min=0, max=10, help="Say how many users a relative effect needs, as 0.01; 0: do not.")
     ] = 0.0,
-    fast: Annotated[bool, typer.Option("--fast", help="In this process; so it is without --broker.")] = False,
-    broker: Annotated[
-        str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
-    ] = None,
-    loose: Annotated[
-        bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
-    ] = False,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PARAM=A,B,C", help="Run the test in worlds with each value of a parameter; may come again."
-        ),
-    ] = None,
     name: RunName = "abtest",
     as_json: AsJson = False,
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
-    given = {"days": days, "days_before": days_before, "candidates": candidates, "learns_from": learns_from, "cap": cap}
-    given["retrieved"] = retrieved
-    _check_mode(broker, fast=fast, loose=loose)
-    files = _files(first, second, aa=aa)
-    names, test = _loaded(files, world, given | {"strict": not loose})
-    if vary and broker is not None:
-        raise UsageError(f"--vary runs many worlds in this process; leave --broker {broker} out")
+    mode.check()
+    names, test = _loaded(_files(first, second, aa=aa), world, asdict(trial) | {"strict": not mode.loose})
     folder = emptied(run_folder(name))
     run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
-    if vary:
-        summary = _vary(run, vary, folder)
+    if mode.vary:
+        summary = _vary(run, mode.vary, folder)
     else:
-        with _opens(broker, folder) as opens:
+        with _opens(mode.broker, folder) as opens:
             summary = _run(run, folder, opens)
     if as_json:
         print_json(summary)
-
-
-def _check_mode(broker: str | None, *, fast: bool, loose: bool) -> None:
-    if broker not in (None, "embedded", "kafka"):
-        raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
-    if fast and broker is not None:
-        raise UsageError(f"--fast is without a broker, --broker {broker} is with one; leave one of them out")
-    if loose and broker is None:
-        raise UsageError("--loose says how long a broker's pipelines are waited for; give --broker embedded or kafka")
 
 
 @contextmanager
@@ -126,6 +144,8 @@ def _loaded(
 
 
 class _Run(msgspec.Struct, frozen=True):
+    """What is run."""
+
     test: tuple[Any, Any, Any]
     """World, arms, settings."""
     names: dict[str, str]
