@@ -58,7 +58,7 @@ def _table(summary: Mapping[str, Any]) -> str:
 
 def _cells(summary: Mapping[str, Any], group: str, metric: str) -> str:
     said = summary["paper"][group].get(metric)
-    paper = "" if said is None else f"{100 * said:+.2f}"
+    paper = "" if said is None else f"{100 * said:+.3f}"
     return f"{_cell(summary[group].get(metric))}<td>{paper}</td>"
 
 
