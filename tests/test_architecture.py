@@ -61,5 +61,5 @@ def test_text_is_utf8_whatever_the_locale() -> None:
 
 def test_what_the_page_is_sent_from_is_plain_ascii() -> None:
     """So that it is the same in every encoding that a locale may have."""
-    for name in ("index.html", "page.js", "rollout.js", "page.css"):
+    for name in ("index.html", "page.js", "rollout.js", "abtest.js", "page.css"):
         assert (ROOT / "stream" / "monitor" / "page" / name).read_bytes().isascii(), name

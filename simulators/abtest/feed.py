@@ -11,19 +11,17 @@ from simulators.encoding import Encoder, LogEntry
 from simulators.logs.log import FeatureTable, FeedbackRule
 from simulators.schedule import IMPRESSION, Delays, Events, joined, schedule
 
-_SLICE_MS = 300_000
-"""Records of one topic are applied together that are so far apart, event time: as a worker reads them."""
-
 
 class Feed:
     """Holds feedback back until it happens.
 
     Args:
         feedback: what the rows' feedback columns mean; every time is in the rows.
+        slice_ms: records of one topic come together that are no farther apart, event time.
     """
 
-    def __init__(self, feedback: Sequence[FeedbackRule]) -> None:
-        self._feedback = feedback
+    def __init__(self, feedback: Sequence[FeedbackRule], slice_ms: int) -> None:
+        self._feedback, self._slice_ms = feedback, slice_ms
         nothing = FeatureTable({})
         self._encoder = Encoder(nothing, nothing, [rule.action for rule in feedback], 1)
         self._rows, self._events = pl.DataFrame(), Events.none()
@@ -49,7 +47,7 @@ class Feed:
             yield from self._batches(rows.with_row_index("row"), due)
 
     def _batches(self, rows: pl.DataFrame, due: Events) -> Iterator[list[LogEntry]]:
-        in_slices = due.written_N // _SLICE_MS * 2 + (due.kind_N != IMPRESSION)
+        in_slices = due.written_N // self._slice_ms * 2 + (due.kind_N != IMPRESSION)
         order = np.argsort(in_slices, kind="stable")
         bounds = np.flatnonzero(np.diff(in_slices[order])) + 1
         sorted_ = due.take(order)

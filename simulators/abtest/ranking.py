@@ -1,8 +1,8 @@
-"""Candidates of many users at once -> samples -> lists, best first.
+"""Pairs of users and items -> samples -> rank scores, many users at once.
 
 The same as a scorer makes of one request (`stream/serving/packing.py`), column by column over all of them.
 
-Legend: V visits, C candidates of each, M pairs of both, L places of a list, K different users, B different items.
+Legend: M pairs, K different users, B different items.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from learner.samples.columns import Samples
 from learner.samples.keys import value_key
 from learner.samples.layout import Layout
 from simulators.abtest.pipeline import Pipeline, State
-from simulators.world.items import NONE, ItemPool
+from simulators.world.items import ItemPool
 from simulators.world.rows import value_name
 from simulators.world.users import UserPool
-from simulators.world.world import Visits, World
+from simulators.world.world import World
 from state_store.errors import OperatorError
 
 _BLOCK = 1 << 15
@@ -65,44 +65,24 @@ class PoolKeys:
 
 
 class Ranker:
-    """Ranks by a pipeline's model.
+    """Scores by a pipeline's model.
 
     Args:
         world: whose slots they are.
         pipeline: of an arm.
-        noise: standard deviation of what is added to each score.
-        rng: of the noise.
 
     Raises:
         FieldError: the pipeline declares a field that the world does not have.
     """
 
-    def __init__(self, world: World, pipeline: Pipeline, noise: float, rng: np.random.Generator) -> None:
+    def __init__(self, world: World, pipeline: Pipeline) -> None:
         users, items = world.parameters.users.attributes, world.parameters.items.attributes
         self._pools = (
             PoolKeys(("user_id", "u"), users, world.users),
             PoolKeys(("item_id", "i"), items, world.items),
         )
-        self._pipeline, self._noise, self._rng = pipeline, noise, rng
+        self._pipeline = pipeline
         self._columns = _columns(pipeline.layout, self._pools)
-
-    def rank(self, visits: Visits, slots_VC: np.ndarray, size: int) -> np.ndarray:
-        """Lists, (V, L) slots of items, best first; `NONE` where there are fewer candidates.
-
-        Args:
-            visits: who asks.
-            slots_VC: candidates, `NONE` where there is none.
-            size: L.
-        """
-        scores_VC = np.full(slots_VC.shape, -np.inf, np.float32)
-        place_M, column_M = np.nonzero(slots_VC != NONE)
-        scores_M = self.scores(visits.slot_V[place_M], slots_VC[place_M, column_M], visits.ts_V[place_M])
-        if self._noise:
-            scores_M = scores_M + self._noise * self._rng.standard_normal(len(scores_M))
-        scores_VC[place_M, column_M] = scores_M
-        best_VL = np.argsort(-scores_VC, axis=1, kind="stable")[:, :size]
-        lists_VL: np.ndarray = np.take_along_axis(slots_VC, best_VL, axis=1)
-        return lists_VL
 
     def scores(self, users_M: np.ndarray, items_M: np.ndarray, ts_M: np.ndarray) -> np.ndarray:
         """Rank scores of pairs of slots, (M,); zeros before there are weights."""

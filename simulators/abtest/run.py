@@ -1,23 +1,22 @@
-"""A test in one process: a world, two pipelines, users split by a salted hash."""
+"""One run of a test: a world, two pipelines, users split by a salted hash."""
 
-from collections.abc import Callable, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-import redis
+import polars as pl
 from msgspec import Meta
 from xxhash import xxh3_64_intdigest
 
 from learner.config import Seed
 from simulators.abtest.arm import Arm
-from simulators.abtest.feed import Feed
-from simulators.abtest.pipeline import Pipeline
-from simulators.abtest.ranking import Ranker
+from simulators.abtest.choice import Choice, reach
+from simulators.abtest.retrieved import Retrieval
 from simulators.abtest.tally import Period, Tally
 from simulators.world.items import NONE
-from simulators.world.parameters import Candidates, Parameters
-from simulators.world.rows import Rows, feedback_of
+from simulators.world.parameters import Candidates, Share
+from simulators.world.rows import Rows
 from simulators.world.world import Visits, World
 
 _DAY_MS = 86_400_000
@@ -37,36 +36,69 @@ class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Drawn for a visit; repetitions are left out."""
     offered: Candidates = OfferedCandidates
     """Where they come from."""
+    retrieved: Share = 0.0
+    """Share of the candidates that a two-tower model finds for each user instead (`simulators/abtest/retrieved.py`)."""
     learns_from: Literal["own", "all"] = "own"
     """Whose impressions an arm learns from in the test: its own users', or everybody's."""
     cap: Annotated[float, Meta(gt=0, le=1)] = 0.99
     """No user's figure counts for more than this quantile of its group's; 1: as it is. Tails are so long that means are
     else those of a few users, and intervals of them are wrong."""
+    slice_s: Annotated[int, Meta(ge=1, le=86_400)] = 300
+    """Records of one topic are applied together that are no farther apart, seconds of event time."""
+    strict: bool = True
+    """Behind a broker: after each round the world waits until what could be learned is learned, and served."""
     seed: Seed = 7
     """Of the world, of the split, of the noise that is added."""
+
+
+class Side(Protocol):
+    """An arm's pipeline, as a test sees it."""
+
+    def scores(self, visits: Visits, slots_VC: np.ndarray) -> np.ndarray:
+        """Rank scores of the candidates that there are, visit by visit, (M,); zeros before there are weights.
+
+        Args:
+            visits: who asks.
+            slots_VC: candidates, `NONE` where there is none.
+        """
+
+    def learn(self, rows: pl.DataFrame, now_ms: int, *, publishes: bool) -> None:
+        """Take in what was shown, and learn from what has happened.
+
+        Args:
+            rows: of the world's log.
+            now_ms: event time; what happens later is held back.
+            publishes: whether what is learned reaches the scorer.
+        """
+
+
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+
+
+class Opened(NamedTuple):
+    """Both arms, ready."""
+
+    sides: tuple[Side, Side]
+    each: Each = map
+    """Does something for each: one after the other, or side by side."""
 
 
 class Trial:
     """One run of a test.
 
     Args:
-        parameters: of the world.
+        world: in which it takes place.
         arms: the first, and what is compared with it.
         how: how they are compared.
-        client: an empty Redis.
+        opened: their pipelines.
     """
 
-    def __init__(self, parameters: Parameters, arms: tuple[Arm, Arm], how: TrialSettings, client: redis.Redis) -> None:
-        self._how, self._arms = how, arms
-        self.world, self.tally = World(parameters, how.seed), Tally(parameters.outcomes)
-        self.pipelines = [Pipeline(arm.settings, client) for arm in arms]
-        noise = [np.random.default_rng([how.seed, n]) for n in range(len(arms))]
-        self._rankers = [
-            Ranker(self.world, pipeline, arm.how.noise, rng)
-            for pipeline, arm, rng in zip(self.pipelines, arms, noise, strict=True)
-        ]
-        self._feeds = [Feed(feedback_of(parameters)) for _ in arms]
-        self._rows = Rows(parameters)
+    def __init__(self, world: World, arms: Sequence[Arm], how: TrialSettings, opened: Opened) -> None:
+        self._how, self._arms, self._opened = how, arms, opened
+        self.world, self.tally = world, Tally(world.parameters.outcomes)
+        self._choices = [Choice(arm.how.noise, np.random.default_rng([how.seed, n])) for n, arm in enumerate(arms)]
+        self._retrieval = Retrieval(world, how.retrieved, how.seed) if how.retrieved else None
+        self._rows = Rows(world.parameters)
         self._salt = f"coldstream-{how.seed}"
 
     def run(self, told: Told = lambda day, tally: None) -> Tally:
@@ -87,26 +119,41 @@ class Trial:
         arms_V = self._split(users_V) if period is Period.TEST else np.zeros(len(visits), np.int8)
         if period is Period.TEST:
             self.tally.assign(users_V, arms_V)
-        shown = self.world.show(visits, self._lists(visits, arms_V))
+        slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
+        if self._retrieval is not None:
+            slots_VC = self._retrieval.among(visits, slots_VC)
+        lists_VL = self.lists(visits, slots_VC, arms_V)
+        self.tally.judge(users_V, reach(self.world, visits, slots_VC, lists_VL), period)
+        shown = self.world.show(visits, lists_VL)
         self.tally.update(shown, period)
+        if self._retrieval is not None:
+            self._retrieval.learn(visits, lists_VL, shown.reactions.happened_NO[:, 0])
         rows = self._rows.frame(shown)
         to_all = period is Period.BEFORE or self._how.learns_from == "all"
         arm_N = self.tally.arm_U[rows["user_id"].str.slice(1).cast(int).to_numpy()]
-        for n, (pipeline, feed) in enumerate(zip(self.pipelines, self._feeds, strict=True)):
-            feed.add(rows if to_all else rows.filter(arm_N == n))
-            pipeline.ingest(feed.until(self.world.now_ms))
-            pipeline.learn()
-            if period is Period.BEFORE or not self._arms[n].how.frozen:
-                pipeline.publish()
+        now_ms = self.world.now_ms
 
-    def _lists(self, visits: Visits, arms_V: np.ndarray) -> np.ndarray:
+        def learn(n: int) -> None:
+            publishes = period is Period.BEFORE or not self._arms[n].how.frozen
+            self._opened.sides[n].learn(rows if to_all else rows.filter(arm_N == n), now_ms, publishes=publishes)
+
+        list(self._opened.each(learn, range(len(self._arms))))
+
+    def lists(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
+        """What each visit is shown, (V, L) slots, best first.
+
+        Args:
+            visits: of the last step.
+            slots_VC: candidates, `NONE` where there is none.
+            arms_V: of the users.
+        """
         size = self.world.parameters.lists.size
-        slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
         lists_VL = np.full((len(visits), size), NONE)
-        for n, ranker in enumerate(self._rankers):
+        for n, (side, choice) in enumerate(zip(self._opened.sides, self._choices, strict=True)):
             of_arm = np.flatnonzero(arms_V == n)
             if len(of_arm):
-                ranked_WL = ranker.rank(visits.take(of_arm), slots_VC[of_arm], size)
+                slots_WC = slots_VC[of_arm]
+                ranked_WL = choice.lists(slots_WC, side.scores(visits.take(of_arm), slots_WC), size)
                 lists_VL[of_arm, : ranked_WL.shape[1]] = ranked_WL
         return lists_VL
 

@@ -1,25 +1,33 @@
-"""A test over several seeds, each with a world, a Redis and pipelines of its own."""
+"""A test over several seeds, each with a world and pipelines of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
-import redis
 
 from simulators.abtest.arm import Arm
-from simulators.abtest.report import Run
-from simulators.abtest.run import Trial, TrialSettings
+from simulators.abtest.local import in_process
+from simulators.abtest.reporting.report import Run
+from simulators.abtest.run import Opened, Trial, TrialSettings
 from simulators.abtest.tally import Tally
 from simulators.abtest.verdict import Verdict, verdict_of
 from simulators.world.parameters import Parameters
-from state_store.embedded.redis import EmbeddedRedis
+from simulators.world.world import World
 from stream.settings import Settings
 
 Told = Callable[[int, int, Verdict | None], None]
 """Is told seed, day of the test (0 and less: before it), and what can be said by then."""
 
+Opens = Callable[[World, Sequence[Arm], TrialSettings], AbstractContextManager[Opened]]
+
 
 def run_seeds(
-    parameters: Parameters, arms: tuple[Arm, Arm], how: TrialSettings, seeds: Sequence[int], told: Told
+    parameters: Parameters,
+    arms: tuple[Arm, Arm],
+    how: TrialSettings,
+    seeds: Sequence[int],
+    told: Told,
+    opens: Opens = in_process,
 ) -> Iterator[Run]:
     """Run after run, as they are done.
 
@@ -29,6 +37,7 @@ def run_seeds(
         how: how; the seed is replaced.
         seeds: of the worlds; the learners have them, too.
         told: progress.
+        opens: the arms' pipelines.
     """
     for seed in seeds:
         by_day: list[Verdict] = []
@@ -38,9 +47,10 @@ def run_seeds(
                 by_day.append(verdict_of(tally, how.cap))
             told(seed, day, by_day[-1] if by_day else None)
 
-        of_seed = _with_seed(arms[0], seed), _with_seed(arms[1], seed)
-        with EmbeddedRedis() as server, redis.Redis.from_url(server.url) as client:
-            Trial(parameters, of_seed, msgspec.structs.replace(how, seed=seed), client).run(day_over)
+        of_seed = [_with_seed(arm, seed) for arm in arms]
+        world, how_now = World(parameters, seed), msgspec.structs.replace(how, seed=seed)
+        with opens(world, of_seed, how_now) as opened:
+            Trial(world, of_seed, how_now, opened).run(day_over)
         yield Run(seed, by_day)
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from simulators.abtest.analysis.difference import Difference, adjusted, capped, mismatch, relative_difference
-from simulators.abtest.analysis.pooled import pooled, users_needed
+from simulators.abtest.analysis.pooled import pooled, power_of, users_needed
 from simulators.abtest.tally import Period, Tally
 
 GROUPS = ("new", "old", "all")
@@ -97,6 +97,17 @@ def needed_of(verdicts: Sequence[Verdict], effect: float) -> dict[str, dict[str,
             metric: users_needed(
                 sqrt(mean(v.differences[group][metric].error ** 2 * sum(v.users[group]) for v in verdicts)), 1, effect
             )
+            for metric in of
+        }
+        for group, of in pooled_of(verdicts).items()
+    }
+
+
+def power_in(verdicts: Sequence[Verdict], effect: float) -> dict[str, dict[str, float]]:
+    """Probability that one run as these finds an effect, by group and metric; by the runs' mean variance."""
+    return {
+        group: {
+            metric: power_of(sqrt(mean(v.differences[group][metric].error ** 2 for v in verdicts)), effect)
             for metric in of
         }
         for group, of in pooled_of(verdicts).items()

@@ -1,5 +1,8 @@
 """`coldstream abtest`: two pipelines behind one world."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,42 +10,110 @@ import msgspec
 import typer
 from rich.console import Console
 
-from simulators.commands.options import RunName, UsageError, checked
+from simulators.commands.options import RunName, UsageError, checked, grouped
 from simulators.commands.outcome import emptied, run_folder
 from stream.command.options import AsJson
 from stream.command.output import print_json
 
 _MOST_SEEDS = 1000
-_Arm = Annotated[Path | None, typer.Argument(metavar="[ARM.toml]", help="Settings of an arm, with a table [arm].")]
+_Arm = Annotated[Path | None, typer.Argument(metavar="[ARM.toml]", help="Settings of an arm, with a table `arm`.")]
 
 
+@dataclass(frozen=True)
+class TrialOptions:
+    """How two arms are compared in one world."""
+
+    days: Annotated[int, typer.Option(help="Of the test.")] = 5
+    days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3
+    candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100
+    retrieved: Annotated[float, typer.Option(help="Share of the candidates that a two-tower model finds.")] = 0.0
+    cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99
+    learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own"
+
+
+@dataclass(frozen=True)
+class ModeOptions:
+    """Where pipelines run."""
+
+    fast: Annotated[bool, typer.Option("--fast", help="In this process; so it is without --broker.")] = False
+    broker: Annotated[
+        str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
+    ] = None
+    loose: Annotated[
+        bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
+    ] = False
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PARAM=A,B,C", help="The test in worlds with each value of a parameter; may come again."),
+    ] = None
+
+    def check(self) -> None:
+        """Whether they go together.
+
+        Raises:
+            UsageError: they do not.
+        """
+        broker = self.broker
+        if broker not in (None, "embedded", "kafka"):
+            raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
+        if self.fast and broker is not None:
+            raise UsageError(f"--fast is without a broker, --broker {broker} is with one; leave one of them out")
+        if self.loose and broker is None:
+            raise UsageError(
+                "--loose says how long a broker's pipelines are waited for; give --broker embedded or kafka"
+            )
+        if self.vary and broker is not None:
+            raise UsageError(f"--vary runs many worlds in this process; leave --broker {broker} out")
+
+
+@grouped
 def abtest(
+    trial: TrialOptions,
+    mode: ModeOptions,
     first: _Arm = None,
     second: _Arm = None,
     aa: Annotated[bool, typer.Option("--aa", help="Compare the first arm with itself.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=_MOST_SEEDS, help="Worlds; effects are pooled over them.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="The first of the seeds.")] = 7,
     world: Annotated[Path | None, typer.Option(help="TOML file of the world; default: the shipped one.")] = None,
-    days: Annotated[int, typer.Option(help="Of the test.")] = 5,
-    days_before: Annotated[int, typer.Option(help="In which the first arm serves everybody.")] = 3,
-    candidates: Annotated[int, typer.Option(help="Drawn for each visit.")] = 100,
-    cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99,
-    learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own",
     power: Annotated[
         float, typer.Option(min=0, max=10, help="Say how many users a relative effect needs, as 0.01; 0: do not.")
     ] = 0.0,
-    fast: Annotated[bool, typer.Option("--fast", help="In this process, without a broker; it is always so.")] = True,
     name: RunName = "abtest",
     as_json: AsJson = False,
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
-    given = {"days": days, "days_before": days_before, "candidates": candidates, "learns_from": learns_from, "cap": cap}
-    files = _files(first, second, aa=aa)
-    names, test = _loaded(files, world, given)
+    mode.check()
+    names, test = _loaded(_files(first, second, aa=aa), world, asdict(trial) | {"strict": not mode.loose})
     folder = emptied(run_folder(name))
-    summary = _run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power, folder)
+    run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
+    if mode.vary:
+        summary = _vary(run, mode.vary, folder)
+    else:
+        with _opens(mode.broker, folder) as opens:
+            summary = _run(run, folder, opens)
     if as_json:
         print_json(summary)
+
+
+@contextmanager
+def _opens(broker: str | None, folder: Path) -> Iterator[Any]:
+    """How arms are opened: in this process, or on servers that are up as long as this lasts."""
+    if broker is None:
+        from simulators.abtest.local import in_process
+
+        yield in_process
+        return
+    from simulators.abtest.live.start import live_servers
+    from state_store.embedded.child import port_or_free
+    from stream.monitor.access.hosts import page_url
+    from stream.sections import MonitorSettings
+
+    page = MonitorSettings(twin_share=0.0)
+    page = msgspec.structs.replace(page, port=port_or_free(page.host, page.port))
+    with live_servers(broker, folder, page) as live:  # type: ignore[arg-type]
+        Console(stderr=True).print(f"monitor: {page_url(page)} while this runs")
+        yield live
 
 
 class _Power(msgspec.Struct, frozen=True):
@@ -72,33 +143,69 @@ def _loaded(
     return names, (parameters, arms, how)
 
 
-def _run(
-    test: tuple[Any, Any, Any], names: dict[str, str], seeds: range, effect: float, folder: Path
-) -> dict[str, Any]:
-    from simulators.abtest.page import write_page
-    from simulators.abtest.report import Run, summary_of, table_of
+class _Run(msgspec.Struct, frozen=True):
+    """What is run."""
+
+    test: tuple[Any, Any, Any]
+    """World, arms, settings."""
+    names: dict[str, str]
+    seeds: range
+    effect: float
+
+
+def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
+    from simulators.abtest.reporting.page import write_page
+    from simulators.abtest.reporting.progress import Progress
+    from simulators.abtest.reporting.report import Run, summary_of
     from simulators.abtest.seeds import run_seeds
 
-    console, runs, title = Console(stderr=True), list[Run](), f"{names['b']} against {names['a']}"
+    console, runs, title = Console(stderr=True), list[Run](), f"{run.names['b']} against {run.names['a']}"
+    progress = Progress(folder, title, len(run.seeds), run.test[2].days)
     with console.status("abtest") as status:
 
-        def told(seed: int, day: int, _: object) -> None:
-            status.update(f"seed {seed}, {len(runs)} of {len(seeds)} done: day {day} of the test")
+        def told(seed: int, day: int, verdict: Any) -> None:
+            status.update(f"seed {seed}, {len(runs)} of {len(run.seeds)} done: day {day} of the test")
+            progress.told(seed, day, verdict)
 
-        for run in run_seeds(*test, seeds, told):
-            runs.append(run)
-            summary = summary_of(runs, names, effect)
+        for one in run_seeds(*run.test, run.seeds, told, opens):
+            runs.append(one)
+            summary = summary_of(runs, run.names, run.effect)
             (folder / "abtest.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
             page = write_page(summary, title, folder)
+    _print(runs, summary, title, console)
+    console.print(f"figures: {page}, {folder / 'abtest.json'}")
+    return summary
+
+
+def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
+    from simulators.abtest.varying.report import table_of, write_points
+    from simulators.abtest.varying.sweep import parse_sweep, run_sweeps
+
+    console, points, title = Console(stderr=True), list[dict[str, Any]](), f"{run.names['b']} against {run.names['a']}"
+    parameters, *test = run.test
+    with console.status("abtest") as status:
+
+        def told(parameter: str, value: float, seed: int) -> None:
+            status.update(f"{parameter} {value:g}, seed {seed}")
+
+        for point in run_sweeps(parameters, (test[0], test[1]), [parse_sweep(one) for one in vary], run.seeds, told):
+            points.append(point.as_json())
+            page = write_points(points, title, folder)
+    console.print(table_of(points, f"{title}, {len(run.seeds)} worlds of each kind"))
+    console.print(f"figures: {page}, {folder / 'vary.json'}")
+    return {"title": title, "points": points}
+
+
+def _print(runs: list[Any], summary: dict[str, Any], title: str, console: Console) -> None:
+    from simulators.abtest.reporting.report import table_of
+
     console.print(table_of(runs, f"{title}, {len(runs)} worlds"))
     console.print(
         f"{summary['intervals_excluding_zero']} of {summary['intervals']} intervals of single worlds exclude 0; "
         f"{summary['uneven_splits']} splits were uneven (p < .001)"
     )
-    if effect:
+    if "users_needed" in summary:
         _print_needed(summary["users_needed"], console)
-    console.print(f"figures: {page}, {folder / 'abtest.json'}")
-    return summary
 
 
 def _print_needed(needed: dict[str, Any], console: Console) -> None:

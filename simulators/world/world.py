@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from simulators.world.items import NONE, ItemPool
-from simulators.world.outcomes import Reactions, Truth, react, truth_of
+from simulators.world.outcomes import Reactions, Truth, react, sigmoid, truth_of
 from simulators.world.parameters import Candidates, Parameters
 from simulators.world.users import UserPool
 
@@ -107,6 +107,12 @@ class World:
         scale = np.float32(taste.scale / np.sqrt(taste.dim))
         appeal_N: np.ndarray = scale * np.einsum("nd,nd->n", of_users_ND, of_items_ND) + self.items.quality_I[items_N]
         return appeal_N
+
+    def click(self, users_N: np.ndarray, items_N: np.ndarray) -> np.ndarray:
+        """Probability of a click of pairs of slots where the item is looked at, (N,) float32."""
+        outcome = self.parameters.outcomes[0]
+        own_N = self.users.level_U[users_N] + self.items.own_IO[items_N, 0]
+        return sigmoid(outcome.base + outcome.taste * self.appeal(users_N, items_N) + own_N)
 
     def show(self, visits: Visits, shown_VL: np.ndarray) -> Impressions:
         """Show lists; what comes of them is known at once, and happens later.

@@ -44,6 +44,7 @@ def wait_until(
     *,
     progress: Callable[[], object] = lambda: None,
     stalled_after_s: float = 60.0,
+    poll_s: float = _POLL_S,
 ) -> None:
     """Wait for a condition while roles run.
 
@@ -53,6 +54,7 @@ def wait_until(
         roles: must not end meanwhile.
         progress: a value that changes while there is hope; each change starts the clock anew.
         stalled_after_s: longest time without progress.
+        poll_s: time between two looks.
 
     Raises:
         RoleDiedError: a role ended.
@@ -68,7 +70,7 @@ def wait_until(
         elif time.monotonic() - since > stalled_after_s:
             logs = ", ".join(str(role.log) for role in roles)
             raise StalledError(f"waiting for {what}: nothing has moved for {stalled_after_s:.0f} s; logs: {logs}")
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     candidates: list[Id | Item]
     context: Mapping[str, Any] = {}
     """Features of the user and of where it is shown, the same for all candidates."""
+    ts: EventTime | None = None
+    """When it would be shown, event time, ms; the scorer's clock if it is not said."""
 
 
 class RankAsked(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -59,7 +59,7 @@ class Packing:
         """One sample per candidate.
 
         Args:
-            now_ms: wall clock.
+            now_ms: when they would be shown.
             user_id: who would see them.
             item_ids: B items.
             columns: from `columns`.

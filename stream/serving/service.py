@@ -36,6 +36,8 @@ class Request(msgspec.Struct, frozen=True):
     user_id: str
     context: Mapping[str, Any]
     candidates: Sequence[Candidate]
+    ts: int | None = None
+    """When they would be shown, event time, ms; None: now."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -140,7 +142,8 @@ class Service:
             partition = partition_of(asked.user_id, self._settings.kafka.partitions)
             read = await self._state.read(partition, asked.user_id, item_ids)
             state = read if read is not None else self._state.nothing(num_candidates)
-            samples = self._packing.samples(time.time_ns() // 1_000_000, asked.user_id, item_ids, columns, state)
+            at_ms = time.time_ns() // 1_000_000 if asked.ts is None else asked.ts
+            samples = self._packing.samples(at_ms, asked.user_id, item_ids, columns, state)
             said = say(choice, (served, beside), samples, self.watch, explain=explain)
         self.num_degraded += read is None
         self.num_scored += num_candidates

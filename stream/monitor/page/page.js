@@ -450,4 +450,5 @@ if (window.REPORT) {
   takeToken();
   repeat(refreshView, 4000);
   repeat(refreshHealth, 2000);
+  repeat(async () => showTest(await ask("api/abtest")), 3000);
 }

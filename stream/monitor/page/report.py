@@ -46,7 +46,7 @@ def write_report(settings: Settings, folder: Path) -> list[Path]:
     scripts = f"<script>{plotly_js()}</script><script>window.REPORT = {data};</script>"
     html = html.replace('<link rel="stylesheet" href="page.css">', style)
     html = html.replace('<script src="plotly.js" defer></script>\n', "")
-    for script in ("rollout.js", "page.js"):
+    for script in ("rollout.js", "abtest.js", "page.js"):
         html = html.replace(f'<script src="{script}" defer></script>\n', "")
     html = html.replace('<p id="state" role="status" aria-live="polite">loading</p>', f"<p>run {folder.name}</p>")
     html = html.replace("</body>", f"{scripts}<script>{page_file('page.js')}</script></body>")

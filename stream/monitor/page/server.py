@@ -21,6 +21,7 @@ from learner.files import told as told_of_disk
 from state_store.refusals import is_weather, told
 from stream.monitor.access.hosts import Access
 from stream.monitor.figures.bucket import Bucket
+from stream.monitor.history.abtest import progress_of
 from stream.monitor.history.history import COHORTS, SERVED, TWIN, HistoryReader, task_series
 from stream.monitor.page.health import Health
 from stream.monitor.page.lookup import Lookup
@@ -36,6 +37,7 @@ _PAGE = {
     "/": ("index.html", "text/html"),
     "/page.js": ("page.js", "text/javascript"),
     "/rollout.js": ("rollout.js", "text/javascript"),
+    "/abtest.js": ("abtest.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
 _OPEN = (*_PAGE, "/plotly.js", "/healthz")
@@ -110,6 +112,7 @@ class Monitor:
         app.router.add_get("/api/view", self._show)
         app.router.add_get("/api/health", self._pipeline)
         app.router.add_get("/api/user", self._user)
+        app.router.add_get("/api/abtest", self._test)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._alive)
         app.router.add_get("/readyz", self._ready)
@@ -250,6 +253,9 @@ class Monitor:
         if found is None:
             return web.json_response({"error": f"user {user_id!r} has never been seen"}, status=404)
         return web.Response(body=to_json(found), content_type="application/json")
+
+    async def _test(self, _: web.Request) -> web.Response:
+        return web.Response(body=await asyncio.to_thread(progress_of, self._folder), content_type="application/json")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         health = await self._held_for("health", self._health.read)

@@ -111,14 +111,14 @@ class Routes:
 
     async def _score(self, given: Given) -> Reply:
         asked = _asked(given.body)
-        request = Request(asked.user, asked.context, as_candidates(asked.candidates))
+        request = Request(asked.user, asked.context, as_candidates(asked.candidates), asked.ts)
         answer = await self._service.score(request)
         self._remember(request, answer, range(len(answer.scores)))
         return Reply(_encode(answer))
 
     async def _rank(self, given: Given) -> Reply:
         asked = _rank(given.body)
-        request = Request(asked.user, asked.context, as_candidates(asked.candidates))
+        request = Request(asked.user, asked.context, as_candidates(asked.candidates), asked.ts)
         if asked.shown:
             self._need_log()
         answer = await self._service.rank(request, asked.n)

@@ -47,6 +47,43 @@ def test_an_aa_test_is_run_and_told(
     assert Path("runs/abtest/abtest.html").stat().st_size > 1000
 
 
+def test_a_test_is_run_in_world_after_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    Path("b.toml").write_text("[arm]\nnoise = 50.0\n", encoding="utf-8")
+    Path("a.toml").write_text("", encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "2", "--days-before", "1", "--candidates", "20", "--seeds", "1", "--json")
+    run("abtest", "a.toml", "b.toml", "--vary", "taste.scale=0,2", "--vary", "lists.noise=0.5", *how)
+    points = last_line(capsys)["points"]
+    assert [(point["parameter"], point["value"]) for point in points] == [
+        ("taste.scale", 0.0),
+        ("taste.scale", 2.0),
+        ("lists.noise", 0.5),
+    ]
+    # Whoever orders by noise alone reaches no farther than chance.
+    assert points[1]["all"]["reach"]["high"] < 0
+    assert Path("runs/abtest/vary.html").read_text(encoding="utf-8").count("<svg") == 2
+
+
+@pytest.mark.slow
+def test_a_test_behind_a_broker_is_told_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "1", "--candidates", "20", "--seeds", "1")
+    run("abtest", "--aa", "--broker", "embedded", "--loose", *how, "--json")
+    found = last_line(capsys)
+    assert found["all"]["click"]["low"] <= found["all"]["click"]["high"]
+    told = json.loads(Path("runs/abtest/abtest-progress.json").read_text(encoding="utf-8"))
+    assert (told["seed"], told["day"], told["world"], told["worlds"]) == (7, 1, 1, 1)
+    assert told["all"] == told["by_day"][-1]["all"] == found["all"]
+    for log in ("monitor.log", "seed-7/a/learner.log", "seed-7/b/serve.log"):
+        assert "Traceback" not in (Path("runs/abtest") / log).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -55,6 +92,13 @@ def test_an_aa_test_is_run_and_told(
         (("abtest", "a.toml", "b.toml"), "a.toml"),
         (("abtest", "--aa", "--world", "none.toml"), "none.toml"),
         (("abtest", "--aa", "--learns-from", "some"), "learns-from some"),
+        (("abtest", "--aa", "--broker", "rabbit"), "rabbit"),
+        (("abtest", "--aa", "--broker", "kafka", "--fast"), "leave one"),
+        (("abtest", "--aa", "--loose"), "--broker"),
+        (("abtest", "--aa", "--vary", "lists.noise=x"), "VALUE"),
+        (("abtest", "--aa", "--vary", "lists.noisy=1"), "lists.noisy"),
+        (("abtest", "--aa", "--vary", "lists.noise=2"), "lists.noise=2"),
+        (("abtest", "--aa", "--vary", "lists.noise=0", "--broker", "kafka"), "leave --broker"),
         (("world", "stream", "--events", "all"), "no end"),
         (("world", "fit", "synthetic", "-o", "there.toml"), "is there already"),
     ],

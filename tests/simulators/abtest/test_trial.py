@@ -9,21 +9,25 @@ import pytest
 import redis
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
+from simulators.abtest.choice import Choice, reach
 from simulators.abtest.feed import Feed
-from simulators.abtest.page import write_page
+from simulators.abtest.local import LocalSide
 from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
-from simulators.abtest.report import Run, summary_of
-from simulators.abtest.run import Trial, TrialSettings
+from simulators.abtest.reporting.page import write_page
+from simulators.abtest.reporting.report import Run, summary_of
+from simulators.abtest.retrieved import Retrieval
+from simulators.abtest.run import Opened, Trial, TrialSettings
 from simulators.abtest.tally import Period, Tally
 from simulators.abtest.verdict import GROUPS, verdict_of
 from simulators.encoding import LogEntry
 from simulators.faults import FaultSettings
 from simulators.replay import Replay, ReplaySettings
+from simulators.world.items import NONE
 from simulators.world.log import WorldLog, show_unranked
-from simulators.world.parameters import Parameters
+from simulators.world.parameters import Candidates, Parameters
 from simulators.world.rows import Rows, feedback_of, value_name
-from simulators.world.world import World
+from simulators.world.world import Visits, World
 from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 from state_store.weights import WeightStore
@@ -57,9 +61,15 @@ def make_trial(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Pat
     def made(first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "") -> Trial:
         files = zip("ab", (first, second), strict=True)
         arms = [arm_of(f"{run}{name}", redis_settings, text, tmp_path) for name, text in files]
-        return Trial(SMALL, (arms[0], arms[1]), how, client)
+        world = World(SMALL, how.seed)
+        sides = LocalSide(world, arms[0], how, client), LocalSide(world, arms[1], how, client)
+        return Trial(world, arms, how, Opened(sides))
 
     return made
+
+
+def pipelines_of(trial: Trial) -> list[Pipeline]:
+    return [side.pipeline for side in trial._opened.sides if isinstance(side, LocalSide)]
 
 
 def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyped-def]
@@ -72,7 +82,7 @@ def test_a_seed_decides_everything(make_trial) -> None:  # type: ignore[no-untyp
 def test_arms_that_are_one_pipeline_rank_alike_when_both_learn_from_all(make_trial, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     trial = make_trial(how=msgspec.structs.replace(HOW, learns_from="all"))
     tally = trial.run()
-    a, b = trial._rankers
+    a, b = (side.ranker for side in trial._opened.sides)
     pairs = np.arange(100), np.arange(100), np.full(100, trial.world.now_ms)
     assert np.array_equal(a.scores(*pairs), b.scores(*pairs))
     assert a.scores(*pairs).std() > 0.05
@@ -94,8 +104,8 @@ def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> No
     trial = make_trial("[arm]\nfrozen = true\n", "[arm]\nnoise = 50.0\n", msgspec.structs.replace(HOW, days=2))
     tally = trial.run()
     steps = 3
-    assert [pipeline.version for pipeline in trial.pipelines] == [steps, 3 * steps]
-    assert [pipeline.dead for pipeline in trial.pipelines] == [[], []]
+    assert [pipeline.version for pipeline in pipelines_of(trial)] == [steps, 3 * steps]
+    assert [pipeline.dead for pipeline in pipelines_of(trial)] == [[], []]
     sums_UM, m = tally.of(Period.TEST), tally.metrics.index("click")
     rates = [sums_UM[tally.arm_U == n, m].sum() / sums_UM[tally.arm_U == n, 2].sum() for n in (0, 1)]
     assert rates[0] > rates[1]
@@ -104,7 +114,7 @@ def test_a_frozen_arm_keeps_its_weights_and_noise_costs_clicks(make_trial) -> No
 def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, client: redis.Redis) -> None:
     """The same state, the same learned weights: over the product's own request path, one user at a time."""
     settings = msgspec.structs.replace(load_arm("s", None, SMALL).settings, redis=redis_settings)
-    world, rows, feed = World(SMALL, 4), Rows(SMALL), Feed(feedback_of(SMALL))
+    world, rows, feed = World(SMALL, 4), Rows(SMALL), Feed(feedback_of(SMALL), 300_000)
     pipeline = Pipeline(settings, client)
     for _ in range(8):
         feed.add(rows.frame(show_unranked(world, world.step())))
@@ -118,7 +128,7 @@ def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, cli
     learner = pipeline._learner
     visits = world.step()
     slots_VC = world.candidates(len(visits), 15, SMALL.lists.shown)
-    ranker = Ranker(world, pipeline, 0.0, np.random.default_rng(0))
+    ranker, choice = Ranker(world, pipeline), Choice(0.0, np.random.default_rng(0))
     publisher.publish(learner, {0: 1}, {}, 1)
     scorer = Scorer(settings, client)
     assert scorer.refresh()
@@ -127,7 +137,7 @@ def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, cli
         found = ranker.scores(np.full(len(items), user), items, np.full(len(items), world.now_ms))
         wanted = scorer.scores(*_asked(world, user, items)).ranks_B
         assert found == pytest.approx(wanted, abs=1e-5)
-        lists = ranker.rank(visits.take(np.array([visit])), slots_VC[visit : visit + 1], 4)
+        lists = choice.lists(slots_VC[visit : visit + 1], found, 4)
         assert lists[0].tolist() == items[np.argsort(-wanted, kind="stable")][:4].tolist()
 
 
@@ -149,7 +159,7 @@ def test_the_feed_writes_what_a_replay_writes() -> None:
     arm = load_arm("r", None, SMALL).settings
     calm = ReplaySettings(faults=FaultSettings(duplicates=0, out_of_order=0))
     wanted = [(e.topic, e.key, e.value) for e in Replay(log, calm, 1, arm.join).entries()]
-    world, rows, feed = World(SMALL, 6), Rows(SMALL), Feed(feedback_of(SMALL))
+    world, rows, feed = World(SMALL, 6), Rows(SMALL), Feed(feedback_of(SMALL), 300_000)
     found: list[LogEntry] = []
     while sum(entry.topic == 0 for entry in found) < 1500:
         feed.add(rows.frame(show_unranked(world, world.step())))
@@ -177,6 +187,52 @@ def test_who_comes_on_two_days_is_active_on_two(make_trial) -> None:  # type: ig
     assert {user: len(of) for user, of in days.items()} == {u: int(found_U[u]) for u in np.flatnonzero(found_U)}
 
 
+def first_six(world: World, visits: Visits, slots_VC: np.ndarray) -> float:
+    place_N, column_N = np.nonzero(slots_VC[:, :6] != NONE)
+    return float(world.click(visits.slot_V[place_N], slots_VC[place_N, column_N]).mean())
+
+
+def test_what_two_towers_find_is_better_than_what_is_drawn() -> None:
+    world = World(msgspec.structs.replace(SMALL, step_minutes=240), 6)
+    retrieval = Retrieval(world, 0.5, 6)
+    gains = []
+    for step in range(40):
+        visits = world.step()
+        drawn_VC = world.candidates(len(visits), 12, Candidates(popular=0.0, new=0.0))
+        slots_VC = retrieval.among(visits, drawn_VC)
+        assert all(len(set(of)) == len(of) for of in (slots[slots != NONE].tolist() for slots in slots_VC))
+        if step == 0:
+            assert np.array_equal(slots_VC, drawn_VC)
+        if step >= 20:
+            found, drawn = (first_six(world, visits, of) for of in (slots_VC, drawn_VC))
+            gains.append(found - drawn)
+        shown = world.show(visits, slots_VC[:, [0, 1, 6, 7]])
+        retrieval.learn(visits, slots_VC[:, [0, 1, 6, 7]], shown.reactions.happened_NO[:, 0])
+    assert np.mean(gains) > 0.02
+
+
+def test_reach_is_what_a_list_gains_of_what_could_be_gained() -> None:
+    world = World(SMALL, 5)
+    visits = world.step()
+    slots_VC = world.candidates(len(visits), 12, SMALL.lists.shown)
+    pairs = zip(visits.slot_V, slots_VC, strict=True)
+    clicks_VC = np.array([[world.click(np.array([u]), np.array([i]))[0] for i in slots] for u, slots in pairs])
+    clicks_VC[slots_VC == NONE] = np.nan
+    by_click_VC = np.take_along_axis(slots_VC, np.argsort(-np.nan_to_num(clicks_VC, nan=-1.0), axis=1), axis=1)
+    assert reach(world, visits, slots_VC, by_click_VC[:, :4]) == pytest.approx(1.0)
+    # Of a list that ends early, against the best that are as many.
+    cut_VL = by_click_VC[:, :4].copy()
+    cut_VL[:, 2:] = NONE
+    assert reach(world, visits, slots_VC, cut_VL) == pytest.approx(1.0)
+    first_VL = np.where(np.arange(4) < 3, slots_VC[:, :4], NONE)
+    found_V = reach(world, visits, slots_VC, first_VL)
+    for v in range(len(visits)):
+        there = clicks_VC[v][~np.isnan(clicks_VC[v])]
+        shown = clicks_VC[v, :3][slots_VC[v, :3] != NONE]
+        best = np.sort(there)[::-1][: len(shown)]
+        assert found_V[v] == pytest.approx((shown.mean() - there.mean()) / (best.mean() - there.mean()), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "error", "said"),
     [
@@ -201,4 +257,4 @@ def test_a_field_that_the_world_lacks_is_named(
     )
     arm = arm_of("f", redis_settings, f"crosses = []\n{text}", tmp_path)
     with pytest.raises(FieldError, match="mood"):
-        Ranker(World(SMALL, 1), Pipeline(arm.settings, client), 0.0, np.random.default_rng(0))
+        Ranker(World(SMALL, 1), Pipeline(arm.settings, client))

@@ -27,15 +27,16 @@ def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
     """Write `abtest.html`.
 
     Args:
-        summary: of the runs (`simulators/abtest/report.py`).
+        summary: of the runs (`simulators/abtest/reporting/report.py`).
         title: which arms.
         folder: of the run.
     """
     path = folder / "abtest.html"
     note = (
         f"{len(summary['seeds'])} worlds, pooled as random effects; relative differences of means per user with 95 % "
-        "intervals, bold where they exclude 0. Below, all users by the day of the test: shaded is what a look at each "
-        "day allows (O'Brien-Fleming boundaries)."
+        "intervals, bold where they exclude 0, beside what AdaF2M2 did in its paper's Table 1. Reach says how far "
+        "lists come from candidates at random (0) to the best of them (1), by the truth. Below, all users by the day "
+        "of the test: shaded is what a look at each day allows (O'Brien-Fleming boundaries)."
     )
     html = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
@@ -47,12 +48,18 @@ def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
 
 def _table(summary: Mapping[str, Any]) -> str:
     metrics = list(summary["all"])
-    head = "".join(f"<th>{group}, %</th>" for group in GROUPS)
+    head = "".join(f"<th>{group}, %</th><th>paper</th>" for group in GROUPS)
     rows = (
-        f"<tr><th>{escape(metric)}</th>{''.join(_cell(summary[group].get(metric)) for group in GROUPS)}</tr>"
+        f"<tr><th>{escape(metric)}</th>{''.join(_cells(summary, group, metric) for group in GROUPS)}</tr>"
         for metric in metrics
     )
     return f"<table><tr><th>per user</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _cells(summary: Mapping[str, Any], group: str, metric: str) -> str:
+    said = summary["paper"][group].get(metric)
+    paper = "" if said is None else f"{100 * said:+.3f}"
+    return f"{_cell(summary[group].get(metric))}<td>{paper}</td>"
 
 
 def _cell(found: Mapping[str, float] | None) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from simulators.abtest.analysis.difference import Difference
 from simulators.abtest.analysis.sequential import boundaries
+from simulators.abtest.reporting.paper import TABLE_1
 from simulators.abtest.verdict import (
     GROUPS,
     Verdict,
@@ -17,6 +18,7 @@ from simulators.abtest.verdict import (
     excluding_zero,
     needed_of,
     pooled_of,
+    power_in,
 )
 
 _UNEVEN = 0.001
@@ -44,6 +46,7 @@ def summary_of(runs: Sequence[Run], names: Mapping[str, str], effect: float = 0.
     return {
         "arms": arms_of(names, last),
         **as_json(pooled_of(last)),
+        "paper": TABLE_1,
         "seeds": [
             {"seed": run.seed, "users": one.users, "mismatch": one.mismatch, **as_json(one.differences)}
             for run, one in zip(runs, last, strict=True)
@@ -53,6 +56,7 @@ def summary_of(runs: Sequence[Run], names: Mapping[str, str], effect: float = 0.
         "uneven_splits": sum(one.mismatch < _UNEVEN for one in last),
         "by_day": _by_day(runs),
         **({"users_needed": {"effect": effect, **needed_of(last, effect)}} if effect else {}),
+        **({"power": {"effect": effect, **power_in(last, effect)}} if effect else {}),
     }
 
 
@@ -71,7 +75,7 @@ def _by_day(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def table_of(runs: Sequence[Run], title: str) -> Table:
-    """Relative differences in percent, with 95 % intervals; new, old and all users."""
+    """Relative differences in percent, with 95 % intervals; new, old and all users, each beside the paper's."""
     found = pooled_of([run.by_day[-1] for run in runs])
     table = Table(title=title, box=SIMPLE, padding=(0, 1))
     table.add_column("per user", no_wrap=True)
@@ -79,6 +83,8 @@ def table_of(runs: Sequence[Run], title: str) -> Table:
         table.add_column(f"{group}, %", justify="right", no_wrap=True)
     for metric in found["all"]:
         table.add_row(metric, *(_cell(found[group].get(metric)) for group in GROUPS))
+        if metric in TABLE_1["all"]:
+            table.add_row("  in the paper", *(f"{100 * TABLE_1[group][metric]:+.3f}" for group in GROUPS), style="dim")
     return table
 
 

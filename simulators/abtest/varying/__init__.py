@@ -1,0 +1,1 @@
+"""A test in world after world: when does the second arm help?"""

@@ -1,0 +1,97 @@
+"""Lift against what a world is like: a table and a figure for each parameter that was varied."""
+
+from collections.abc import Sequence
+from html import escape
+from io import StringIO
+from itertools import groupby
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from matplotlib.axes import Axes
+from rich.box import SIMPLE
+from rich.table import Table
+
+from learner.files import write_whole
+from simulators.abtest.verdict import GROUPS
+from stream.monitor.page.style import FAINT, INK, dress, new_figure, palette
+
+SHOWN = ("reach", "active_days", "duration", "click")
+"""Metrics in table and figure; the JSON has all."""
+_STYLE = (
+    f"body {{ font: 15px system-ui, sans-serif; color: {INK}; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}"
+    "svg { width: 100%; height: auto }"
+)
+_Points = Sequence[dict[str, Any]]
+
+
+def write_points(points: _Points, title: str, folder: Path) -> Path:
+    """Write `vary.json` and `vary.html`.
+
+    Args:
+        points: `Point.as_json` of each.
+        title: which arms.
+        folder: of the run.
+    """
+    write_whole(folder / "vary.json", [msgspec.json.format(msgspec.json.encode({"title": title, "points": points}))])
+    note = (
+        "Relative differences of means per user, second arm against first, with 95 % intervals; worlds are pooled as "
+        "random effects. Reach: how far lists come from candidates at random (0) to the best of them (1), by the truth."
+    )
+    html = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{''.join(map(_figure, _by_parameter(points)))}</html>\n"
+    )
+    path = folder / "vary.html"
+    write_whole(path, [html.encode()])
+    return path
+
+
+def table_of(points: _Points, title: str) -> Table:
+    """Lift in percent by value, of the metrics that are shown, for new and for all users."""
+    table = Table(title=title, box=SIMPLE, padding=(0, 1))
+    table.add_column("varied", no_wrap=True)
+    names = [(group, metric) for group in ("new", "all") for metric in SHOWN]
+    for group, metric in names:
+        table.add_column(f"{metric}, {group}", justify="right")
+    for point in points:
+        cells = [_cell(point[group].get(metric)) for group, metric in names]
+        names_of = "\n".join(point["parameter"].split("+"))
+        table.add_row(f"{names_of} {point['value']:g}", *cells)
+    return table
+
+
+def _cell(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "-"
+    return f"{100 * found['difference']:+.1f} ± {50 * (found['high'] - found['low']):.1f}"
+
+
+def _by_parameter(points: _Points) -> list[list[dict[str, Any]]]:
+    return [list(of) for _, of in groupby(points, key=lambda point: point["parameter"])]
+
+
+def _figure(points: _Points) -> str:
+    columns = 2
+    rows = ceil(len(SHOWN) / columns)
+    figure = new_figure(2.6 * rows + 0.5, f"Lift by {points[0]['parameter']}")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, metric in zip(panels, SHOWN, strict=True):
+        _panel(axes, metric, points)
+    panels[0].legend(frameon=False, fontsize=9)
+    text = StringIO()
+    figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _panel(axes: Axes, metric: str, points: _Points) -> None:
+    axes.axhline(0.0, color=FAINT, linewidth=0.8)
+    for group, colour in zip(GROUPS, palette(len(GROUPS)), strict=True):
+        of = [(point["value"], point[group][metric]) for point in points if metric in point[group]]
+        values = [100 * found["difference"] for _, found in of]
+        halves = [50 * (found["high"] - found["low"]) for _, found in of]
+        at = [value for value, _ in of]
+        axes.errorbar(at, values, yerr=halves, color=colour, marker="o", markersize=3, linewidth=1.2, label=group)
+    dress(axes, points[0]["parameter"].replace("+", "\n"), f"{metric}, %")

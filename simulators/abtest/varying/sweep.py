@@ -1,0 +1,114 @@
+"""Parameters of a world, varied one by one, and the test run in each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from simulators.abtest.arm import Arm
+from simulators.abtest.reporting.report import Run
+from simulators.abtest.run import TrialSettings
+from simulators.abtest.seeds import run_seeds
+from simulators.abtest.verdict import as_json, pooled_of
+from simulators.world.parameters import Parameters, WorldError
+
+Told = Callable[[str, float, int], None]
+"""Is told parameter, value and seed."""
+
+
+class Sweep(msgspec.Struct, frozen=True):
+    """What is varied."""
+
+    parameter: str
+    """Dotted, as in the world's TOML file; several that have the same value are joined by a plus sign."""
+    values: tuple[float, ...]
+
+
+class Point(msgspec.Struct, frozen=True):
+    """The test in worlds with one value."""
+
+    parameter: str
+    value: float
+    runs: list[Run]
+
+    def as_json(self) -> dict[str, Any]:
+        """Parameter, value, number of worlds, and the differences by group and metric."""
+        last = [run.by_day[-1] for run in self.runs]
+        users = sum(sum(one.users["all"]) for one in last)
+        about = {"parameter": self.parameter, "value": self.value, "worlds": len(last), "users": users}
+        return about | as_json(pooled_of(last))
+
+
+def parse_sweep(text: str) -> Sweep:
+    """What is varied, from how it is typed.
+
+    Raises:
+        WorldError: it is not of that form.
+
+    >>> parse_sweep("users.activity.sigma+items.popularity.sigma=1.5,3")
+    Sweep(parameter='users.activity.sigma+items.popularity.sigma', values=(1.5, 3.0))
+    """
+    parameter, _, values = text.partition("=")
+    try:
+        found = tuple(float(value) for value in values.split(","))
+    except ValueError as exc:
+        raise WorldError(f"--vary {text!r:.80}: expected PARAMETER=VALUE,VALUE, as in lists.noise=0,0.1") from exc
+    return Sweep(parameter, found)
+
+
+def varied(parameters: Parameters, parameter: str, value: float) -> Parameters:
+    """The world with a value of its own.
+
+    Args:
+        parameters: of the world.
+        parameter: dotted; several, joined by a plus sign.
+        value: of each.
+
+    Raises:
+        WorldError: there is no such number, or the value is out of bounds.
+
+    >>> varied(Parameters(), "users.turnover+items.turnover", 0.5).items.turnover
+    0.5
+    """
+    tree: dict[str, Any] = msgspec.to_builtins(parameters)
+    for path in parameter.split("+"):
+        *sections, name = path.split(".")
+        section: Any = tree
+        for one in sections:
+            section = section.get(one) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or type(section.get(name)) not in (int, float):
+            raise WorldError(f"--vary {path}: a world has no such number; `coldstream world show` prints what it has")
+        section[name] = type(section[name])(value)
+    try:
+        return msgspec.convert(tree, Parameters)
+    except (msgspec.ValidationError, ValueError) as exc:
+        raise WorldError(f"--vary {parameter}={value:g}: {exc}") from exc
+
+
+def run_sweeps(
+    parameters: Parameters,
+    test: tuple[tuple[Arm, Arm], TrialSettings],
+    sweeps: Sequence[Sweep],
+    seeds: Sequence[int],
+    told: Told,
+) -> Iterator[Point]:
+    """Point after point, as they are done, in this process; the same seeds in each.
+
+    Args:
+        parameters: of the world that is varied.
+        test: arms and settings.
+        sweeps: what is varied, one by one.
+        seeds: of the worlds.
+        told: progress.
+    """
+    worlds = [
+        (sweep.parameter, value, varied(parameters, sweep.parameter, value))
+        for sweep in sweeps
+        for value in sweep.values
+    ]
+    for parameter, value, world in worlds:
+
+        def day_over(seed: int, *_: object, parameter: str = parameter, value: float = value) -> None:
+            told(parameter, value, seed)
+
+        yield Point(parameter, value, list(run_seeds(world, *test, seeds, day_over)))

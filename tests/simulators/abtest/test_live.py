@@ -1,0 +1,75 @@
+"""Arms behind Kafka and HTTP: the decisions of one process."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import redis
+
+from simulators.abtest.arm import load_arm
+from simulators.abtest.live.side import LiveSide
+from simulators.abtest.live.start import Live
+from simulators.abtest.local import in_process
+from simulators.abtest.run import Trial, TrialSettings
+from simulators.abtest.seeds import Opens
+from simulators.abtest.tally import Period
+from simulators.world.parameters import Parameters
+from simulators.world.world import Visits, World
+from state_store.config import RedisSettings
+from state_store.weights import WeightStore
+
+pytestmark = pytest.mark.slow
+
+SMALL = msgspec.convert(
+    {
+        "step_minutes": 480,
+        "users": {"number": 150, "turnover": 0.2, "visits_per_day": 1.0, "activity": {"sigma": 1.5}},
+        "items": {"number": 120, "popularity": {"sigma": 1.5}},
+        "lists": {"size": 4},
+    },
+    Parameters,
+)
+HOW = TrialSettings(days=1, days_before=1, candidates=20, slice_s=7200)
+
+
+class Watched(Trial):
+    """Keeps what was shown."""
+
+    shown: list[np.ndarray]
+
+    def lists(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
+        lists_VL = super().lists(visits, slots_VC, arms_V)
+        self.shown = [*getattr(self, "shown", []), lists_VL]
+        return lists_VL
+
+
+def run(opens: Opens, how: TrialSettings, tmp_path: Path) -> tuple[Watched, list[Any]]:
+    frozen, by_gap = tmp_path / "frozen.toml", tmp_path / "gap.toml"
+    frozen.write_text("[arm]\nfrozen = true\n", encoding="utf-8")
+    # What the time since the user's last impression says depends on whose clock is asked.
+    by_gap.write_text('[fast]\ngate_signals = ["user_count", "user_gap"]\n', encoding="utf-8")
+    arms, world = [load_arm("a", frozen, SMALL), load_arm("b", by_gap, SMALL)], World(SMALL, how.seed)
+    with opens(world, arms, how) as opened:
+        trial = Watched(world, arms, how, opened)
+        trial.run()
+        return trial, list(opened.sides)
+
+
+def test_the_same_is_shown_as_in_one_process(broker: str, redis_settings: RedisSettings, tmp_path: Path) -> None:
+    # On servers that other runs use, too, prefixes are told apart by the seed.
+    how = msgspec.structs.replace(HOW, seed=1000 + int(redis_settings.prefix[1:]))
+    fast, _ = run(in_process, how, tmp_path)
+    live, sides = run(Live(broker, redis_settings.url, tmp_path / "live"), how, tmp_path)
+    assert len(fast.shown) == 6
+    for of_fast, of_live in zip(fast.shown, live.shown, strict=True):
+        assert np.array_equal(of_fast, of_live)
+    assert np.array_equal(fast.tally.of(Period.TEST), live.tally.of(Period.TEST))
+    assert all(isinstance(side, LiveSide) and side.version and not side.num_degraded for side in sides)
+    with redis.Redis.from_url(redis_settings.url) as client:
+        newest = [WeightStore(client, f"{name}-{how.seed}").latest() for name in "ab"]
+    assert newest[0] is not None
+    assert newest[1] is not None
+    # The learners end with a last publish, of which the frozen one is held back.
+    assert newest[0].learned_ts < newest[1].learned_ts
