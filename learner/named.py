@@ -12,6 +12,8 @@ _T = TypeVar("_T")
 DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
     "I64": np.int64,
     "I32": np.int32,
     "U64": np.uint64,

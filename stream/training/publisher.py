@@ -96,7 +96,8 @@ class Publisher:
         self._last: Manifest | None = None
         """What the next version is an increment to; None: to nothing."""
         self._in_force = weights.latest()
-        """Whose chunks the next full version may share."""
+        """Whose chunks the next full version shares, unless they have been found not to be there."""
+        self._shares = True
         self._kept = weights.kept()
         self._cut_off = False
         """Whether the last attempt ended in an error, so that it is not known how far it came."""
@@ -158,6 +159,7 @@ class Publisher:
             return None
         self._retire(manifest, rollout, now_ms)
         self._last = self._in_force = manifest
+        self._shares = True
         self.version = manifest.version
         self.gate.let_through(metrics)
         self._norms.write(learner, manifest.version)
@@ -177,7 +179,7 @@ class Publisher:
         except ChunksGoneError as exc:
             self.held_back = str(exc)
             log.warning("weights held back: %s", exc)
-            self._last = self._in_force = None
+            self._last, self._shares = None, False
             return False
         if not done:
             raise lost_ownership(self._weights.prefix)
@@ -196,7 +198,7 @@ class Publisher:
         return {"base": self._base(name, learner), "base_version": version, "since": Way(last.base, deltas)}
 
     def _base(self, name: str, learner: Learner) -> BlobRef:
-        like = self._in_force.base if self._in_force is not None else None
+        like = self._in_force.base if self._in_force is not None and self._shares else None
         return self._weights.put_base(f"{name}-full", self._chunks(learner, None), like)
 
     def _chunks(self, learner: Learner, changed: Changed | None) -> Iterator[memoryview]:
