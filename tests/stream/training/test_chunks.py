@@ -1,6 +1,7 @@
 """Weights in chunks: what is shared, what a kill leaves, what is refused, what rounding does."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -151,10 +152,8 @@ def test_whatever_a_kill_interrupts_the_newest_version_is_whole_and_nothing_stay
             take_over(trained, kill)
         else:
             trained.publisher._weights._snapshots._at = trained.publisher._weights._at = kill
-        try:
+        with suppress(Killed):
             trained.publish(30, 2 * nth + 1, now_ms=now_ms)
-        except Killed:
-            pass
         passed |= set(kill.passed)
         found = newest(trained)
         if found.version not in said:
@@ -306,7 +305,7 @@ def test_an_owner_that_was_taken_over_removes_nothing(trained: Trained) -> None:
 @pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_a_store_that_is_away_is_waited_for(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("in the way", encoding="utf-8")
-    with pytest.raises(StoreUnavailableError, match="file://.*tried again"):
+    with pytest.raises(StoreUnavailableError, match=r"file://.*tried again"):
         trained.publish(40, 1)
     (tmp_path / "weights").unlink()
     trained.publish(40, 2)
@@ -321,5 +320,5 @@ def test_a_store_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("store", ["s3://", "file://here", "http://x/y", "s3://key:secret@bucket", "s3://a b"])
 def test_a_store_that_is_none_is_refused(store: str) -> None:
-    with pytest.raises(Exception, match="publish.store"):
+    with pytest.raises(Exception, match=r"publish\.store"):
         load_settings(environment={}, overrides=[f"publish.store={store!r}"])
