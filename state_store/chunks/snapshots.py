@@ -25,6 +25,7 @@ class Snapshots:
         self._places = places
         self._at = at
         self._lists: dict[BlobRef, tuple[ChunkRef, ...]] = {}
+        """Of what was written here, until `forget`."""
 
     def put(
         self,
@@ -69,13 +70,18 @@ class Snapshots:
         """The list of a snapshot's chunks.
 
         Raises:
-            WeightsError: it is gone, or its hash is not the manifest's.
+            WeightsError: it is gone, its hash is not the manifest's, or it is a former release's snapshot.
         """
-        found = self._lists.get(ref)
-        if found is None:
-            content = verified(ref.name, self._places.of(ref.store).read(ref.name), ref.sha256, ref.store)
-            found = self._lists[ref] = _chunks.decode(content)
-        return found
+        if ref in self._lists:
+            return self._lists[ref]
+        content = verified(ref.name, self._places.of(ref.store).read(ref.name), ref.sha256, ref.store)
+        try:
+            return _chunks.decode(content)
+        except msgspec.MsgspecError as exc:
+            raise WeightsError(
+                f"weights blob {ref.name!r} is no list of chunks: a former release has published it. A learner of this "
+                "one publishes anew"
+            ) from exc
 
     def read(self, ref: BlobRef) -> Iterator[bytes]:
         """A snapshot's chunks, each verified; one is held at a time.

@@ -1,4 +1,4 @@
-"""What publishing a learner costs: a full version, one of the rows that changed, the next full one; a scorer's start."""
+"""What publishing a learner costs: a full version, the rows that changed, the next full one; a scorer's start."""
 
 import time
 from collections.abc import Callable, Iterable

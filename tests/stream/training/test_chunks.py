@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -282,6 +283,28 @@ def test_chunks_that_redis_has_evicted_are_written_anew(trained: Trained, client
     trained.publish(40, 5)
     anew = reader(trained)
     anew.refresh()
+    np.testing.assert_array_equal(says(anew, trained), learners_own(trained))
+
+
+@pytest.mark.parametrize("store", ["redis"], indirect=True)
+def test_what_a_former_release_has_published_is_refused_until_a_learner_publishes(
+    trained: Trained, client: redis.Redis
+) -> None:
+    """It had one blob for each snapshot, and was not asked where."""
+    trained.publish(20, 1)
+    keys, whole = Keys(trained.settings.redis.prefix), b"".join(encode_snapshot(trained.learner, None))
+    client.set(keys.blob("1-1-full"), whole)
+    base = {"name": "1-1-full", "size": len(whole), "sha256": sha256(whole).hexdigest()}
+    former = {"version": 7, "epoch": 1, "created_ms": 0, "base": base, "base_version": 7, "deltas": []}
+    client.set(keys.manifest, msgspec.json.encode(former))
+    client.set(keys.kept_weights, msgspec.json.encode([former]))
+    anew = reader(trained)
+    with pytest.raises(WeightsError, match="former release"):
+        anew.refresh()
+    take_over(trained)
+    trained.publish(20, 2)
+    anew.refresh()
+    assert newest(trained).version == 8
     np.testing.assert_array_equal(says(anew, trained), learners_own(trained))
 
 
