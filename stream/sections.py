@@ -116,8 +116,8 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows only, one that starts loads the last full snapshot and the touched rows since. Of a full one, chunks that have
     not changed since the one before are not written again."""
     values: Values = "float32"
-    """What the values of tables are rounded to in what is published: `float16` and `bfloat16` halve its bytes, not a
-    scorer's memory. The learner itself is not rounded."""
+    """What the values of tables are rounded to in what is published: `float16` and `bfloat16` take some 40 %
+    off its bytes, and nothing off a scorer's memory. The learner itself is not rounded."""
     store: Annotated[str, Meta(pattern=r"\A(redis|(file:///|s3://|memory://)[A-Za-z0-9._/-]+)\Z")] = "redis"
     """Where full snapshots lie: `redis`, or a folder in files or an object store that learner, scorers and monitor
     reach: `file:///PATH`, `s3://BUCKET/FOLDER` (`pip install 'coldstream[s3]'`; keys and endpoint as AWS' tools take
