@@ -15,6 +15,8 @@ Probability = Annotated[float, Meta(ge=0, le=1)]
 TaskName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 
 
+Values = Literal["float32", "float16", "bfloat16"]
+"""What the values of tables are rounded to where they are published."""
 Norm = Literal["log", "sqrt", "square", "raw"]
 """What is made of a norm: ln n, n^1/2, n^2, n itself."""
 

@@ -12,6 +12,8 @@ _T = TypeVar("_T")
 DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
     "I64": np.int64,
     "I32": np.int32,
     "U64": np.uint64,
@@ -27,7 +29,9 @@ class ArraysError(ValueError):
 
 
 def arrays_in(blob: bytes | mmap | memoryview) -> dict[str, np.ndarray]:
-    """Views of the arrays of a safetensors file; nothing is copied, however large it is.
+    """Views of the arrays of a safetensors file; nothing is copied, however large it is, but what is bfloat16.
+
+    NumPy does not know that type: it is widened to float32.
 
     The library's own reader copies each array while it holds the interpreter's lock, which stops every other thread of
     a process for as long as that takes.
@@ -51,13 +55,18 @@ def arrays_in(blob: bytes | mmap | memoryview) -> dict[str, np.ndarray]:
         for name, said in header.items():
             first, end = said["data_offsets"]
             dtype, shape = np.dtype(DTYPES[said["dtype"]]), tuple(said["shape"])
-            array = np.frombuffer(blob, dtype, (end - first) // dtype.itemsize, begin + first)
-            arrays[name] = array.reshape(shape)
+            array = np.frombuffer(blob, dtype, (end - first) // dtype.itemsize, begin + first).reshape(shape)
+            arrays[name] = _widened(array) if said["dtype"] == "BF16" else array
     except (struct.error, msgspec.DecodeError, KeyError, TypeError, ValueError) as exc:
         raise ArraysError(
             f"{len(blob)} bytes are no arrays by name ({exc}): they were cut, or are something else"
         ) from exc
     return arrays
+
+
+def _widened(bits: np.ndarray) -> np.ndarray:
+    """The float32 that the first half of its bits stands for."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def below(prefix: str, named: Mapping[str, _T]) -> dict[str, _T]:

@@ -1,30 +1,24 @@
-"""What the learner publishes: dense weights and rows of the tables, all or those touched. Nothing is unpickled."""
+"""The model as a scorer holds it, loaded from what a learner publishes. Nothing is unpickled."""
 
-from collections.abc import Callable, Iterator
-from mmap import mmap
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import numpy as np
 import torch
-from safetensors.numpy import save
 
 from learner.adaf2m2.batch import batch_of
 from learner.adaf2m2.deep import VALUES, dense_of
-from learner.content.known import CONTENT
-from learner.content.stand_ins import StandIns
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
-from learner.fast.model import FastPart
-from learner.fast.predictor import FastPredictor
-from learner.learner import Learner
-from learner.named import arrays_in, below
+from learner.named import ArraysError, arrays_in, below
 from learner.parts import counts_of, deep_alone, ids_of, served_deep_table, served_fast_part
+from learner.published.encoding import Changed, encode_snapshot, stand_ins_of, tables_of, take_changed
+from learner.published.messages import joined
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.memory import is_shared, reserve
-from learner.tables.rows import PUBLISH
 from learner.tables.shared import attach, clear
 from learner.tables.table import Table
 from learner.targets import probabilities
@@ -53,90 +47,22 @@ class Part(msgspec.Struct, frozen=True):
     """What state makes it count; the logit is the sum of components times weights."""
 
 
-class Changed(msgspec.Struct, frozen=True):
-    """Rows of both tables that have changed, and keys that were evicted, since the last publish."""
-
-    rows: tuple[np.ndarray, ...]
-    evicted: tuple[np.ndarray, ...]
-    starts: tuple[dict[str, np.ndarray], ...] = ()
-    """What has changed in the content-made starts of each fast part that has some."""
-
-
-def take_changed(learner: Learner) -> Changed:
-    """What has changed since the last call."""
-    tables = _tables(learner)
-    return Changed(
-        tuple(table.take_touched(PUBLISH) for table in tables),
-        tuple(table.take_evicted() for table in tables),
-        tuple(part.starts.take_changed() for part in _learning(learner) if part.starts is not None),
-    )
-
-
-def _learning(learner: Learner) -> list[FastPart]:
-    return [*([] if learner.fast is None else [learner.fast]), *learner.others.parts]
-
-
-def _starts_of(fast: FastPredictor | None, others: TaskPredictors) -> list[StandIns]:
-    parts = [*([] if fast is None else [fast]), *others.parts]
-    return [part.starts for part in parts if part.starts is not None]
-
-
-def _tables(learner: Learner) -> list[Table]:
-    return _tables_of(learner.fast, learner.table, learner.others)
-
-
-def _tables_of(fast: FastPredictor | None, table: Table, others: TaskPredictors) -> list[Table]:
-    contents = [starts.content for starts in _starts_of(fast, others)]
-    return [table, *([fast.cross_table] if fast is not None else []), *others.tables, *contents]
-
-
-def encode_snapshot(learner: Learner, changed: Changed | None) -> bytes:
-    """Encode dense weights with the rows that have changed, or with every row in use if that is None."""
-    arrays: dict[str, np.ndarray] = {}
-    for n, table in enumerate(_tables(learner)):
-        if changed is None:
-            rows, evicted = np.flatnonzero(table.arrays.key_R[: table.end]), np.zeros(0, np.uint64)
-        else:
-            rows, evicted = changed.rows[n], changed.evicted[n]
-        arrays |= {
-            f"{n}.keys": table.arrays.key_R[rows],
-            f"{n}.fields": table.arrays.field_R[rows],
-            f"{n}.evicted": evicted,
-        }
-        arrays |= {f"{n}.values.{name}": table.values[name][rows] for name in table.values if name in _SERVED}
-    if learner.fast is not None:
-        arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
-    if learner.deep is not None:
-        arrays |= learner.deep.weights()
-    starts = [part.starts for part in _learning(learner) if part.starts is not None]
-    for n, one in enumerate(starts):
-        of_starts = one.served() if changed is None else changed.starts[n]
-        arrays |= {f"starts.{n}.{name}": value for name, value in of_starts.items()}
-    for n, part in enumerate(learner.others.parts):
-        arrays |= {f"task.{n}.{name}": value for name, value in part.dense.state().items()}
-    blob: bytes = save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
-    return blob
-
-
-_SERVED = {VALUES, "w", "v", CONTENT}
-"""Groups of a row that a prediction needs; the others are an optimiser's."""
-
-
 _SLICE = 4096
 """Rows that are put into a table at a time: a fraction of a millisecond."""
+_DENSE = ("fast.", "task.", "dense.", "starts.")
 
 
-def _not_among(keys_N: np.ndarray, table: Table, pause: Callable[[], object]) -> Iterator[np.ndarray]:
-    """Keys of a table that are not among others, a slice at a time."""
-    is_among_R = np.zeros(table.end, np.bool_)
-    for at in range(0, len(keys_N), _SLICE):
-        is_among_R[table.find(keys_N[at : at + _SLICE])] = True
-        pause()
-    for at in range(0, len(is_among_R), _SLICE):
-        held_M = table.arrays.key_R[at : min(at + _SLICE, len(is_among_R))]
-        gone_M = held_M[~is_among_R[at : at + _SLICE] & (held_M > 0)]
-        if len(gone_M):
-            yield gone_M
+def _take_in(table: Table, arrays: Mapping[str, np.ndarray], pause: Callable[[], object]) -> None:
+    """What a message has of one table."""
+    if "evicted" in arrays:
+        table.drop(arrays["evicted"])
+    if "keys" not in arrays:
+        return
+    keys, fields = arrays["keys"], arrays["fields"]
+    values = {name: arrays[f"values.{name}"] for name in table.values}
+    for at in range(0, len(keys), _SLICE):
+        of = slice(at, at + _SLICE)
+        table.put(keys[of], fields[of], {name: column[of] for name, column in values.items()})
         pause()
 
 
@@ -163,51 +89,54 @@ class ServingModel:
     @property
     def tables(self) -> list[Table]:
         """Every table, in the order in which a snapshot has them."""
-        return _tables_of(self._fast, self._table, self._others)
+        return tables_of(self._fast, self._table, self._others)
 
     def attach(self) -> None:
         """See what another process has loaded; to be called before it is read."""
         for table in self.tables:
             attach(table)
-        for starts in _starts_of(self._fast, self._others):
+        for starts in stand_ins_of(self._fast, self._others):
             starts.attach()
 
-    def clear(self) -> None:
+    def clear(self, pause: Callable[[], object] = lambda: None) -> None:
         """Forget every id, also where a process died while it loaded; a full snapshot is to come."""
         for table in self.tables:
-            clear(table)
-        for starts in _starts_of(self._fast, self._others):
+            clear(table, pause)
+        for starts in stand_ins_of(self._fast, self._others):
             starts.clear()
 
-    def load(self, blob: bytes | mmap, *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
-        """Take a full or incremental snapshot in.
+    def load(self, chunks: Iterable[bytes], *, alone: bool = False, pause: Callable[[], object] = lambda: None) -> None:
+        """Take a full or incremental snapshot in, chunk by chunk: none is held longer than it takes.
 
         Args:
-            blob: the snapshot; an incremental one goes on top of what is there.
+            chunks: of the snapshot, or its messages; an incremental one goes on top of what is there.
             alone: whether it is a full one, and ids that it does not have are to go.
             pause: called between slices, so that a thread that loads lets others go on.
+
+        Raises:
+            ArraysError: they are no snapshot, or it is cut off; what is loaded then is not whole.
         """
-        arrays = arrays_in(blob)
-        for n, table in enumerate(self.tables):
-            keys, fields = arrays[f"{n}.keys"], arrays[f"{n}.fields"]
-            table.drop(arrays[f"{n}.evicted"])
-            if alone:
-                # Before the new ones come, which may need their rows.
-                for gone in _not_among(keys, table, pause):
-                    table.drop(gone)
-            values = {name: arrays[f"{n}.values.{name}"] for name in table.values}
-            for at in range(0, len(keys), _SLICE):
-                of = slice(at, at + _SLICE)
-                table.put(keys[of], fields[of], {name: column[of] for name, column in values.items()})
-                pause()
+        if alone:
+            self.clear(pause)
+        dense: dict[str, np.ndarray] = {}
+        for message in joined(chunks):
+            arrays = arrays_in(message)
+            for n, table in enumerate(self.tables):
+                _take_in(table, below(f"{n}.", arrays), pause)
+            dense |= {name: value for name, value in arrays.items() if name.startswith(_DENSE)}
+        if not dense:
+            raise ArraysError("a snapshot has no dense part; it was cut, or is something else")
+        self._restore(dense)
+
+    def _restore(self, dense: Mapping[str, np.ndarray]) -> None:
         if self._fast is not None:
-            self._fast.dense.restore(below("fast.", arrays))
-        for n, starts in enumerate(_starts_of(self._fast, self._others)):
-            starts.take(below(f"starts.{n}.", arrays))
+            self._fast.dense.restore(below("fast.", dense))
+        for n, starts in enumerate(stand_ins_of(self._fast, self._others)):
+            starts.take(below(f"starts.{n}.", dense))
         for n, part in enumerate(self._others.parts):
-            part.dense.restore(below(f"task.{n}.", arrays))
+            part.dense.restore(below(f"task.{n}.", dense))
         if self._deep is not None:
-            tensors = {name: torch.from_numpy(value.copy()) for name, value in below("dense.", arrays).items()}
+            tensors = {name: torch.from_numpy(value.copy()) for name, value in below("dense.", dense).items()}
             self._deep.load_state_dict(tensors)
 
     def predict(self, samples: Samples) -> Scores:

@@ -96,8 +96,13 @@ class Keys:
         return f"{self.prefix}:{{w}}:manifest"
 
     def blob(self, name: str) -> str:
-        """String: one blob of weights."""
+        """String: a chunk of weights, or a list of chunks."""
         return f"{self.prefix}:{{w}}:blob:{name}"
+
+    @property
+    def chunks(self) -> str:
+        """Set: names of the chunks in Redis that stay until they are retired."""
+        return f"{self.prefix}:{{w}}:chunks"
 
     @property
     def weights_epoch(self) -> str:

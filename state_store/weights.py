@@ -1,28 +1,26 @@
-"""Versioned weights in Redis: immutable blobs, one manifest put in force by compare-and-set."""
+"""Versioned weights: snapshots in immutable chunks, one manifest put in force by compare-and-set."""
 
-from collections.abc import Callable, Iterable, Sequence
-from hashlib import sha256
-from mmap import MADV_DONTNEED, mmap
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 import redis
 
+from state_store.chunks.places import NoObjectStoreError, Places
+from state_store.chunks.refs import REDIS, BlobRef, ChunkRef, ChunksGoneError, StoreUnavailableError, WeightsError
+from state_store.chunks.snapshots import Snapshots
+from state_store.chunks.sweeping import Sweeper
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.rollout import RolloutStore
 
 
-class WeightsError(RuntimeError):
-    """A blob of weights is missing or does not match its hash."""
+class Way(msgspec.Struct, frozen=True):
+    """From one base to another one."""
 
-
-class BlobRef(msgspec.Struct, frozen=True):
-    """Name, size and hash of a blob."""
-
-    name: str
-    size: int
-    sha256: str
+    base: BlobRef
+    """Where it begins."""
+    deltas: tuple[BlobRef, ...]
+    """What led from there to the other, oldest first."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +36,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     base_version: int
     deltas: tuple[BlobRef, ...] = ()
     """Dense weights and touched rows of each later version, oldest first."""
+    since: Way | None = None
+    """To this base from the one before, so that whoever has that need not load a base; it lasts until the next one."""
     learned: dict[str, int] = {}
     """Partition -> sequence number of the last sample these weights learned from."""
     num_samples: int = 0
@@ -52,15 +52,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 _manifest = msgspec.json.Decoder(Manifest)
 _manifests = msgspec.json.Decoder(tuple[Manifest, ...])
-_PART = 1 << 20
-"""Bytes read at a time."""
 
 
-def give_back(blob: mmap, pause: Callable[[], object]) -> None:
-    """Give the memory of a blob that nobody reads any more back to the system, with pauses."""
-    for at in range(0, len(blob), _PART):
-        blob.madvise(MADV_DONTNEED, at, min(_PART, len(blob) - at))
-        pause()
+def blobs_of(manifests: Iterable[Manifest]) -> set[BlobRef]:
+    """Every snapshot that manifests name."""
+    found = set()
+    for manifest in manifests:
+        found |= {manifest.base, *manifest.deltas}
+        if manifest.since is not None:
+            found |= {manifest.since.base, *manifest.since.deltas}
+    return found
 
 
 def thinned(kept: Sequence[Manifest], most: int, every_ms: int, protected: frozenset[int]) -> list[Manifest]:
@@ -82,13 +83,32 @@ def thinned(kept: Sequence[Manifest], most: int, every_ms: int, protected: froze
 
 
 class WeightStore:
-    """Publishes and fetches weights."""
+    """Publishes and fetches weights.
 
-    def __init__(self, client: redis.Redis, prefix: str, *, keep_s: int = 3600) -> None:
+    Args:
+        client: Redis.
+        prefix: of the pipeline's keys.
+        store: where whoever publishes writes the chunks of full snapshots; readers are told by each reference.
+        at: is told the name of each place at which a writer may be killed, for tests.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        prefix: str,
+        *,
+        store: str = REDIS,
+        at: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._client = client
         self.prefix = prefix
+        self.store = store
         self._keys = Keys(prefix)
-        self._keep_s = keep_s
+        self._places = Places(client, self._keys)
+        self._at = at
+        self._snapshots = Snapshots(self._places, at)
+        self._unnamed: list[BlobRef] = []
+        """Written, and not named by a manifest yet."""
         self.rollouts = RolloutStore(client, prefix)
         """Which of them are to be served."""
         self._keep = script(client, "keep")
@@ -103,88 +123,90 @@ class WeightStore:
         """Have Redis refuse now what it would refuse of a blob, before one is made at some cost."""
         self._client.set(self._keys.blob("probe"), 1, px=1000)
 
-    def put(self, name: str, blob: bytes) -> BlobRef:
-        """Store a blob and check that it reads back whole. Blobs that no manifest names expire after `keep_s`."""
-        key = self._keys.blob(name)
-        self._client.set(key, blob, ex=self._keep_s)
-        ref = BlobRef(name, len(blob), sha256(blob).hexdigest())
-        self.get(ref)
+    def put(self, name: str, chunks: Iterable[bytes | memoryview]) -> BlobRef:
+        """Store a snapshot in Redis, and check that it reads back whole. What no manifest comes to name expires.
+
+        Args:
+            name: first part of its chunks' names; no other snapshot has it.
+            chunks: in order, each at most 4 MiB.
+        """
+        ref = self._snapshots.put(name, chunks)
+        self._unnamed.append(ref)
         return ref
 
-    def get(self, ref: BlobRef) -> bytes:
-        """Fetch a blob and verify it.
+    def put_base(self, name: str, chunks: Iterable[bytes | memoryview], like: BlobRef | None) -> BlobRef:
+        """The same of a full snapshot, in `store`, but for the chunks that another one in force has already."""
+        ref = self._snapshots.put(name, chunks, self.store, self._known(like))
+        self._unnamed.append(ref)
+        return ref
+
+    def _known(self, like: BlobRef | None) -> Mapping[str, ChunkRef]:
+        """Chunks of a snapshot that is in force, by hash, as far as they are there.
+
+        Those of others are never shared, even if they lie there: somebody may be removing them.
+        """
+        if like is None or like.store != self.store:
+            return {}
+        try:
+            chunks, there = self._snapshots.chunks(like), self._places.of(self.store).names()
+        except StoreUnavailableError:
+            raise
+        except WeightsError:
+            return {}
+        return {chunk.sha256: chunk for chunk in chunks if chunk.name in there}
+
+    def read(self, ref: BlobRef) -> Iterator[bytes]:
+        """A snapshot's chunks, each verified; one is held at a time.
 
         Raises:
-            WeightsError: the blob is gone, or its hash is not the manifest's.
+            WeightsError: one is gone, or its hash is not what the manifest leads to.
         """
-        blob: Any = self._client.get(self._keys.blob(ref.name))
-        if blob is None:
-            raise WeightsError(f"weights blob {ref.name!r} is gone from Redis; load the newest manifest")
-        if sha256(blob).hexdigest() != ref.sha256:
-            raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
-        return bytes(blob)
-
-    def fetch(self, ref: BlobRef) -> mmap:
-        """The same in parts, for a process that does other things meanwhile: none of them holds it up for long.
-
-        Memory of its own, which `give_back` gives back in parts, too.
-
-        Raises:
-            WeightsError: the blob is gone, or its hash is not the manifest's.
-        """
-        blob, digest, key = mmap(-1, max(ref.size, 1)), sha256(), self._keys.blob(ref.name)
-        for at in range(0, ref.size, _PART):
-            part: Any = self._client.getrange(key, at, at + _PART - 1)
-            if len(part) != min(_PART, ref.size - at):
-                raise WeightsError(f"weights blob {ref.name!r} is gone from Redis, or cut; load the newest manifest")
-            blob[at : at + len(part)] = part
-            digest.update(part)
-        if digest.hexdigest() != ref.sha256:
-            raise WeightsError(f"weights blob {ref.name!r}: sha256 differs from its manifest's {ref.sha256}")
-        return blob
+        return self._snapshots.read(ref)
 
     def pin(self, manifest: Manifest) -> Manifest:
-        """Keep a manifest's blobs beyond their use, as copies made by Redis itself; returns the manifest of the copies.
+        """Keep a manifest's snapshots beyond their use, as copies made where they lie; returns that of the copies.
 
         Raises:
-            WeightsError: a blob is gone already.
+            WeightsError: a chunk is gone already.
         """
-        base, *deltas = (self._copy(ref) for ref in (manifest.base, *manifest.deltas))
-        return msgspec.structs.replace(manifest, base=base, deltas=tuple(deltas))
-
-    def _copy(self, ref: BlobRef) -> BlobRef:
-        name = f"pinned-{ref.name}"
-        copied = self._client.copy(self._keys.blob(ref.name), self._keys.blob(name), replace=True)
-        if not copied:
-            raise WeightsError(f"weights blob {ref.name!r} is gone from Redis; load the newest manifest")
-        self._client.persist(self._keys.blob(name))
-        return msgspec.structs.replace(ref, name=name)
+        base, *deltas = (self._snapshots.pin(ref) for ref in (manifest.base, *manifest.deltas))
+        return msgspec.structs.replace(manifest, base=base, deltas=tuple(deltas), since=None)
 
     def unpin(self, manifests: Iterable[Manifest], kept: Iterable[Manifest]) -> None:
-        """Delete the copies of manifests, but for blobs that other pinned ones share."""
-        names = {ref.name for manifest in manifests for ref in (manifest.base, *manifest.deltas)}
-        names -= {ref.name for manifest in kept for ref in (manifest.base, *manifest.deltas)}
-        for name in names:
-            self._client.delete(self._keys.blob(name))
+        """Delete the copies of manifests, but for chunks that other pinned ones share."""
+        self._snapshots.unpin(blobs_of(manifests), blobs_of(kept))
 
-    def retire(self, refs: tuple[BlobRef, ...]) -> None:
-        """Let blobs that no new manifest names expire; a scorer that is still loading them has time to finish."""
-        with self._client.pipeline(transaction=False) as pipe:
-            for ref in refs:
-                pipe.expire(self._keys.blob(ref.name), self._keep_s)
-            pipe.execute()
+    def sweeper(self, epoch: int, last_s: int) -> Sweeper:
+        """Removes for an owner what no version names any more, `last_s` later."""
+        return Sweeper(self._places, self._snapshots, epoch, last_s)
+
+    def sweep(self, sweeper: Sweeper, manifest: Manifest, kept: Iterable[Manifest], now_ms: int) -> None:
+        """Let go what neither the manifest in force nor kept ones name.
+
+        Args:
+            sweeper: the owner's.
+            manifest: in force.
+            kept: as Redis has them now.
+            now_ms: wall clock.
+        """
+        self._at("publish.before_removal")
+        sweeper.sweep(blobs_of([manifest, *kept]), self.store, now_ms, lambda: self.owner() == manifest.epoch)
+
+    def owner(self) -> int:
+        """Epoch of the newest owner."""
+        return int(self._client.get(self._keys.weights_epoch) or 0)
 
     # What is kept ---------------------------------------------------------------------------------------------------
 
     def kept(self) -> list[Manifest]:
-        """Full versions whose blobs stay, oldest first."""
+        """Full versions whose chunks stay, oldest first."""
         found = self._client.get(self._keys.kept_weights)
         return list(_manifests.decode(found)) if found is not None else []
 
     def keep(
         self, manifest: Manifest, *, most: int = 5, every_ms: int = 0, protected: frozenset[int] = frozenset()
     ) -> list[Manifest]:
-        """Keep a full version that has just been published; its blob is shared with what is in force.
+        """Keep a full version that has just been published; its chunks are shared with what is in force.
 
         Args:
             manifest: of the version.
@@ -193,11 +215,11 @@ class WeightStore:
             protected: versions that stay in any case.
 
         Returns:
-            what is kept now, oldest first; what is not expires.
+            what is kept now, oldest first.
         """
         before = [kept for kept in self.kept() if kept.version < manifest.version]
-        after = thinned([*before, manifest], most, every_ms, protected)
-        self._write_kept(after, manifest.epoch, [kept for kept in before if kept not in after])
+        after = thinned([*before, msgspec.structs.replace(manifest, since=None)], most, every_ms, protected)
+        self._write_kept(after, manifest.epoch)
         return after
 
     def forget_checkpoints(self, behind: int, folder: str, epoch: int) -> list[Manifest]:
@@ -206,26 +228,49 @@ class WeightStore:
             msgspec.structs.replace(m, checkpoint=0) if m.folder == folder and m.checkpoint > behind else m
             for m in self.kept()
         ]
-        self._write_kept(after, epoch, [])
+        self._write_kept(after, epoch)
         return after
 
-    def _write_kept(self, kept: Sequence[Manifest], epoch: int, gone: Iterable[Manifest]) -> None:
-        blobs = [self._keys.blob(manifest.base.name) for manifest in gone]
-        keys = [self._keys.kept_weights, self._keys.weights_epoch, *blobs]
-        self._keep(keys=keys, args=[msgspec.json.encode(kept), epoch, self._keep_s])
+    def _write_kept(self, kept: Sequence[Manifest], epoch: int) -> None:
+        self._keep(keys=[self._keys.kept_weights, self._keys.weights_epoch], args=[msgspec.json.encode(kept), epoch])
 
     # What is in force -----------------------------------------------------------------------------------------------
 
     def publish(self, manifest: Manifest) -> bool:
-        """Put a manifest in force; False if a newer version or owner is there already."""
-        blobs = [self._keys.blob(ref.name) for ref in (manifest.base, *manifest.deltas)]
+        """Put a manifest in force; False if a newer version or owner is there already.
+
+        Raises:
+            ChunksGoneError: a chunk that it names is gone from Redis.
+        """
+        self._at("publish.before_manifest")
+        names = sorted(self._snapshots.names(blobs_of([manifest]) & set(self._unnamed), REDIS))
         done = self._publish(
-            keys=[self._keys.manifest, self._keys.weights_epoch, *blobs],
-            args=[msgspec.json.encode(manifest), manifest.version, manifest.epoch, self._keys.weights_channel],
+            keys=[self._keys.manifest, self._keys.weights_epoch, self._keys.chunks, *map(self._keys.blob, names)],
+            args=[msgspec.json.encode(manifest), manifest.version, manifest.epoch, self._keys.weights_channel, *names],
         )
+        if done < 0:
+            raise ChunksGoneError(
+                f"a chunk of weights {manifest.version} is gone from Redis: everything is written anew. Redis must not "
+                "evict keys: its maxmemory-policy has to be noeviction"
+            )
+        self._unnamed = []
         return bool(done)
 
     def latest(self) -> Manifest | None:
         """The manifest in force."""
         found = self._client.get(self._keys.manifest)
         return _manifest.decode(found) if found is not None else None
+
+
+__all__ = [
+    "BlobRef",
+    "ChunksGoneError",
+    "Manifest",
+    "NoObjectStoreError",
+    "StoreUnavailableError",
+    "Way",
+    "WeightStore",
+    "WeightsError",
+    "blobs_of",
+    "thinned",
+]

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from learner.config import Values
 from state_store.config import MAX_MS, FilePath, JoinSettings
 from stream.addresses import kafka_servers
 from stream.arms.settings import ArmSettings, check_arms
@@ -111,7 +112,18 @@ class PublishSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Embedding norms go back into the state with each publish, and between them after so many samples learned. The
     model itself reads norms from its own tables; these are for whoever reads the state."""
     full_every: PositiveInt = 20
-    """Every n-th version is a full snapshot; those between carry touched rows only."""
+    """Every n-th version is a full snapshot; those between carry touched rows only. A scorer that follows loads touched
+    rows only, one that starts loads the last full snapshot and the touched rows since. Of a full one, chunks that have
+    not changed since the one before are not written again."""
+    values: Values = "float32"
+    """What the values of tables are rounded to in what is published: `float16` and `bfloat16` take some 40 %
+    off its bytes, and nothing off a scorer's memory. The learner itself is not rounded."""
+    store: Annotated[str, Meta(pattern=r"\A(redis|(file:///|s3://|memory://)[A-Za-z0-9._/-]+)\Z")] = "redis"
+    """Where full snapshots lie: `redis`, or a folder in files or an object store that learner, scorers and monitor
+    reach: `file:///PATH`, `s3://BUCKET/FOLDER` (`pip install 'coldstream[s3]'`; keys and endpoint as AWS' tools take
+    them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, ...). Touched rows and what is in force stay in Redis."""
+    retired_s: Annotated[int, Meta(gt=0, le=MAX_MS // 1000)] = 600
+    """How long chunks stay that no version names any more: longer than a scorer takes to load a full snapshot."""
     keep_versions: Annotated[int, Meta(gt=0, le=1000)] = 5
     """Full versions kept, to pin and to go back to; the pinned one is kept besides. Each is a full snapshot in Redis
     (`coldstream weights list` says how large), and the checkpoint before it in the run folder."""

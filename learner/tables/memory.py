@@ -7,7 +7,7 @@ import math
 import mmap
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,6 +17,10 @@ from numpy.typing import DTypeLike
 _KNOWN_NORESERVE = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 _NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if _KNOWN_NORESERVE else 0)
 """Python names it from 3.13 on."""
+
+
+_GIVEN_BACK = 64 << 20
+"""Bytes at a time: some ten milliseconds, if all of it was used."""
 
 
 class MemoryRefusedError(MemoryError):
@@ -81,15 +85,31 @@ def reserve(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     return np.frombuffer(memory, kind).reshape(shape)
 
 
-def give_back(array: np.ndarray) -> None:
-    """Make a shared array zeros again, and give its pages back to the system."""
+def give_back(array: np.ndarray, pause: Callable[[], object] = lambda: None) -> None:
+    """Make an array that was reserved zeros again, and give its pages back to the system, with pauses.
+
+    >>> array = reserve((1 << 20,), np.int64)
+    >>> array[:] = 1
+    >>> give_back(array)
+    >>> array.any()
+    np.False_
+    """
     memory = array
     while isinstance(memory, np.ndarray) and memory.base is not None:
         memory = memory.base
     if isinstance(memory, memoryview):
         memory = memory.obj
-    assert isinstance(memory, mmap.mmap)
-    memory.madvise(mmap.MADV_REMOVE)
+    if not isinstance(memory, mmap.mmap):
+        array[:] = 0
+        return
+    for at in range(0, len(memory), _GIVEN_BACK):
+        size = min(_GIVEN_BACK, len(memory) - at)
+        try:
+            memory.madvise(mmap.MADV_REMOVE, at, size)
+        except OSError:
+            # It is this process' alone.
+            memory.madvise(mmap.MADV_DONTNEED, at, size)
+        pause()
 
 
 def plain(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What processes do with what they share: one changes it, the others read it while it does not."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from safetensors.numpy import save
@@ -18,12 +18,15 @@ def attach(table: Table) -> None:
         table.index.attach()
 
 
-def clear(table: Table) -> None:
-    """Forget every id of a shared table, also of one whose writer died in the middle of a change."""
+def clear(table: Table, pause: Callable[[], object] = lambda: None) -> None:
+    """Forget every id of a table, also of one whose writer died in the middle of a change; with pauses.
+
+    A learner's table would need more than that: its admission filter goes on.
+    """
     table.index.clear()
     arrays = table.arrays
     for array in (arrays.block_RX, arrays.key_R, arrays.field_R, arrays.last_ts_R, arrays.touched_R, arrays.free_R):
-        give_back(array)
+        give_back(array, pause)
     arrays.counters_5[:] = 0
     arrays.counters_5[NEXT] = 1
 

@@ -57,6 +57,7 @@ class Pipeline:
         self._cursor: dict[int, int] = {}
         self._learner = Learner(settings.recipe)
         self.model = ServingModel(settings.recipe)
+        self._values = settings.publish.values
         self.version = 0
         """Of the weights in the serving model; 0: there are none."""
 
@@ -93,7 +94,7 @@ class Pipeline:
     def publish(self) -> None:
         """Bring what was learned into the serving model."""
         changed = take_changed(self._learner)
-        self.model.load(encode_snapshot(self._learner, changed if self.version else None))
+        self.model.load(encode_snapshot(self._learner, changed if self.version else None, self._values))
         self.version += 1
 
     def state(self, user_ids: Sequence[str], item_ids: Sequence[str]) -> State:

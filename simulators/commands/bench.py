@@ -60,7 +60,7 @@ def bench_fast(context: typer.Context) -> None:
 
 @bench.command("growth", context_settings=_PASS_ON)
 def bench_growth(context: typer.Context) -> None:
-    """What a learner's step, memory and checkpoints cost as its ids grow (--ids, --samples, --repeats, --json)."""
+    """Step, memory, checkpoints, weights as ids grow (--ids, --samples, --repeats, --publish, --json)."""
     _run_benchmark("growth", context.args)
 
 
@@ -68,6 +68,12 @@ def bench_growth(context: typer.Context) -> None:
 def bench_content_start(context: typer.Context) -> None:
     """What a new item costs that starts by its content, by size of the pool (--items, --new, --repeats, --json)."""
     _run_benchmark("content_start", context.args)
+
+
+@bench.command("rounded", context_settings=_PASS_ON)
+def bench_rounded(context: typer.Context) -> None:
+    """What rounding published values costs in AUC (--rows, --every, --set, --recorded, --log, --data, --json)."""
+    _run_benchmark("rounded", context.args)
 
 
 @bench.command("stages", context_settings=_PASS_ON)

@@ -74,12 +74,13 @@ def write_export(settings: "Settings", client: "redis_client.Redis", out: Path, 
         WeightsError: its blob is gone, or damaged.
     """
     from learner.adaf2m2.exported import write_dense
+    from learner.published.messages import gathered, message
     from state_store.weights import WeightStore
     from stream.command.kept import kept_version
 
     weights = WeightStore(client, settings.redis.prefix)
     manifest = kept_version(weights, version)
-    blob = weights.get(manifest.base)
+    blob = message(gathered(weights.read(manifest.base)))
     described = {"manifest": manifest, "model": description(settings.recipe)}
     contents = {
         out / "weights.safetensors": blob,

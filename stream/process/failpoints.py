@@ -23,6 +23,10 @@ LEARNER_POINTS = (
     "merge.before_rename",
     "merge.written",
     "publish.before",
+    "chunk.before_write",
+    "chunk.written",
+    "publish.before_manifest",
+    "publish.before_removal",
     "publish.after",
 )
 MONITOR_POINTS = ("twin.before_write", "twin.before_done")

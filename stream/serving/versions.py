@@ -1,18 +1,23 @@
 """The newest verified weights: loaded beside those in use, by the rows that changed where that is enough."""
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from learner.named import ArraysError
 from learner.recipe import Recipe
 from state_store.rollout import DamagedRolloutError, Rollout
-from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, give_back
+from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore
 from stream.serving.turns.local import InForce, LocalTurns, Turns
+
+log = logging.getLogger("coldstream.serving")
 
 _PAUSE_S = 0.0002
 """Between slices: long enough for the other threads to take the interpreter."""
+_AHEAD_BYTES = 16 << 20
+"""Of increments that are held at a time; whatever else is loaded is held one chunk at a time."""
 
 
 class Versions:
@@ -125,14 +130,45 @@ class Versions:
         return found
 
     def _load(self, newest: Manifest) -> None:
-        is_whole, missing = _way(self._turns.other.manifest, newest)
-        # All of them are verified before the first is taken in.
-        blobs = [self._weights.fetch(ref) for ref in missing]
+        held, since = self._turns.other.manifest, newest.since
+        missing = _missing(held, newest.base, newest.deltas)
+        if missing is not None:
+            self._take_in(missing, newest)
+            return
+        before = _missing(held, since.base, since.deltas) if since is not None else None
+        if before is not None:
+            try:
+                self._take_in((*before, *newest.deltas), newest)
+                return
+            except WeightsError as exc:
+                log.warning("weights %d are loaded as a whole: %s", newest.version, exc)
+        self._take_in((newest.base, *newest.deltas), newest, whole=True)
+
+    def _take_in(self, refs: Sequence[BlobRef], newest: Manifest, *, whole: bool = False) -> None:
+        """Load snapshots into the model that is not in force, chunk by chunk, and put it in force.
+
+        Args:
+            refs: on top of what it holds, or from the first one on.
+            newest: what it holds then.
+            whole: whether the first is a full one.
+        """
+        ahead = self._fetch_ahead(refs[whole:])
         model = self._turns.take()
-        for n, blob in enumerate(blobs):
-            model.load(blob, alone=is_whole and n == 0, pause=_let_others_go_on)
-            give_back(blob, _let_others_go_on)
+        for n, ref in enumerate(refs):
+            chunks = ahead.get(ref) or self._weights.read(ref)
+            model.load(chunks, alone=whole and n == 0, pause=_let_others_go_on)
         self._turns.put_in_force(newest)
+
+    def _fetch_ahead(self, refs: Sequence[BlobRef]) -> dict[BlobRef, list[bytes]]:
+        """Increments that are small, verified: what is wrong with them is found before a model is touched."""
+        found: dict[BlobRef, list[bytes]] = {}
+        left = _AHEAD_BYTES
+        for ref in refs:
+            left -= ref.size
+            if left < 0:
+                break
+            found[ref] = [*self._weights.read(ref)]
+        return found
 
 
 def _let_others_go_on() -> None:
@@ -140,11 +176,11 @@ def _let_others_go_on() -> None:
     time.sleep(_PAUSE_S)
 
 
-def _way(held: Manifest | None, newest: Manifest) -> tuple[bool, tuple[BlobRef, ...]]:
-    """Whether a model has to begin anew, and the blobs that it lacks."""
-    if held is not None and held.base == newest.base and newest.deltas[: len(held.deltas)] == held.deltas:
-        return False, newest.deltas[len(held.deltas) :]
-    return True, (newest.base, *newest.deltas)
+def _missing(held: Manifest | None, base: BlobRef, deltas: tuple[BlobRef, ...]) -> tuple[BlobRef, ...] | None:
+    """What leads from the weights that are held to the last of some increments; None if they do not."""
+    if held is None or held.base != base or deltas[: len(held.deltas)] != held.deltas:
+        return None
+    return deltas[len(held.deltas) :]
 
 
 def _place(manifest: Manifest) -> tuple[int, int]:

@@ -1,19 +1,28 @@
-"""Publishing: the learner's weights as versioned blobs, and with them the embedding norms back into the state.
+"""Publishing: the learner's weights as versions in chunks, and with them the embedding norms back into the state.
 
-Incremental by design: most versions carry the dense part and the rows touched since the last one (Monolith, section
-2.3); every n-th is full, so that a scorer that starts has a short way, and so many of the full ones are kept.
+Incremental by design: each version is the dense part and the rows touched since the last one (Monolith, section 2.3).
+Every n-th is there in full, too, so that a scorer that starts has a short way; chunks of it that have not changed are
+those of the full one before. So many of the full ones are kept.
 """
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from learner.learner import Learner
-from learner.snapshot import encode_snapshot, take_changed
+from learner.published.encoding import Changed, encode_snapshot, take_changed
+from learner.published.messages import cut
 from state_store.errors import lost_ownership
 from state_store.rollout import DamagedRolloutError, Rollout
-from state_store.weights import Manifest, WeightStore
+from state_store.weights import (
+    BlobRef,
+    ChunksGoneError,
+    Manifest,
+    StoreUnavailableError,
+    Way,
+    WeightStore,
+)
 from stream.sections import PublishSettings
 from stream.training.norms import NormWriter
 
@@ -83,9 +92,12 @@ class Publisher:
         self._folder = folder
         self._named = frozenset(named)
         self._epoch = weights.open_epoch()
+        self._sweeper = weights.sweeper(self._epoch, settings.retired_s)
         self._last: Manifest | None = None
         """What the next version is an increment to; None: to nothing."""
         self._in_force = weights.latest()
+        """Whose chunks the next full version shares, unless they have been found not to be there."""
+        self._shares = True
         self._kept = weights.kept()
         self._cut_off = False
         """Whether the last attempt ended in an error, so that it is not known how far it came."""
@@ -143,10 +155,12 @@ class Publisher:
             checkpoint=checkpoint,
             folder=self._folder if checkpoint else "",
         )
-        if not self._weights.publish(manifest):
-            raise lost_ownership(self._weights.prefix)
-        self._retire(manifest, rollout)
-        self._last, self.version = manifest, manifest.version
+        if not self._put_in_force(manifest):
+            return None
+        self._retire(manifest, rollout, now_ms)
+        self._last = self._in_force = manifest
+        self._shares = True
+        self.version = manifest.version
         self.gate.let_through(metrics)
         self._norms.write(learner, manifest.version)
         self._cut_off = False
@@ -158,31 +172,54 @@ class Publisher:
         except DamagedRolloutError as exc:
             return exc
 
+    def _put_in_force(self, manifest: Manifest) -> bool:
+        """Whether it is in force; if not, the next attempt writes everything."""
+        try:
+            done = self._weights.publish(manifest)
+        except ChunksGoneError as exc:
+            self.held_back = str(exc)
+            log.warning("weights held back: %s", exc)
+            self._last, self._shares = None, False
+            return False
+        if not done:
+            raise lost_ownership(self._weights.prefix)
+        return True
+
     def _blobs(self, learner: Learner, version: int) -> dict[str, Any]:
-        """Store what a version consists of: everything, or what has changed since the last one."""
+        """Store what a version consists of: what has changed since the last one, and every n-th time everything."""
         # With its owner: one that was taken over must not write over what its successor has published.
         name, last = f"{self._epoch}-{version}", self._last
         changed = take_changed(learner)
-        if last is None or version - last.base_version >= self._settings.full_every:
-            base = self._weights.put(f"{name}-full", encode_snapshot(learner, None))
-            return {"base": base, "base_version": version, "deltas": ()}
-        delta = self._weights.put(f"{name}-delta", encode_snapshot(learner, changed))
-        return {"base": last.base, "base_version": last.base_version, "deltas": (*last.deltas, delta)}
+        if last is None:
+            return {"base": self._base(name, learner), "base_version": version}
+        deltas = (*last.deltas, self._weights.put(name, self._chunks(learner, changed)))
+        if version - last.base_version < self._settings.full_every:
+            return {"base": last.base, "base_version": last.base_version, "deltas": deltas, "since": last.since}
+        return {"base": self._base(name, learner), "base_version": version, "since": Way(last.base, deltas)}
 
-    def _retire(self, manifest: Manifest, rollout: Rollout) -> None:
-        """Keep a full version, and let go of the blobs that neither it nor a kept one names, of whatever owner."""
-        if not manifest.deltas:
-            settings = self._settings
-            self._kept = self._weights.keep(
-                manifest,
-                most=settings.keep_versions,
-                every_ms=round(settings.keep_every_s * 1000),
-                protected=rollout.protected | self._named,
-            )
-        before, self._in_force = self._in_force, manifest
-        if before is not None and before.base != manifest.base:
-            bases = {kept.base for kept in self._kept}
-            self._weights.retire(tuple(ref for ref in (before.base, *before.deltas) if ref not in bases))
+    def _base(self, name: str, learner: Learner) -> BlobRef:
+        like = self._in_force.base if self._in_force is not None and self._shares else None
+        return self._weights.put_base(f"{name}-full", self._chunks(learner, None), like)
+
+    def _chunks(self, learner: Learner, changed: Changed | None) -> Iterator[memoryview]:
+        return cut(encode_snapshot(learner, changed, self._settings.values))
+
+    def _retire(self, manifest: Manifest, rollout: Rollout, now_ms: int) -> None:
+        """Keep a full version, and let go of the chunks that neither it nor a kept one names, of whatever owner."""
+        if manifest.deltas:
+            return
+        settings = self._settings
+        self._kept = self._weights.keep(
+            manifest,
+            most=settings.keep_versions,
+            every_ms=round(settings.keep_every_s * 1000),
+            protected=rollout.protected | self._named,
+        )
+        try:
+            self._weights.sweep(self._sweeper, manifest, self._kept, now_ms)
+        except StoreUnavailableError as exc:
+            # The version is in force; what is there in vain goes with the next one.
+            log.warning("chunks of older weights stay: %s", exc)
 
     def _find_own(self) -> None:
         """Go on behind the version that an attempt without an answer may have put in force."""
@@ -194,8 +231,8 @@ class Publisher:
         self.start_over()
 
     def start_over(self) -> None:
-        """Make the next version a full one: blobs of the last ones may be gone."""
-        self._last = None
+        """Make the next version a full one: chunks of the last ones may be gone."""
+        self._last, self._in_force = None, self._weights.latest()
         self._kept = self._weights.kept()
 
     def forget_checkpoints(self, behind: int) -> None:

@@ -9,6 +9,7 @@ import redis
 from learner.files import passes
 from learner.files import told as told_of_disk
 from state_store.refusals import is_weather, told
+from state_store.weights import StoreUnavailableError
 from stream.process.weather import Weather
 
 _LOOK_S = 0.05
@@ -57,7 +58,7 @@ class Steps:
             return False
         try:
             call()
-        except (redis.RedisError, OSError) as exc:
+        except (redis.RedisError, OSError, StoreUnavailableError) as exc:
             said = self._said(exc)
             if said is None:
                 raise
@@ -74,8 +75,10 @@ class Steps:
             time.sleep(_LOOK_S)
         return False
 
-    def _said(self, exc: redis.RedisError | OSError) -> str | None:
+    def _said(self, exc: redis.RedisError | OSError | StoreUnavailableError) -> str | None:
         """What is waited for; None if it does not pass."""
+        if isinstance(exc, StoreUnavailableError):
+            return str(exc)
         if isinstance(exc, OSError):
             return told_of_disk(exc, self._folder) if passes(exc) else None
         return told(exc) if is_weather(exc) else None

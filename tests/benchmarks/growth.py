@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from beside.published import published
 from rich.console import Console
 from rich.table import Table as Printed
 
@@ -31,6 +32,9 @@ from learner.learner import Learner
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.tables.table import Table
+from state_store.client import connect
+from state_store.config import RedisSettings
+from state_store.embedded.redis import EmbeddedRedis
 from state_store.resident import resident_bytes
 from stream.command.doctor import versions
 
@@ -137,13 +141,18 @@ def checkpoint(learner: Learner, folder: Path, last: Manifest | None) -> tuple[M
     }
 
 
-def measure(num_ids: int, num_samples: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """What a learner of so many ids costs."""
+def measure(num_ids: int, num_samples: int, repeats: int, folder: Path, *, publish: bool) -> dict[str, Any]:
+    """What a learner of so many ids costs; `publish`: and what publishing it costs."""
     figures, next_ones, expected_B = grow(num_ids, num_samples, repeats, folder)
     restored, restore_s = restore(folder)
     said_B = restored.learn(next_ones).predictions_B
     assert np.array_equal(said_B, expected_B), "what was restored says other things"
-    return figures | {"restore_s": restore_s}
+    figures |= {"restore_s": restore_s}
+    if publish:
+        log = Log(num_ids)
+        with EmbeddedRedis() as server, connect(RedisSettings(url=server.url)) as client:
+            figures |= published(restored, lambda: learn(restored, log.long_tailed(num_samples)), client)
+    return figures
 
 
 def grow(num_ids: int, num_samples: int, repeats: int, folder: Path) -> tuple[dict[str, Any], Samples, np.ndarray]:
@@ -193,6 +202,7 @@ def in_own_process(num_ids: int, options: argparse.Namespace) -> dict[str, Any]:
     folder = tempfile.mkdtemp(prefix="growth-", dir=options.folder)
     child = [sys.executable, __file__, "--one", folder, "--ids", str(num_ids)]
     child += ["--samples", str(options.samples), "--repeats", str(options.repeats)]
+    child += ["--publish"] if options.publish else []
     paths = os.pathsep.join(sys.path)
     try:
         done = subprocess.run(child, check=True, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths})
@@ -222,11 +232,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--folder", type=Path, help="where checkpoints are written; else the system's for temporary files"
     )
+    parser.add_argument("--publish", action="store_true", help="publish each, too: it needs a Redis as large again")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one is not None:
-        found = measure(options.ids[0], options.samples, options.repeats, options.one)
+        found = measure(options.ids[0], options.samples, options.repeats, options.one, publish=options.publish)
         print(msgspec.json.encode(found).decode())
         return
     console, results = Console(stderr=True), []

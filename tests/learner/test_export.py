@@ -124,7 +124,7 @@ def test_numpy_and_onnxruntime_say_what_the_scorer_says(
     ]
     recipe, samples = settings.recipe, with_counts(some_samples(settings, 40, seed=9, num_users=30, num_items=40))
     model = ServingModel(recipe)
-    model.load(files[0].read_bytes())
+    model.load([files[0].read_bytes()])
     wanted = model.predict(samples).predictions_B
     plain, found = Plain(tmp_path), occurrences_of(samples, plan_of(recipe.layout))
     assert plain.model["components"][-1] == ("deep" if deep != "none" else "bias")

@@ -193,10 +193,9 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[b
 # What is served ----------------------------------------------------------------------------------------------------
 
 
-def serving(learner: Learner, *blobs: bytes) -> ServingModel:
+def serving(learner: Learner) -> ServingModel:
     model = ServingModel(learner.recipe)
-    for blob in blobs or (encode_snapshot(learner, None),):
-        model.load(blob)
+    model.load(encode_snapshot(learner, None))
     return model
 
 

@@ -87,7 +87,7 @@ def test_what_one_process_loads_another_reads(model: ModelSettings) -> None:
     says(own)
     for seed in range(2):
         learner.learn(some(seed))
-        blob = encode_snapshot(learner, take_changed(learner) if seed else None)
+        blob = [*encode_snapshot(learner, take_changed(learner) if seed else None)]
         own.load(blob)
         in_a_fork(lambda blob=blob: (shared.attach(), shared.load(blob)))  # type: ignore[misc]
         shared.attach()
@@ -103,7 +103,7 @@ def test_what_a_process_left_half_loaded_is_begun_anew(model: ModelSettings) -> 
         shared = ServingModel(learner.recipe)
     shared.load(encode_snapshot(learner, None))
     learner.learn(some(2))
-    blob = encode_snapshot(learner, None)
+    blob = [*encode_snapshot(learner, None)]
     in_a_fork(lambda: shared.load(blob, pause=lambda: os._exit(0)))
     shared.attach()
     # As if it had died with a key in the index that has no row yet.

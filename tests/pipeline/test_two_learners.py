@@ -172,13 +172,13 @@ def test_an_owner_that_was_followed_can_write_nothing(
     assert store.read_user(0, "u").norm == 0
     weights = WeightStore(client, prefix)
     epoch = weights.open_epoch()
-    base = weights.put("a", b"blob")
+    base = weights.put("a", [b"blob"])
     weights.open_epoch()
     manifest = Manifest(version=1, epoch=epoch, created_ms=0, base=base, base_version=1)
     assert not weights.publish(manifest)
-    assert 0 < client.ttl(store.keys.blob("a")) <= 3600, "a blob that no manifest names does not stay"
+    assert 0 < client.ttl(store.keys.blob(base.name)) <= 3600, "a blob that no manifest names does not stay"
     assert weights.publish(msgspec.structs.replace(manifest, epoch=epoch + 1))
-    assert client.ttl(store.keys.blob("a")) == -1
+    assert client.ttl(store.keys.blob(base.name)) == -1
 
 
 def test_a_full_redis_takes_reports_and_owners(settings: Settings, client: redis.Redis, samples: Samples) -> None:

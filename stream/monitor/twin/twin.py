@@ -17,7 +17,7 @@ from learner.samples.columns import blocks
 from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel
 from state_store.keys import Keys
-from state_store.weights import Manifest, WeightsError, WeightStore
+from state_store.weights import Manifest, StoreUnavailableError, WeightsError, WeightStore
 from stream.monitor.figures.meter import Meter
 from stream.monitor.history.history import TWIN, open_history
 from stream.monitor.history.recorder import Recorder
@@ -157,7 +157,10 @@ class Twin:
             model = ServingModel(self._settings.recipe)
             try:
                 for ref in (chosen.base, *chosen.deltas):
-                    model.load(self._weights.get(ref))
+                    model.load(self._weights.read(ref))
+            except StoreUnavailableError as exc:
+                log.warning("the frozen twin waits: %s", exc)
+                return None
             except WeightsError as exc:
                 log.warning("the frozen twin starts anew: %s", exc)
                 self._keep(())

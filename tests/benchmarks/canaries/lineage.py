@@ -33,7 +33,7 @@ class Lineage:
         self.learner = Learner(settings.recipe)
         self.newest = ServingModel(settings.recipe)
         self.version = 0
-        self.kept: dict[int, bytes] = {}
+        self.kept: dict[int, list[bytes]] = {}
         self._waiting = publish_samples
 
     def go_on_from(self, other: "Lineage") -> None:
@@ -61,7 +61,7 @@ class Lineage:
         changed = take_changed(self.learner)
         self.newest.load(encode_snapshot(self.learner, None if self.version == 1 else changed))
         if self.version % self._settings.publish.full_every == 1:
-            self.kept[self.version] = encode_snapshot(self.learner, None)
+            self.kept[self.version] = [*encode_snapshot(self.learner, None)]
             old = sorted(set(self.kept) - protected)[:-_KEPT]
             self.kept = {version: blob for version, blob in self.kept.items() if version not in old}
         return True

@@ -19,7 +19,7 @@ from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
 from state_store.keys import Keys
-from state_store.weights import Manifest, WeightStore
+from state_store.weights import Manifest, WeightStore, blobs_of
 from stream.monitor.figures.bootstrap import user_hashes
 from stream.monitor.figures.bucket import COUNT, LOSS, REFERENCE_LOSS, merge
 from stream.monitor.history.history import TWIN, HistoryReader
@@ -59,7 +59,7 @@ class Pipeline:
         self.weights = WeightStore(client, settings.redis.prefix)
         self.feed = TwinFeed(client, settings.redis.prefix, run, settings.monitor.twin_share)
         self.version = self.number = 0
-        self.blobs: dict[int, bytes] = {}
+        self.blobs: dict[int, list[bytes]] = {}
 
     def hour(self, hour: int, *, durable: bool = True) -> list[Sample]:
         """Learn an hour's samples, make a checkpoint, publish."""
@@ -83,7 +83,7 @@ class Pipeline:
 
     def publish(self) -> None:
         self.version += 1
-        blob = encode_snapshot(self.learner, None)
+        blob = [*encode_snapshot(self.learner, None)]
         self.blobs[self.version] = blob
         base = self.weights.put(f"{self.version}-full", blob)
         manifest = Manifest(
@@ -139,7 +139,10 @@ def test_it_scores_with_weights_that_have_their_age(hourly: Settings, client: re
         assert 4.0 <= newest.age_ms / HOUR_MS / len(samples) < 5.2
     # Of the pinned weights, only what may still be needed is kept.
     assert len(twin.pins.manifests) <= 7
-    kept = {ref.name for manifest in twin.pins.manifests for ref in (manifest.base, *manifest.deltas)}
+    kept = set()
+    for ref in blobs_of(twin.pins.manifests):
+        found = client.get(Keys(hourly.redis.prefix).blob(ref.name))
+        kept |= {ref.name, *(name for name, _ in msgspec.json.decode(found))}
     assert {k.decode().rsplit(":", 1)[1] for k in client.keys(f"{hourly.redis.prefix}:*:blob:pinned-*")} == kept
 
 

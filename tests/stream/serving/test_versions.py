@@ -10,6 +10,7 @@ from safetensors.numpy import load as load_safetensors
 from support.serving import Trained, some_samples
 
 from learner.named import ArraysError, arrays_in
+from learner.published.messages import gathered, message
 from learner.snapshot import ServingModel, encode_snapshot
 from state_store.weights import WeightsError, WeightStore
 from stream.serving.turns.shared import SharedTurns
@@ -178,7 +179,7 @@ def test_older_manifests_are_refused(
 
 def test_arrays_are_read_as_the_library_reads_them(trained: Trained) -> None:
     trained.publish(40, 1)
-    blob = encode_snapshot(trained.learner, None)
+    blob = message(gathered(encode_snapshot(trained.learner, None)))
     ours, theirs = arrays_in(blob), load_safetensors(blob)
     assert ours.keys() == theirs.keys()
     for name, array in ours.items():

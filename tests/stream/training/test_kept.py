@@ -6,10 +6,11 @@ import pytest
 import redis
 from support.serving import Trained, some_samples
 
+from state_store.chunks.refs import ChunkRef
 from state_store.errors import OperatorError
 from state_store.keys import Keys
 from state_store.rollout import Decision
-from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, thinned
+from state_store.weights import BlobRef, Manifest, WeightsError, WeightStore, blobs_of, thinned
 from stream.command.kept import Desk, NoWayBackError
 from stream.serving.versions import Versions
 from stream.settings import Settings
@@ -44,6 +45,15 @@ def said(versions: Versions, trained: Trained) -> np.ndarray:
         return current.model.predict(some_samples(trained.settings, 30, seed=99)).predictions_B
 
 
+Chunks = tuple[ChunkRef, ...]
+
+
+def blob_of(client: redis.Redis, trained: Trained, ref: BlobRef) -> bytes:
+    found = client.get(Keys(trained.settings.redis.prefix).blob(ref.name))
+    assert found is not None
+    return bytes(found)
+
+
 def at(version: int, created_s: int) -> Manifest:
     return Manifest(
         version=version, epoch=1, created_ms=created_s * 1000, base=BlobRef(f"{version}", 1, ""), base_version=version
@@ -72,11 +82,15 @@ def test_blobs_of_kept_versions_stay_and_all_others_expire(
     assert [m.version for m in kept] == [1, 6, 8, 10]
     latest = weights.latest()
     assert latest is not None
-    stay = {m.base.name for m in kept} | {ref.name for ref in (latest.base, *latest.deltas)}
+    stay = set()
+    for ref in blobs_of([latest, *kept]):
+        stay |= {ref.name, *(chunk.name for chunk in msgspec.json.decode(blob_of(client, trained, ref), type=Chunks))}
     keys = Keys(trained.settings.redis.prefix)
     blobs = {key.decode().rpartition(":")[2]: client.ttl(key) for key in client.scan_iter(keys.blob("*"))}
     assert {name for name, ttl in blobs.items() if ttl == -1} == stay
-    assert len(blobs) == 11, "the others have time left"
+    assert {name.decode() for name in client.smembers(keys.chunks)} == stay
+    assert len(blobs) > len(stay), "the others have time left"
+    assert {0 < ttl <= trained.settings.publish.retired_s for ttl in blobs.values() if ttl != -1} == {True}
 
 
 def test_the_version_that_an_arm_is_at_stays(settings: Settings, client: redis.Redis) -> None:
@@ -87,7 +101,7 @@ def test_the_version_that_an_arm_is_at_stays(settings: Settings, client: redis.R
     for seed in range(1, 7):
         trained.publish(20, seed)
     assert [m.version for m in weights.kept()] == [2, 5, 6]
-    weights.get(weights.kept()[0].base)
+    assert [*weights.read(weights.kept()[0].base)]
 
 
 def test_nothing_behind_the_version_that_is_gone_back_to_counts_as_stable(trained: Trained, desk: Desk) -> None:
