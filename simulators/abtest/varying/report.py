@@ -49,17 +49,19 @@ def write_points(points: _Points, title: str, folder: Path) -> Path:
     return path
 
 
-def table_of(points: _Points, title: str) -> Table:
-    """Lift in percent by value, of two metrics, for new and for all users: a terminal has room for no more."""
-    table = Table(title=title, box=SIMPLE, padding=(0, 1))
-    table.add_column("varied", no_wrap=True)
+def tables_of(points: _Points) -> list[Table]:
+    """By parameter, lift in percent by value, of two metrics, for new and for all users: they fit a terminal."""
+    return [_table(of) for of in _by_parameter(points)]
+
+
+def _table(points: _Points) -> Table:
+    table = Table(title=points[0]["parameter"], box=SIMPLE, padding=(0, 1))
+    table.add_column("value", no_wrap=True)
     names = [(group, metric) for group in ("new", "all") for metric in _IN_TABLE]
     for group, metric in names:
         table.add_column(f"{metric}\n{group}, %", justify="right", no_wrap=True)
     for point in points:
-        cells = [_cell(point[group].get(metric)) for group, metric in names]
-        names_of = "\n".join(point["parameter"].split("+"))
-        table.add_row(f"{names_of} {point['value']:g}", *cells)
+        table.add_row(f"{point['value']:g}", *(_cell(point[group].get(metric)) for group, metric in names))
     return table
 
 
