@@ -178,7 +178,7 @@ def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
 
 
 def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
-    from simulators.abtest.varying.report import table_of, write_points
+    from simulators.abtest.varying.report import tables_of, write_points
     from simulators.abtest.varying.sweep import parse_sweep, run_sweeps
 
     console, points, title = Console(stderr=True), list[dict[str, Any]](), f"{run.names['b']} against {run.names['a']}"
@@ -191,7 +191,7 @@ def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
         for point in run_sweeps(parameters, (test[0], test[1]), [parse_sweep(one) for one in vary], run.seeds, told):
             points.append(point.as_json())
             page = write_points(points, title, folder)
-    console.print(table_of(points, f"{title}, {len(run.seeds)} worlds of each kind"))
+    console.print(f"{title}, {len(run.seeds)} worlds of each kind", *tables_of(points))
     console.print(f"figures: {page}, {folder / 'vary.json'}")
     return {"title": title, "points": points}
 

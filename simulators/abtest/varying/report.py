@@ -18,7 +18,8 @@ from simulators.abtest.verdict import GROUPS
 from stream.monitor.page.style import FAINT, INK, dress, new_figure, palette
 
 SHOWN = ("reach", "active_days", "duration", "click")
-"""Metrics in table and figure; the JSON has all."""
+"""Metrics of the figure; the JSON has all."""
+_IN_TABLE = ("reach", "click")
 _STYLE = (
     f"body {{ font: 15px system-ui, sans-serif; color: {INK}; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}"
     "svg { width: 100%; height: auto }"
@@ -48,17 +49,19 @@ def write_points(points: _Points, title: str, folder: Path) -> Path:
     return path
 
 
-def table_of(points: _Points, title: str) -> Table:
-    """Lift in percent by value, of the metrics that are shown, for new and for all users."""
-    table = Table(title=title, box=SIMPLE, padding=(0, 1))
-    table.add_column("varied", no_wrap=True)
-    names = [(group, metric) for group in ("new", "all") for metric in SHOWN]
+def tables_of(points: _Points) -> list[Table]:
+    """By parameter, lift in percent by value, of two metrics, for new and for all users: they fit a terminal."""
+    return [_table(of) for of in _by_parameter(points)]
+
+
+def _table(points: _Points) -> Table:
+    table = Table(title=points[0]["parameter"], box=SIMPLE, padding=(0, 1))
+    table.add_column("value", no_wrap=True)
+    names = [(group, metric) for group in ("new", "all") for metric in _IN_TABLE]
     for group, metric in names:
-        table.add_column(f"{metric}, {group}", justify="right")
+        table.add_column(f"{metric}\n{group}, %", justify="right", no_wrap=True)
     for point in points:
-        cells = [_cell(point[group].get(metric)) for group, metric in names]
-        names_of = "\n".join(point["parameter"].split("+"))
-        table.add_row(f"{names_of} {point['value']:g}", *cells)
+        table.add_row(f"{point['value']:g}", *(_cell(point[group].get(metric)) for group, metric in names))
     return table
 
 
