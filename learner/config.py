@@ -33,6 +33,19 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An id gets a row of its own from this occurrence on."""
 
 
+class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user did lately, which samples carry as of their impression."""
+
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
+    actions: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Feedback that appends its item."""
+    length: Annotated[int, Meta(gt=0, le=1000)] = 50
+    """Entries that a sample carries at most. Redis keeps twice as many per user, 24 bytes each."""
+    by: str = ""
+    """Field of the item, of kind `id` or `categorical`, whose value is kept beside each item as its category. With
+    another one the history begins anew."""
+
+
 Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet"]
 """Interaction models; `learner/models/catalog.py` makes each, and its file there names the paper."""
 

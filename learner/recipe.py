@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
 
@@ -40,6 +40,9 @@ class Recipe(msgspec.Struct, frozen=True):
     """Whether negatives are settled (`join.settle_ms`), and believed only so far until then."""
     tasks: tuple[TaskRecipe, ...] = ()
     """All tasks, in the order of their bits in `labels` and `known`; read only where `learner.tasks` is `all`."""
+
+    histories: tuple[HistorySettings, ...] = ()
+    """What samples carry of what a user did."""
 
     def __post_init__(self) -> None:
         if not self.learns_all:
@@ -83,7 +86,7 @@ class Recipe(msgspec.Struct, frozen=True):
     @property
     def layout(self) -> Layout:
         """Of the samples."""
-        return _layout(self.fields, self.actions)
+        return _layout(self.fields, self.actions, self.histories)
 
     @property
     def num_counts(self) -> int:
@@ -106,5 +109,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=64)
-def _layout(fields: tuple[FieldSettings, ...], actions: tuple[str, ...]) -> Layout:
-    return Layout(fields, actions)
+def _layout(
+    fields: tuple[FieldSettings, ...], actions: tuple[str, ...], histories: tuple[HistorySettings, ...]
+) -> Layout:
+    return Layout(fields, actions, histories)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.fast.config import CrossSettings, FastSettings
 from learner.fusion.config import FusionSettings
 from learner.recipe import Recipe, TaskRecipe
@@ -21,6 +21,8 @@ from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
 from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
+from stream.declared import movielens
+from stream.declared.histories import check_histories
 from stream.environment import NearlyASettingError, settings_in
 from stream.secrets import SECRETS
 from stream.sections import (
@@ -40,28 +42,16 @@ class SettingsError(OperatorError):
     """A setting is unknown or out of bounds."""
 
 
-_MOVIELENS_FIELDS = (
-    FieldSettings("user_id", "user", "id", state=True),
-    FieldSettings("gender", "user", "categorical"),
-    FieldSettings("age", "user", "categorical"),
-    FieldSettings("occupation", "user", "categorical"),
-    FieldSettings("item_id", "item", "id", state=True),
-    FieldSettings("title", "item", "multi"),
-    FieldSettings("year", "item", "categorical"),
-    FieldSettings("genres", "item", "multi"),
-    FieldSettings("decade", "item", "categorical"),
-)
-_MOVIELENS_CROSSES = (CrossSettings(("user_id", "genres")), CrossSettings(("user_id", "decade")))
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of the pipeline; each part gets its own section."""
 
-    fields: tuple[FieldSettings, ...] = _MOVIELENS_FIELDS
+    fields: tuple[FieldSettings, ...] = movielens.FIELDS
     """The fields of a sample; a new data set is a new list here, not code."""
     actions: ActionSettings = ActionSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Meta(max_length=MAX_TASKS)] = ()
     """The labels of a sample; without one, a task of `actions.positive`, named after them."""
+    histories: Annotated[tuple[HistorySettings, ...], Meta(max_length=8)] = ()
+    """What each user did lately, kept in Redis and carried by samples; without one, nothing of it is."""
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     events: EventSettings = EventSettings()
@@ -96,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"crosses: {unknown} are not among the declared fields {names}")
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
+        check_histories(self.histories, self.fields, self.actions)
         resolve_tasks(self.tasks, self.actions, self.join)
         if self.learner.tasks == "all" and self.join.negative_rate < 1:
             raise ValueError(
@@ -112,7 +103,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.crosses is not None:
             return self.crosses
         names = {field.name for field in self.fields}
-        return tuple(cross for cross in _MOVIELENS_CROSSES if names.issuperset(cross.fields))
+        return tuple(cross for cross in movielens.CROSSES if names.issuperset(cross.fields))
 
     @property
     def recipe(self) -> Recipe:
@@ -127,6 +118,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self.learner,
             settled_after_ms(self.labels, self.join) > 0,
             self._task_recipes,
+            self.histories,
         )
 
     @property

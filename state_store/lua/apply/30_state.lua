@@ -9,6 +9,7 @@ end
 item_fields[num_actions + 2] = 'other:impressions'
 for _, name in ipairs({'norm', 'norm_version', 'first_ts', 'last_ts'}) do user_fields[#user_fields + 1] = name end
 item_fields[#item_fields + 1], item_fields[#item_fields + 2] = 'norm', 'norm_version'
+for _, history in ipairs(histories) do user_fields[#user_fields + 1] = history.field end
 
 local users, items = {}, {}
 
@@ -21,6 +22,10 @@ local function user_state(id)
     local at = num_actions + 1
     state.norm, state.version = tonumber(v[at + 1]) or 0, tonumber(v[at + 2]) or 0
     state.first_ts, state.last_ts = tonumber(v[at + 3]) or 0, tonumber(v[at + 4]) or 0
+    if num_histories > 0 then
+      state.histories = {}
+      for h = 1, num_histories do state.histories[h] = v[at + 4 + h] or '' end
+    end
     users[id] = state
   end
   return state

@@ -19,6 +19,9 @@ for id, s in pairs(users) do
   local values = {}
   if s.is_earlier then values[1], values[2] = 'first_ts', s.first_ts end
   if s.is_later then values[#values + 1], values[#values + 2] = 'last_ts', s.last_ts end
+  for h in pairs(s.remembered or {}) do
+    values[#values + 1], values[#values + 2] = histories[h].field, s.histories[h]
+  end
   write_entity(user_prefix .. id, s, values, options.user_ttl_s)
 end
 local changed = {}
@@ -34,8 +37,11 @@ end
 if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  add_entry(#of.rows, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size),
-    concat(of.texts), concat(of.keys), concat(of.rows))
+  local head = pack_bytes('<c4I4I4I4I4', 'CSC1', tag, #of.rows, of.text_size, of.keys_size)
+  if tag == options.history_tag then
+    head = pack_bytes('<c4I4I4I4I4I4', 'CSC2', tag, #of.rows, of.text_size, of.keys_size, of.history_size)
+  end
+  add_entry(#of.rows, head, concat(of.texts), concat(of.keys), concat(of.histories), concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}
