@@ -17,7 +17,7 @@ from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
 from learner.learned import ByTask, Learned, joined
 from learner.named import below
-from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
+from learner.parts import counts_of, deep_alone, deep_table, fast_part, ids_of, look_up, weights_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
@@ -86,9 +86,9 @@ class Learner:
         sizes_B = np.diff(occurrences.offsets_B1)
         ts_N = np.repeat(rows["ts"], sizes_B)
         ages_N = self._ages(occurrences, ts_N) if with_ages else None
-        crosses = None
+        crosses = histories = None
         if self.fast is not None:
-            values, crosses = self.fast.look_up(ids_of(occurrences), rows["ts"], learning=is_learned_B)
+            values, crosses, histories = look_up(self.recipe, self.fast, samples, ids_of(occurrences), is_learned_B)
             rows_N = values.rows_N
         else:
             learning = np.repeat(is_learned_B, sizes_B)
@@ -114,6 +114,7 @@ class Learner:
                 belief_rows_B=self.fast.believe(imp_keys_B, rows["ts"], targets.turn_B),
                 learn_B=is_learned_B,
                 levels_B2=levels_of(samples, self.recipe.fast.user_levels, self.recipe.fast.item_levels),
+                histories=histories,
                 **others,
             )
             predicted = self.fast.learn(block)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from learner.adaf2m2.deep import Said, groups_of, served_groups
-from learner.fast.block import Predicted
+from learner.fast.block import Occurring, Predicted
 from learner.fast.inputs.crosses import Ids
+from learner.fast.inputs.histories import history_ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
@@ -91,6 +92,31 @@ def served_deep_table(recipe: Recipe) -> Table:
 def ids_of(occurrences: Occurrences) -> Ids:
     """Occurrences as the fast part takes them."""
     return Ids(occurrences.offsets_B1, occurrences.keys_N, occurrences.fields_N, occurrences.weights_N)
+
+
+def look_up(
+    recipe: Recipe,
+    part: FastPredictor,
+    samples: Samples,
+    values: Ids,
+    learning: bool | np.ndarray,
+    crosses: Ids | None = None,
+) -> tuple[Occurring, Occurring, Occurring | None]:
+    """Rows of a block's values, of their crosses, and of the items of its histories, if there are vectors of these.
+
+    Args:
+        recipe: of the model.
+        part: whose rows.
+        samples: B of them.
+        values: the occurrences of their values.
+        learning: of all, or of each: whether new ids get rows.
+        crosses: of `FastPredictor.crosses_of`, if they are at hand.
+    """
+    ts_B = samples.rows_B["ts"]
+    if not (recipe.histories and recipe.fast.history_items):
+        return *part.look_up(values, ts_B, learning=learning, crosses=crosses), None
+    entries = history_ids(samples, recipe.fast.history_items)
+    return part.look_up_histories(values, entries, ts_B, learning=learning, crosses=crosses)
 
 
 def counts_of(samples: Samples) -> np.ndarray:

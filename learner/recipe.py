@@ -100,8 +100,9 @@ class Recipe(msgspec.Struct, frozen=True):
 
     @property
     def fast_recipe(self) -> FastRecipe:
-        """The fast part's settings with the crosses."""
-        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses)
+        """The fast part's settings with the crosses and histories."""
+        names = tuple(history.name for history in self.histories) if self.fast.history_items else ()
+        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses, histories=names)
 
     def field(self, name: str) -> int:
         """Number of a field."""

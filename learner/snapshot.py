@@ -17,7 +17,7 @@ from learner.fast.inputs.signals import signals_of
 from learner.fast.predictor import FastPredictor
 from learner.learner import Learner
 from learner.named import arrays_in, below
-from learner.parts import counts_of, deep_alone, ids_of, served_deep_table, served_fast_part
+from learner.parts import counts_of, deep_alone, ids_of, look_up, served_deep_table, served_fast_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.memory import is_shared, reserve
@@ -220,11 +220,14 @@ class ServingModel:
             assert deep_B is not None
             return deep_alone(deep_B), deep_BT, occurrences
         fast, nothing_B = self._recipe.fast, np.zeros(len(samples), np.float32)
+        values, crosses, histories = look_up(self._recipe, self._fast, samples, ids_of(occurrences), learning=False)
         block = block_of(
-            *self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False),
+            values,
+            crosses,
             nothing_B,
             signals_of(samples, fast.gate_signals, self._recipe.positive),
             levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),
+            histories=histories,
             **({} if deep_B is None else {"deep_B": deep_B}),
         )
         return self._fast.predict(block), deep_BT, occurrences

@@ -12,6 +12,7 @@ from learner.config import FieldSettings
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import Ids, cross, ids_of, plan_of
+from learner.fast.inputs.histories import merged
 from learner.fast.layout import Constants, component_names, constants_of, served_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
@@ -49,6 +50,7 @@ class FastPredictor:
         self.components = component_names(settings, has_deep=constants.has_deep)
         self._plan = plan_of(settings.crosses, fields)
         self._constants = constants
+        self._item_field = next((n for n, field in enumerate(fields) if field.name == "item_id"), 0)
         self.table, self.cross_table, self.beliefs = tables
         self.dense = dense
 
@@ -80,6 +82,35 @@ class FastPredictor:
             found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
         return found[0], found[1]
 
+    def look_up_histories(
+        self, values: Ids, entries: Ids, ts_B: np.ndarray, *, learning: bool | np.ndarray, crosses: Ids | None = None
+    ) -> tuple[Occurring, Occurring, Occurring]:
+        """The same, and the rows of the entries of the samples' histories; these get none that have none.
+
+        Args:
+            values: the occurrences of B samples.
+            entries: of their histories (`history_ids`).
+            ts_B: event times, ms.
+            learning: of all, or of each sample.
+            crosses: of `crosses_of`, if they are at hand.
+        """
+        if learning is False:
+            found = self.look_up(values, ts_B, learning=False, crosses=crosses)
+            return *found, occurring(entries.offsets_B1, self.table.find(entries.keys_N), *entries[2:])
+        crosses = self.crosses_of(values) if crosses is None else crosses
+        learn_B = np.broadcast_to(np.asarray(learning, np.bool_), len(ts_B))
+        ours = merged(ids_of(*values), entries, ts_B, learn_B, self._item_field)
+        rows_N = self.table.rows(ours.keys_N, ours.fields_N, ours.ts_N, learning=ours.learn_N)
+        sizes_B = np.diff(crosses.offsets_B1)
+        pairs_N = self.cross_table.rows(
+            crosses.keys_N, crosses.kinds_N, np.repeat(ts_B, sizes_B), learning=np.repeat(learn_B, sizes_B)
+        )
+        return (
+            occurring(values.offsets_B1, rows_N[~ours.is_entry_N], *values[2:]),
+            occurring(crosses.offsets_B1, pairs_N, *crosses[2:]),
+            occurring(entries.offsets_B1, rows_N[ours.is_entry_N], *entries[2:]),
+        )
+
     def predict(self, block: Block) -> Predicted:
         """What is said of each sample; nothing changes.
 
@@ -97,6 +128,7 @@ class FastPredictor:
             (constants.num_crosses, self.cross_table.end),
             self.beliefs.end,
             self.dense.arrays.levels_2L.shape[1],
+            constants.num_histories,
         )
         num_samples, num_components = len(block.labels_B), len(self.components)
         predicted = Predicted(
