@@ -142,6 +142,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What AdaF2M2 is compared with: probability that an id's embedding is 0 in the main forward of a sample that is
     learned (after DropoutNet, Volkovs et al., NIPS 2017); 0: never."""
 
+    history: Literal["none", "mean", "din", "multi_din", "dmt", "sim"] = "none"
+    """What the deep part makes of `[[histories]]` (`learner/models/sequences`): vectors that are more fields of g."""
+    history_items: Annotated[int, Meta(gt=0, le=1000)] = 20
+    """Of each history the newest so many entries; of `sim` the newest that have the candidate's category."""
+    history_hidden: Annotated[tuple[Width, ...], Meta(max_length=8)] = (36,)
+    """Widths of the activation units' hidden layers, of `din` and `multi_din`."""
+    history_heads: Annotated[int, Meta(gt=0, le=64)] = 2
+    """Heads of attention, of `dmt` and `sim`."""
     heads: HeadSettings = HeadSettings()
     """Where the learner learns all tasks (`learner.tasks`): the deep part's logits of each."""
 

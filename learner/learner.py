@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import torch
 
-from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring, Said
+from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring, Said, history_plan
 from learner.adaf2m2.loss import Target
 from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
@@ -52,6 +52,7 @@ class Learner:
         self.fast = fast_part(recipe)
         self.table = self.fast.table if self.fast is not None else deep_table(recipe)
         self.deep = DeepPart(recipe, self.table) if recipe.has_deep else None
+        self._history_plan = history_plan(recipe)
         self.others = TaskParts(recipe)
         self.num_samples = 0
         self.max_ts = 0
@@ -100,7 +101,8 @@ class Learner:
         if self.recipe.has_heads:
             deep_learns_B = np.logical_or.reduce([deep_learns_B, *(told.learn_B for told in of_others)])
         if self.deep is not None:
-            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
+            read = None if self._history_plan is None else self._history_plan.rows(samples, self.table)
+            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B, read))
         if self.fast is not None and crosses is not None:
             others = {} if deep is None else {"deep_B": deep.logits_B}
             imp_keys_B = rows["imp_key"]

@@ -45,6 +45,11 @@ class Recipe(msgspec.Struct, frozen=True):
     """What samples carry of what a user did."""
 
     def __post_init__(self) -> None:
+        if self.has_deep and self.model.history != "none" and not self.histories:
+            raise ValueError(
+                f"model.history is {self.model.history!r}, and no [[histories]] are declared; declare one, or set it "
+                "to 'none'"
+            )
         if not self.learns_all:
             return
         if sum(task.is_main for task in self.tasks) != 1:
@@ -87,6 +92,11 @@ class Recipe(msgspec.Struct, frozen=True):
     def layout(self) -> Layout:
         """Of the samples."""
         return _layout(self.fields, self.actions, self.histories)
+
+    @property
+    def deep_histories(self) -> tuple[HistorySettings, ...]:
+        """Those that the deep part reads."""
+        return self.histories if self.has_deep and self.model.history != "none" else ()
 
     @property
     def num_counts(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import save
 
 from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES, dense_of
+from learner.adaf2m2.deep import VALUES, dense_of, history_plan
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
@@ -134,6 +134,7 @@ class ServingModel:
         self._fast = served_fast_part(recipe)
         self._table = self._fast.table if self._fast is not None else served_deep_table(recipe)
         self._deep = dense_of(recipe).eval() if recipe.has_deep else None
+        self._history_plan = history_plan(recipe)
         self._others = TaskPredictors(recipe)
         if self._deep is not None and is_shared():
             for weights in self._deep.state_dict(keep_vars=True).values():
@@ -210,7 +211,8 @@ class ServingModel:
         rows_N, deep_B, deep_BT = self._table.find(occurrences.keys_N), None, None
         if self._deep is not None:
             norms_B2 = np.stack([samples.rows_B["user_norm"], samples.rows_B["item_norm"]], axis=1)
-            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples))
+            read = None if self._history_plan is None else self._history_plan.rows(samples, self._table)
+            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples), read)
             with torch.inference_mode():
                 rows_UW = torch.from_numpy(self._table.values[VALUES][batch.rows_U.numpy()])
                 output = self._deep(rows_UW, batch)
