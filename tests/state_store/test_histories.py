@@ -19,11 +19,14 @@ from learner.samples.keys import NO_KEY, value_key
 from learner.samples.kind import SampleKind
 from learner.samples.layout import Layout
 from state_store.client import script_text
-from state_store.config import JoinSettings, RedisSettings
+from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.entities.histories import SPARE, history_field, read_histories
 from state_store.entities.packed import PackedReads
 from stream.events import Event, Feedback, Heartbeat, Impression
 from stream.process.store import kept_histories
+from stream.serving.packing import Candidate, Packing
+from stream.serving.scorer import packed_reads
+from stream.settings import Settings
 
 FIELDS = (
     FieldSettings("user_id", "user", "id", state=True),
@@ -184,6 +187,27 @@ def test_a_scorer_reads_what_samples_carry(client: redis.Redis, redis_settings: 
         assert anything == [(T0 + n, key(f"x{n}")[0], NO_KEY) for n in range(8, 58) if known]
         assert state.item_counts_BC.tolist() == [[1, 0, 1], [1, 1, 0]][: len(items)]
     assert reads.nothing(3).histories_before(T0, (50, 50)) == [b"", b""]
+
+
+def test_what_a_scorer_packs_is_what_the_sample_of_an_impression_carries(
+    settings: Settings, client: redis.Redis
+) -> None:
+    """Of two candidates, each has the user's histories; an impression at the same moment has the same."""
+    declared = msgspec.structs.replace(
+        settings, fields=FIELDS, crosses=(), actions=ActionSettings(ACTIONS), histories=(LIKED, ANY), join=JOIN
+    )
+    fed = Fed(client, declared.redis, JOIN, FIELDS, ACTIONS, histories=declared.histories)
+    for n in range(5):
+        fed.feed(shown(n, f"{n}", f"x{n}"), did(n, f"{n}", f"x{n}", ACTIONS[n % 2]))
+    fed.feed(shown(20, "now", "x1"))
+    shown_now = samples_of(fed).take(np.array([imp == "now" for imp in samples_of(fed).imp_ids]))
+    keys, args = packed_reads(declared).ask(0, "u", ["x1", "x2"])
+    state = packed_reads(declared).read(client.eval(script_text("read_state"), len(keys), *keys, *args))
+    packing = Packing(declared)
+    candidates = [Candidate("x1", {"genre": "x"}), Candidate("x2")]
+    packed = packing.samples(T0 + 20, "u", ["x1", "x2"], packing.columns({}, candidates), state)
+    assert carried(packed) == 2 * carried(shown_now)
+    assert carried(packed)[0][0]
 
 
 def test_blocks_are_cut_put_together_and_encoded(client: redis.Redis, redis_settings: RedisSettings) -> None:
