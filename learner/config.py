@@ -40,7 +40,8 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actions: Annotated[tuple[str, ...], Meta(min_length=1)]
     """Feedback that appends its item."""
     length: Annotated[int, Meta(gt=0, le=1000)] = 50
-    """Entries that a sample carries at most. Redis keeps twice as many per user, 24 bytes each."""
+    """Entries that a sample carries at most, 24 bytes each; an impression makes two or three samples. Redis keeps twice
+    as many per user."""
     by: str = ""
     """Field of the item, of kind `id` or `categorical`, whose value is kept beside each item as its category. With
     another one the history begins anew."""

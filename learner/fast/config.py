@@ -113,8 +113,8 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history_items: Annotated[int, Meta(ge=0, le=1000)] = 0
     """Of each history the newest so many items: the mean of their factors is one more vector of the user, multiplied
     with the item's and the content's. 0: histories are for the deep part alone."""
-    history_rate: Annotated[float, Meta(ge=0, le=100)] = 0.0
-    """eta of what the items of a history learn from that; 0: nothing."""
+    history_rate: Annotated[float, Meta(ge=0, le=100)] = 0.2
+    """eta of what the items of a history learn from that; 0: nothing, and then the vector brings nothing either."""
     max_rows: Rows = 50_000_000
     """Ids that may have a row at the same time. Their addresses are reserved at the start (218 bytes each at 24
     factors), memory is used when they come: 238 to 258 bytes each."""
