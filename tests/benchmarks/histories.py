@@ -78,7 +78,7 @@ def run_pass(log: Log, num_rows: int, seed: int, histories: Sequence[dict[str, A
         run.run(Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms).whole_log())
         client = redis.Redis.from_url(server.url)
         calls = client.info("commandstats")["cmdstat_evalsha"]
-        users = [client.memory_usage(key) for key in client.scan_iter(match=f"{settings.redis.prefix}:*:u:*")]
+        users = [client.memory_usage(key, samples=0) for key in client.scan_iter(match=f"{settings.redis.prefix}:*:u:*")]
     num_samples = sum(len(decode(block, settings.recipe.layout)) for block in blocks)
     sample_bytes = sum(map(len, blocks)) / num_samples
     return Passed(settings, blocks, calls["usec"] / len(run.records), float(np.mean(users)), sample_bytes)
