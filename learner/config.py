@@ -35,6 +35,20 @@ class FieldSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An id gets a row of its own from this occurrence on."""
 
 
+class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a user did lately, which samples carry as of their impression."""
+
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
+    actions: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """Feedback that appends its item."""
+    length: Annotated[int, Meta(gt=0, le=1000)] = 50
+    """Entries that a sample carries at most, 24 bytes each; an impression makes two or three samples. Redis keeps twice
+    as many per user."""
+    by: str = ""
+    """Field of the item, of kind `id` or `categorical`, whose value is kept beside each item as its category. With
+    another one the history begins anew."""
+
+
 Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet"]
 """Interaction models; `learner/models/catalog.py` makes each, and its file there names the paper."""
 
@@ -131,6 +145,14 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What AdaF2M2 is compared with: probability that an id's embedding is 0 in the main forward of a sample that is
     learned (after DropoutNet, Volkovs et al., NIPS 2017); 0: never."""
 
+    history: Literal["none", "mean", "din", "multi_din", "dmt", "sim"] = "none"
+    """What the deep part makes of `[[histories]]` (`learner/models/sequences`): vectors that are more fields of g."""
+    history_items: Annotated[int, Meta(gt=0, le=1000)] = 20
+    """Of each history the newest so many entries; of `sim` the newest that have the candidate's category."""
+    history_hidden: Annotated[tuple[Width, ...], Meta(max_length=8)] = (36,)
+    """Widths of the activation units' hidden layers, of `din` and `multi_din`."""
+    history_heads: Annotated[int, Meta(gt=0, le=64)] = 2
+    """Heads of attention, of `dmt` and `sim`."""
     heads: HeadSettings = HeadSettings()
     """Where the learner learns all tasks (`learner.tasks`): the deep part's logits of each."""
 

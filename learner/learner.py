@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import torch
 
-from learner.adaf2m2.deep import VALUES, DeepPart, Occurring, Said
+from learner.adaf2m2.deep import VALUES, DeepPart, Occurring, Said, history_plan
 from learner.adaf2m2.loss import Target
 from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
@@ -17,7 +17,17 @@ from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
 from learner.named import below
-from learner.parts import content_made, counts_of, deep_alone, deep_table, fast_part, ids_of, unseen, weights_of
+from learner.parts import (
+    content_made,
+    counts_of,
+    deep_alone,
+    deep_table,
+    fast_part,
+    ids_of,
+    look_up,
+    unseen,
+    weights_of,
+)
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
@@ -54,6 +64,7 @@ class Learner:
         self.fast = fast_part(recipe)
         self.table = self.fast.table if self.fast is not None else deep_table(recipe)
         self.deep = DeepPart(recipe, self.table) if recipe.has_deep else None
+        self._history_plan = history_plan(recipe)
         self.others = TaskParts(recipe)
         self.num_samples = 0
         self.max_ts = 0
@@ -110,8 +121,7 @@ class Learner:
         ages_N = self._ages(occurrences, ts_N) if with_ages else None
         found = None
         if self.fast is not None:
-            ids = ids_of(occurrences)
-            found = self.fast.look_up(ids, rows["ts"], learning=is_learned_B, item_ids=samples.item_ids)
+            found = look_up(self.recipe, self.fast, samples, ids_of(occurrences), is_learned_B)
             rows_N = found.rows
         else:
             learning = np.repeat(is_learned_B, sizes_B)
@@ -123,7 +133,8 @@ class Learner:
         if self.recipe.has_heads:
             deep_learns_B = np.logical_or.reduce([deep_learns_B, *(told.learn_B for told in of_others)])
         if self.deep is not None:
-            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B))
+            read = None if self._history_plan is None else self._history_plan.rows(samples, self.table)
+            deep = self.deep.predict(Occurring(occurrences, rows_N, norms_B2, counts_of(samples), deep_learns_B, read))
         if self.fast is not None and found is not None:
             others = {} if deep is None else {"deep_B": deep.logits_B}
             imp_keys_B = rows["imp_key"]
@@ -138,6 +149,7 @@ class Learner:
                 belief_rows_B=self.fast.believe(imp_keys_B, rows["ts"], targets.turn_B),
                 learn_B=is_learned_B,
                 levels_B2=levels_of(samples, self.recipe.fast.user_levels, self.recipe.fast.item_levels),
+                histories=found.histories,
                 **others,
             )
             predicted = self.fast.learn(block)

@@ -7,6 +7,7 @@ import numpy as np
 from learner.adaf2m2.deep import SQUARES, Said, groups_of, served_groups
 from learner.fast.block import Predicted
 from learner.fast.inputs.crosses import Ids
+from learner.fast.inputs.histories import history_ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
@@ -128,6 +129,36 @@ def served_deep_table(recipe: Recipe) -> Table:
 def ids_of(occurrences: Occurrences) -> Ids:
     """Occurrences as the fast part takes them."""
     return Ids(occurrences.offsets_B1, occurrences.keys_N, occurrences.fields_N, occurrences.weights_N)
+
+
+def look_up(
+    recipe: Recipe,
+    part: FastPredictor,
+    samples: Samples,
+    values: Ids,
+    learning: bool | np.ndarray,
+    crosses: Ids | None = None,
+) -> Found:
+    """Rows of a block's values, of their crosses, and of the items of its histories, if there are vectors of these.
+
+    Args:
+        recipe: of the model.
+        part: whose rows.
+        samples: B of them.
+        values: the occurrences of their values.
+        learning: of all, or of each: whether new ids get rows.
+        crosses: of `FastPredictor.crosses_of`, if they are at hand.
+    """
+    has_vectors = bool(recipe.histories) and recipe.fast.history_items > 0
+    entries = history_ids(samples, recipe.fast.history_items) if has_vectors else None
+    return part.look_up(
+        values,
+        samples.rows_B["ts"],
+        learning=learning,
+        crosses=crosses,
+        item_ids=samples.item_ids if part.starts is not None else (),
+        entries=entries,
+    )
 
 
 def counts_of(samples: Samples) -> np.ndarray:

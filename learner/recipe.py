@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.content.config import ContentStartSettings, check_fields
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
@@ -44,9 +44,17 @@ class Recipe(msgspec.Struct, frozen=True):
     content_start: ContentStartSettings = ContentStartSettings()
     """What new items start with."""
 
+    histories: tuple[HistorySettings, ...] = ()
+    """What samples carry of what a user did."""
+
     def __post_init__(self) -> None:
         if self.content_start.is_on:
             check_fields(self.content_start, self.fields)
+        if self.has_deep and self.model.history != "none" and not self.histories:
+            raise ValueError(
+                f"model.history is {self.model.history!r}, and no [[histories]] are declared; declare one, or set it "
+                "to 'none'"
+            )
         if not self.learns_all:
             return
         if sum(task.is_main for task in self.tasks) != 1:
@@ -88,7 +96,12 @@ class Recipe(msgspec.Struct, frozen=True):
     @property
     def layout(self) -> Layout:
         """Of the samples."""
-        return _layout(self.fields, self.actions)
+        return _layout(self.fields, self.actions, self.histories)
+
+    @property
+    def deep_histories(self) -> tuple[HistorySettings, ...]:
+        """Those that the deep part reads."""
+        return self.histories if self.has_deep and self.model.history != "none" else ()
 
     @property
     def num_counts(self) -> int:
@@ -102,8 +115,11 @@ class Recipe(msgspec.Struct, frozen=True):
 
     @property
     def fast_recipe(self) -> FastRecipe:
-        """The fast part's settings with the crosses."""
-        return FastRecipe(**msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start)
+        """The fast part's settings with the crosses, histories, and what new items start with."""
+        names = tuple(history.name for history in self.histories) if self.fast.history_items else ()
+        return FastRecipe(
+            **msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start, histories=names
+        )
 
     def field(self, name: str) -> int:
         """Number of a field."""
@@ -111,5 +127,7 @@ class Recipe(msgspec.Struct, frozen=True):
 
 
 @lru_cache(maxsize=64)
-def _layout(fields: tuple[FieldSettings, ...], actions: tuple[str, ...]) -> Layout:
-    return Layout(fields, actions)
+def _layout(
+    fields: tuple[FieldSettings, ...], actions: tuple[str, ...], histories: tuple[HistorySettings, ...]
+) -> Layout:
+    return Layout(fields, actions, histories)

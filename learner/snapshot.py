@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES, dense_of
+from learner.adaf2m2.deep import VALUES, dense_of, history_plan
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.named import ArraysError, arrays_in, below
-from learner.parts import counts_of, deep_alone, ids_of, served_deep_table, served_fast_part
+from learner.parts import counts_of, deep_alone, ids_of, look_up, served_deep_table, served_fast_part
 from learner.published.encoding import Changed, encode_snapshot, stand_ins_of, tables_of, take_changed
 from learner.published.messages import joined
 from learner.recipe import Recipe
@@ -81,6 +81,7 @@ class ServingModel:
         self._fast = served_fast_part(recipe)
         self._table = self._fast.table if self._fast is not None else served_deep_table(recipe)
         self._deep = dense_of(recipe).eval() if recipe.has_deep else None
+        self._history_plan = history_plan(recipe)
         self._others = TaskPredictors(recipe)
         if self._deep is not None and is_shared():
             for weights in self._deep.state_dict(keep_vars=True).values():
@@ -171,7 +172,8 @@ class ServingModel:
         rows_N, deep_B, deep_BT = self._table.find(occurrences.keys_N), None, None
         if self._deep is not None:
             norms_B2 = np.stack([samples.rows_B["user_norm"], samples.rows_B["item_norm"]], axis=1)
-            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples))
+            read = None if self._history_plan is None else self._history_plan.rows(samples, self._table)
+            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples), read)
             with torch.inference_mode():
                 rows_UW = torch.from_numpy(self._table.values[VALUES][batch.rows_U.numpy()])
                 output = self._deep(rows_UW, batch)
@@ -181,11 +183,15 @@ class ServingModel:
             assert deep_B is not None
             return deep_alone(deep_B), deep_BT, occurrences
         fast, nothing_B = self._recipe.fast, np.zeros(len(samples), np.float32)
+        found = look_up(self._recipe, self._fast, samples, ids_of(occurrences), learning=False)
         block = block_of(
-            *self._fast.look_up(ids_of(occurrences), samples.rows_B["ts"], learning=False),
+            found.values,
+            found.crosses,
+            found.made_MX,
             nothing_B,
             signals_of(samples, fast.gate_signals, self._recipe.positive),
             levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),
+            histories=found.histories,
             **({} if deep_B is None else {"deep_B": deep_B}),
         )
         return self._fast.predict(block), deep_BT, occurrences

@@ -8,10 +8,13 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from learner.config import HistorySettings
+from learner.samples.keys import NO_KEY, value_key
 from state_store.config import ActionSettings, JoinSettings
 from state_store.tasks import Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
 
@@ -24,6 +27,19 @@ class Record(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     value: bytes
+
+
+History = list[tuple[int, int, int]]
+"""Event time, key of the item, key of its category of each entry, ascending."""
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """An impression that counts."""
+
+    ts: int
+    user: str
+    item: str
+    features: Mapping[str, Any]
 
 
 class Expected(msgspec.Struct):
@@ -39,6 +55,15 @@ class Expected(msgspec.Struct):
     """Task -> impression id -> final label, of those that are learned from."""
     user_impressions: dict[str, int]
     """Impression id -> the user's impressions before it, of those that are learned from."""
+    shown: dict[str, Shown]
+    """Impression id -> the impression."""
+    histories: dict[str, dict[str, History]]
+    """History -> user -> everything that was ever appended."""
+
+    def history_before(self, name: str, imp_id: str, length: int) -> History:
+        """What of a user's history the samples of an impression carry."""
+        shown = self.shown[imp_id]
+        return [entry for entry in self.histories[name].get(shown.user, []) if entry[0] < shown.ts][-length:]
 
 
 class _EventTime:
@@ -64,7 +89,11 @@ class _EventTime:
 
 
 def expect(
-    records: Iterable[Record], join: JoinSettings, actions: ActionSettings, declared: Sequence[TaskSettings] = ()
+    records: Iterable[Record],
+    join: JoinSettings,
+    actions: ActionSettings,
+    declared: Sequence[TaskSettings] = (),
+    histories: Sequence[HistorySettings] = (),
 ) -> Expected:
     """Run the log through the rules of the join.
 
@@ -73,12 +102,12 @@ def expect(
         join: the join section.
         actions: the actions section.
         declared: the tasks section.
+        histories: the histories section.
     """
     tasks = resolve_tasks(declared, actions, join)
     clocks: dict[tuple[int, int], _EventTime] = {}
-    shown: dict[str, tuple[int, str, str]] = {}
     feedback: list[tuple[str, str, str, str, int]] = []
-    out = Expected(Counter(), {}, {}, {task.name: {} for task in tasks}, {})
+    out = Expected(Counter(), {}, {}, {task.name: {} for task in tasks}, {}, {}, {of.name: {} for of in histories})
     for record in records:
         try:
             event = json.loads(record.value)
@@ -95,19 +124,21 @@ def expect(
         if not clock.in_time(event["user_id"], ts):
             out.counts["late"] += 1
         elif kind == "impression":
-            _show(out, shown, event)
+            _show(out, event)
         else:
             feedback.append((event["imp_id"], event["action"], event["user_id"], event["item_id"], ts))
-    _attribute(out, shown, feedback, join, tasks)
+    came = _attribute(out, feedback, join, tasks)
+    for history in histories:
+        _append(out, came, history)
     return out
 
 
-def _show(out: Expected, shown: dict[str, tuple[int, str, str]], event: dict[str, str]) -> None:
+def _show(out: Expected, event: dict[str, Any]) -> None:
     imp_id, user, item = event["imp_id"], event["user_id"], event["item_id"]
-    if imp_id in shown:
+    if imp_id in out.shown:
         out.counts["duplicate_impression"] += 1
         return
-    shown[imp_id] = int(event["ts"]), user, item
+    out.shown[imp_id] = Shown(int(event["ts"]), user, item, event.get("features") or {})
     of_user = out.users.setdefault(user, Counter())
     out.user_impressions[imp_id] = of_user["impressions"]
     of_user["impressions"] += 1
@@ -115,27 +146,38 @@ def _show(out: Expected, shown: dict[str, tuple[int, str, str]], event: dict[str
 
 
 def _attribute(
-    out: Expected,
-    shown: dict[str, tuple[int, str, str]],
-    feedback: list[tuple[str, str, str, str, int]],
-    join: JoinSettings,
-    tasks: Sequence[Task],
-) -> None:
+    out: Expected, feedback: list[tuple[str, str, str, str, int]], join: JoinSettings, tasks: Sequence[Task]
+) -> dict[str, dict[str, int]]:
+    shown = out.shown
     came: dict[str, dict[str, int]] = {imp_id: {} for imp_id in shown}
     horizon = horizon_ms(tasks, join)
     for imp_id, action, user, item, ts in feedback:
-        if imp_id not in shown or not -join.lateness_ms <= ts - shown[imp_id][0] <= horizon:
+        if imp_id not in shown or not -join.lateness_ms <= ts - shown[imp_id].ts <= horizon:
             out.counts["orphan"] += 1
         elif action in came[imp_id]:
             out.counts["duplicate_feedback"] += 1
         else:
-            came[imp_id][action] = ts - shown[imp_id][0]
+            came[imp_id][action] = ts - shown[imp_id].ts
             out.users.setdefault(user, Counter())[action] += 1
             out.items.setdefault(item, Counter())[action] += 1
     if join.as_served and join.mode == "window":
         out.counts["shown"] = len(shown)
     for imp_id in shown:
         _label(out, imp_id, came[imp_id], join, tasks)
+    return came
+
+
+def _append(out: Expected, came: Mapping[str, Mapping[str, int]], history: HistorySettings) -> None:
+    """Every action of a history's, at its event time, but never before its impression."""
+    of = out.histories[history.name]
+    for imp_id, delays in came.items():
+        shown = out.shown[imp_id]
+        value = shown.features.get(history.by)
+        keys = value_key("item_id", shown.item), NO_KEY if value is None else value_key(history.by, str(value))
+        entries = [(shown.ts + max(delay, 0), *keys) for action, delay in delays.items() if action in history.actions]
+        of.setdefault(shown.user, []).extend(entries)
+    for entries in of.values():
+        entries.sort()
 
 
 def _label(out: Expected, imp_id: str, came: dict[str, int], join: JoinSettings, tasks: Sequence[Task]) -> None:

@@ -9,6 +9,7 @@ import redis
 
 from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
+from state_store.entities.histories import Histories, history_options
 from state_store.entities.roll_up import RollUp, other_fields
 from state_store.errors import lost_ownership
 from state_store.keys import Keys
@@ -18,8 +19,6 @@ from state_store.tasks import TaskSettings, join_options, resolve_tasks
 _pack = msgspec.msgpack.encode
 _EVENT_TIME = ("max_ts", "claims", "moved", "seen")
 """What a fence knows of a topic's event time."""
-
-
 _NORMS_PER_CALL = 1000
 """Ids of one call, so that nobody waits long for Redis."""
 
@@ -61,15 +60,18 @@ class StateStore:
         actions: ActionSettings,
         topics: tuple[str, str],
         tasks: Sequence[TaskSettings] = (),
+        histories: Histories | None = None,
     ) -> None:
         self.client = client
         self.keys = Keys(settings.prefix)
         self.topics = topics
         self.tasks = resolve_tasks(tasks, actions, join)
+        self.histories = histories or Histories()
         self._ttl_s = (settings.user_ttl_s, settings.item_ttl_s)
         self._options = _pack(
             {
                 **join_options(self.tasks, actions, join),
+                **history_options(self.histories),
                 "topics": topics,
                 "user_ttl_s": settings.user_ttl_s,
                 "item_ttl_s": settings.item_ttl_s,
@@ -261,9 +263,8 @@ class StateStore:
             LostOwnershipError: another learner has taken over.
         """
         user_ttl_s, item_ttl_s = self._ttl_s
-        item_rows = _norm_rows(items)
         for p in range(num_partitions):
-            parts = [(self.keys.item(p, ""), rows, item_ttl_s) for rows in item_rows]
+            parts = [(self.keys.item(p, ""), rows, item_ttl_s) for rows in _norm_rows(items)]
             parts += [(self.keys.user(p, ""), rows, user_ttl_s) for rows in _norm_rows(users.get(p, {}))]
             for prefix, rows, ttl_s in parts:
                 if self._write_norms(keys=[self.keys.owner(p)], args=[prefix, version, rows, ttl_s, owner]) < 0:
@@ -280,8 +281,7 @@ class StateStore:
         with self.client.pipeline(transaction=False) as pipe:
             for p in partitions:
                 pipe.hgetall(self.keys.fence(p))
-            found: list[dict[bytes, bytes]] = pipe.execute()
-        return found
+            return list(pipe.execute())
 
     def iter_counters(self, partition: int, kind: str) -> dict[str, dict[str, int]]:
         """Own counters of every user (`kind="u"`) or item (`"i"`) of a partition; for audits, not for the hot path."""

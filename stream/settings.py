@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from learner.config import FieldSettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.content.config import ContentStartSettings
 from learner.fast.config import CrossSettings, FastSettings
 from learner.fusion.config import FusionSettings
@@ -23,6 +23,7 @@ from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
 from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
 from stream.declared import movielens
+from stream.declared.histories import check_histories
 from stream.environment import NearlyASettingError, settings_in
 from stream.secrets import SECRETS
 from stream.sections import (
@@ -50,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actions: ActionSettings = ActionSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Meta(max_length=MAX_TASKS)] = ()
     """The labels of a sample; without one, a task of `actions.positive`, named after them."""
+    histories: Annotated[tuple[HistorySettings, ...], Meta(max_length=8)] = ()
+    """What each user did lately, kept in Redis and carried by samples; without one, nothing of it is."""
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     events: EventSettings = EventSettings()
@@ -85,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"crosses: {unknown} are not among the declared fields {names}")
         if not any(field.state for field in self.fields):
             raise ValueError("fields: none has state = true; the adapter needs at least one")
+        check_histories(self.histories, self.fields, self.actions)
         resolve_tasks(self.tasks, self.actions, self.join)
         if self.learner.tasks == "all" and self.join.negative_rate < 1:
             raise ValueError(
@@ -117,6 +121,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             settled_after_ms(self.labels, self.join) > 0,
             self._task_recipes,
             self.content_start,
+            self.histories,
         )
 
     @property

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learner.adaf2m2.histories import HistoryRows
 from learner.fast.inputs.occurrences import Occurrences
 
 
@@ -24,12 +25,30 @@ class Batch(msgspec.Struct, frozen=True):
     """L2 norms of user and item embedding, as of the prediction."""
     counts_BC: Tensor
     """User's counters, then the item's, as of the impression."""
+    histories: "HistoryBatch | None" = None
 
     def __len__(self) -> int:
         return len(self.norms_B2)
 
 
-def batch_of(occurrences: Occurrences, rows_N: np.ndarray, norms_B2: np.ndarray, counts_BC: np.ndarray) -> Batch:
+class HistoryBatch(msgspec.Struct, frozen=True):
+    """The newest L entries of H histories, the newest first."""
+
+    items_BHL: Tensor
+    """Index into `rows_U`."""
+    categories_BHL: Tensor
+    mask_BHL: Tensor
+    """bool: whether there is an entry whose item has a row."""
+    gaps_BHL: Tensor
+
+
+def batch_of(
+    occurrences: Occurrences,
+    rows_N: np.ndarray,
+    norms_B2: np.ndarray,
+    counts_BC: np.ndarray,
+    histories: HistoryRows | None = None,
+) -> Batch:
     """The tensors of a micro-batch.
 
     Args:
@@ -37,8 +56,12 @@ def batch_of(occurrences: Occurrences, rows_N: np.ndarray, norms_B2: np.ndarray,
         rows_N: the table's row of each.
         norms_B2: of user and item.
         counts_BC: counters of user and item.
+        histories: rows of theirs, where the deep part reads them.
     """
-    distinct, occurrence = np.unique(rows_N, return_inverse=True)
+    parts = [rows_N] if histories is None else [rows_N, histories.items_BHL.ravel(), histories.categories_BHL.ravel()]
+    distinct, occurrence = np.unique(np.concatenate(parts), return_inverse=True)
+    told = None if histories is None else _of_histories(histories, occurrence[len(rows_N) :])
+    occurrence = occurrence[: len(rows_N)]
     sizes_BF = occurrences.sizes_BF
     return Batch(
         torch.from_numpy(distinct.astype(np.int64)),
@@ -47,4 +70,16 @@ def batch_of(occurrences: Occurrences, rows_N: np.ndarray, norms_B2: np.ndarray,
         torch.from_numpy(occurrences.weights_N),
         torch.from_numpy(norms_B2.astype(np.float32)),
         torch.from_numpy(counts_BC.astype(np.float32)),
+        told,
+    )
+
+
+def _of_histories(histories: HistoryRows, occurrence_N: np.ndarray) -> HistoryBatch:
+    items_N, categories_N = np.split(occurrence_N.astype(np.int64), 2)
+    shape = histories.items_BHL.shape
+    return HistoryBatch(
+        torch.from_numpy(items_N.reshape(shape)),
+        torch.from_numpy(categories_N.reshape(shape)),
+        torch.from_numpy(histories.items_BHL > 0),
+        torch.from_numpy(histories.gaps_BHL),
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
+from learner.adaf2m2.histories import HistoryPlan, HistoryRows
 from learner.adaf2m2.loss import Target, losses_by_task, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.fast.inputs.occurrences import Occurrences, take
@@ -41,7 +42,15 @@ def served_groups(recipe: Recipe) -> list[Group]:
 def dense_of(recipe: Recipe) -> AdaF2M2:
     """A new model, with heads where the deep part learns several tasks."""
     num_tasks = len(recipe.tasks) if recipe.has_heads else 0
-    return AdaF2M2(recipe.model, recipe.fields, recipe.num_counts, num_tasks, recipe.main)
+    return AdaF2M2(recipe.model, recipe.fields, recipe.num_counts, num_tasks, recipe.main, recipe.deep_histories)
+
+
+def history_plan(recipe: Recipe) -> HistoryPlan | None:
+    """Which entries of histories the deep part reads; None where it reads none."""
+    if not recipe.deep_histories:
+        return None
+    by_category = recipe.model.history == "sim"
+    return HistoryPlan(recipe.histories, recipe.fields, recipe.model.history_items, by_category=by_category)
 
 
 class Occurring(msgspec.Struct, frozen=True):
@@ -54,12 +63,14 @@ class Occurring(msgspec.Struct, frozen=True):
     counts_BC: np.ndarray
     learn_B: np.ndarray
     """Whether each is learned from."""
+    histories: HistoryRows | None = None
 
     def batch(self, chosen_B: np.ndarray) -> Batch:
         """Those where `chosen_B` is true."""
         of_N = np.repeat(chosen_B, np.diff(self.occurrences.offsets_B1))
         norms_B2, counts_BC = self.norms_B2[chosen_B], self.counts_BC[chosen_B]
-        return batch_of(take(self.occurrences, chosen_B), self.rows_N[of_N], norms_B2, counts_BC)
+        histories = None if self.histories is None else self.histories.take(chosen_B)
+        return batch_of(take(self.occurrences, chosen_B), self.rows_N[of_N], norms_B2, counts_BC, histories)
 
 
 class Said(msgspec.Struct):

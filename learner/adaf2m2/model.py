@@ -25,9 +25,11 @@ from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.dropout import kept_ids
 from learner.adaf2m2.mask import FeatureMask
-from learner.config import FieldSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, ModelSettings
 from learner.heads.build import build_heads
 from learner.models.catalog import build_interaction
+from learner.models.sequences.catalog import build_reader
+from learner.models.sequences.reader import Query, Sequences
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class AdaF2M2(nn.Module):
         num_counts: C, counters of user and item together.
         num_tasks: T; 0: there are no heads, and g's own logit is the one of the only task.
         main: the main task.
+        histories: H, that are read.
     """
 
     is_id_F: Tensor
@@ -62,19 +65,25 @@ class AdaF2M2(nn.Module):
         num_counts: int,
         num_tasks: int = 0,
         main: int = 0,
+        histories: Sequence[HistorySettings] = (),
     ) -> None:
         super().__init__()
         self.settings = settings
         self._state_fields = [i for i, field in enumerate(fields) if field.state]
         self.register_buffer("is_id_F", torch.tensor([field.kind == "id" for field in fields]), persistent=False)
-        self.interaction = build_interaction(settings, len(fields))
+        self.reader = build_reader(settings, len(histories))
+        num_fields = len(fields) + (0 if self.reader is None else self.reader.num_fields)
+        names = [field.name for field in fields]
+        self._item = names.index("item_id") if self.reader is not None else -1
+        self._categories = [names.index(history.by) if history.by else -1 for history in histories]
+        self.interaction = build_interaction(settings, num_fields)
         self.has_first_order = settings.wide or self.interaction.needs_first_order
         self.adapter = self._adapter(len(fields), num_counts) if settings.adapter else None
         self.mask = self._mask(len(fields)) if settings.num_masks else None
         self.heads, self._main = None, main
         if num_tasks:
             with torch.no_grad():
-                width = self.interaction.representation(torch.zeros(1, len(fields), settings.dim)).shape[1]
+                width = self.interaction.representation(torch.zeros(1, num_fields, settings.dim)).shape[1]
             self.heads = build_heads(settings.heads, width, num_tasks)
 
     def _adapter(self, num_fields: int, num_counts: int) -> StateAdapter:
@@ -122,6 +131,24 @@ class AdaF2M2(nn.Module):
             first_BF = first_BF * weight_BF
         return main_BFD * weight_BF.unsqueeze(-1), first_BF, weight_BF
 
+    def _sequences(self, rows_UD: Tensor, batch: Batch) -> Sequences | None:
+        """Embeddings of what the reader is given."""
+        told = batch.histories
+        if self.reader is None or told is None:
+            return None
+        emb_UD = rows_UD[:, :-1].contiguous()
+        items, categories = (nnf.embedding(index, emb_UD) for index in (told.items_BHL, told.categories_BHL))
+        return Sequences(items, categories, told.mask_BHL, told.gaps_BHL)
+
+    def _read(self, emb_BFD: Tensor, sequences: Sequences | None) -> Tensor:
+        """The fields with what is read of the histories behind them; a masked copy asks as what is left of it."""
+        if self.reader is None or sequences is None:
+            return emb_BFD
+        sequences = sequences.repeated(len(emb_BFD) // len(sequences.mask_BHL))
+        nothing_BD = torch.zeros_like(emb_BFD[:, 0])
+        category_BHD = torch.stack([emb_BFD[:, c] if c >= 0 else nothing_BD for c in self._categories], dim=1)
+        return torch.cat([emb_BFD, self.reader(Query(emb_BFD[:, self._item], category_BHD), sequences)], dim=1)
+
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
         """Main logits; if a generator is given, also masked ones, and ids are dropped from the main ones.
 
@@ -134,12 +161,14 @@ class AdaF2M2(nn.Module):
             keep_BF = kept_ids(B, self.is_id_F, self.settings.id_dropout, mask_generator)
             given = emb_BFD * keep_BF.unsqueeze(-1), first_BF * keep_BF
         main_BFD, main_first_BF, weight_BF = self._weigh(*given, batch)
+        sequences = self._sequences(rows_UD, batch)
         if self.heads is not None:
-            return self._by_task(emb_BFD, main_BFD, (first_BF, main_first_BF), weight_BF, mask_generator)
+            given = emb_BFD, main_BFD
+            return self._by_task(given, (first_BF, main_first_BF), weight_BF, mask_generator, sequences)
         if self.mask is None or mask_generator is None:
-            return Output(self.interaction(main_BFD) + main_first_BF.sum(1), None, weight_BF)
+            return Output(self.interaction(self._read(main_BFD, sequences)) + main_first_BF.sum(1), None, weight_BF)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
-        logits = self.interaction(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]))
+        logits = self.interaction(self._read(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]), sequences))
         main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
         # A masked field is unknown to the first-order part, too.
         masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
@@ -158,24 +187,26 @@ class AdaF2M2(nn.Module):
 
     def _by_task(
         self,
-        emb_BFD: Tensor,
-        main_BFD: Tensor,
+        embs_BFD: tuple[Tensor, Tensor],
         firsts_BF: tuple[Tensor, Tensor],
         weight_BF: Tensor | None,
         mask_generator: torch.Generator | None,
+        sequences: Sequences | None,
     ) -> Output:
         """The same with heads: a logit per task, to each of which the first-order terms are added.
 
-        `firsts_BF`: those of the whole sample, and of the main forward.
+        `embs_BFD`, `firsts_BF`: those of the whole sample, and of the main forward.
         """
         assert self.heads is not None
+        emb_BFD, main_BFD = embs_BFD
         first_BF, main_first_BF = firsts_BF
         B, first_B1 = len(emb_BFD), main_first_BF.sum(1, keepdim=True)
         if self.mask is None or mask_generator is None:
-            main_BT = self.heads(self.interaction.representation(main_BFD)) + first_B1
+            main_BT = self.heads(self.interaction.representation(self._read(main_BFD, sequences))) + first_B1
             return Output(main_BT[:, self._main], None, weight_BF, main_BT)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
-        logits = self.heads(self.interaction.representation(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)])))
+        all_BFD = self._read(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]), sequences)
+        logits = self.heads(self.interaction.representation(all_BFD))
         main_BT = logits[:B] + first_B1
         masked_first_KB1 = (first_BF * keep_KBF1.squeeze(-1)).sum(-1, keepdim=True)
         masked_KBT = logits[B:].view(-1, B, logits.shape[1]) + masked_first_KB1

@@ -58,6 +58,8 @@ class Block(NamedTuple):
     made_MX: np.ndarray
     """float32: what stands for values that have no row, in the columns of a row that only predicts; row -1 - m of an
     occurrence is m of them. Nothing is learned into it."""
+    histories: Occurring
+    """Items of what users did; the kind is the history's number."""
 
 
 class Predicted(NamedTuple):
@@ -106,6 +108,10 @@ class Work(NamedTuple):
     """The gate's."""
     hidden_H: np.ndarray
     hidden_gradient_H: np.ndarray
+    history_HD: np.ndarray
+    """P_h, by history."""
+    history_present_H: np.ndarray
+    """Entries of each history that have a row."""
 
 
 @inlined
@@ -122,6 +128,8 @@ def new_work(dense: Dense, constants: Constants) -> Work:
         np.zeros_like(dense.mean_S),
         np.zeros_like(dense.in_bias_H),
         np.zeros_like(dense.in_bias_H),
+        np.zeros((constants.num_histories, num_factors), np.float32),
+        np.zeros(constants.num_histories, np.int64),
     )
 
 
@@ -136,8 +144,8 @@ def occurring(offsets_B1: np.ndarray, rows_N: np.ndarray, kinds_N: np.ndarray, w
     )
 
 
-def no_crosses(num_samples: int) -> Occurring:
-    """Of samples without crosses."""
+def no_occurrences(num_samples: int) -> Occurring:
+    """Of samples without crosses, or histories."""
     return occurring(np.zeros(num_samples + 1), np.zeros(0), np.zeros(0), np.zeros(0))
 
 
@@ -147,6 +155,7 @@ def block_of(
     made_MX: np.ndarray | None,
     labels_B: np.ndarray,
     signals_BS: np.ndarray,
+    histories: Occurring | None = None,
     **others: np.ndarray,
 ) -> Block:
     """A block in the types that compiled code takes.
@@ -157,6 +166,7 @@ def block_of(
         made_MX: what stands for values that have no row, if there is something.
         labels_B: 0 or 1.
         signals_BS: of the state.
+        histories: items of histories, if there are any.
         others: `weight_B` and `learn_B` (1 if not given), `shift_B`, `turn_B`, `belief_rows_B`, `deep_B`, `levels_B2`
             (0).
 
@@ -180,11 +190,12 @@ def block_of(
     arrays = {name: plain(others.get(name, default), default.dtype) for name, default in defaults.items()}
     return Block(
         occurring(*values),
-        no_crosses(num_samples) if crosses is None else occurring(*crosses),
+        no_occurrences(num_samples) if crosses is None else occurring(*crosses),
         labels_B=plain(labels_B, np.float32),
         signals_BS=plain(signals_BS, np.float32),
         levels_B2=plain(levels_B2, np.int64),
         made_MX=_NOTHING_MADE if made_MX is None else plain(made_MX, np.float32),
+        histories=no_occurrences(num_samples) if histories is None else occurring(*histories),
         **arrays,
     )
 
@@ -196,6 +207,7 @@ def check(
     of_crosses: tuple[int, int],
     num_beliefs: int,
     num_levels: int,
+    num_histories: int = 0,
 ) -> None:
     """Compiled code checks no index, so this does.
 
@@ -206,6 +218,7 @@ def check(
         of_crosses: declared crosses, and likewise.
         num_beliefs: the first row of a belief that was never used.
         num_levels: L.
+        num_histories: that there are vectors of.
 
     Raises:
         BlockError: lengths, offsets, rows or fields that cannot be.
@@ -225,6 +238,7 @@ def check(
         raise BlockError(f"levels must be {num_samples} x 2, each 0 to {num_levels - 1}")
     _check_occurrences("values", block.values, num_samples, *of_values, len(block.made_MX))
     _check_occurrences("crosses", block.crosses, num_samples, *of_crosses)
+    _check_occurrences("histories", block.histories, num_samples, num_histories, of_values[1])
 
 
 def _check_occurrences(

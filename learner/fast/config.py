@@ -111,6 +111,11 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """gamma, greatest probability that a field is masked."""
     mask_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.2
     """alpha in L = L_main + alpha L_aux; L_aux is a sum over the copies (eq. 3)."""
+    history_items: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Of each history the newest so many items: the mean of their factors is one more vector of the user, multiplied
+    with the item's and the content's. 0: histories are for the deep part alone."""
+    history_rate: Annotated[float, Meta(ge=0, le=100)] = 0.2
+    """eta of what the items of a history learn from that; 0: nothing, and then the vector brings nothing either."""
     max_rows: Rows = 50_000_000
     """Ids that may have a row at the same time. Their addresses are reserved at the start (218 bytes each at 24
     factors), memory is used when they come: 238 to 258 bytes each."""
@@ -130,7 +135,9 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FastRecipe(FastSettings, frozen=True, forbid_unknown_fields=True):
-    """The fast part of one model: its settings, the declared crosses, and what new items start with."""
+    """The fast part of one model: its settings, the declared crosses, the histories that it has vectors of, and what
+    new items start with."""
 
     crosses: Annotated[tuple[CrossSettings, ...], Meta(max_length=MAX_CROSSES)] = ()
     content_start: ContentStartSettings = ContentStartSettings()
+    histories: tuple[str, ...] = ()

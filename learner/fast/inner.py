@@ -112,7 +112,7 @@ def add_rest(
             continue
         weight = crosses.weights_N[m] * cross_values_RX[crosses.rows_N[m], WEIGHT]
         components_K[NUM_SIDES + crosses.kinds_N[m]] += weight
-    bias_at = NUM_SIDES + constants.num_crosses + NUM_PRODUCTS
+    bias_at = NUM_SIDES + constants.num_crosses + NUM_PRODUCTS + 2 * constants.num_histories
     components_K[bias_at] = bias
     if constants.has_deep:
         components_K[bias_at + 1] = block.deep_B[b]

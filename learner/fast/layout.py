@@ -71,6 +71,7 @@ def component_names(settings: FastRecipe, *, has_deep: bool) -> list[str]:
     """
     crosses = [f"{cross.fields[0]} x {cross.fields[1]}" for cross in settings.crosses]
     products = [f"{ours}.{theirs}" for ours in ("user", "attributes") for theirs in ("item", "content")]
+    products += [f"{name}.{theirs}" for name in settings.histories for theirs in ("item", "content")]
     return ["user", "attributes", "item", "content", *crosses, *products, "bias", *(["deep"] if has_deep else [])]
 
 
@@ -108,6 +109,8 @@ class Constants(NamedTuple):
     mask_low: float
     mask_high: float
     mask_weight: np.float32
+    num_histories: int
+    history_rate: np.float32
 
 
 def constants_of(
@@ -159,6 +162,8 @@ def constants_of(
         float(settings.mask_low),
         float(settings.mask_high),
         np.float32(settings.mask_weight),
+        len(settings.histories),
+        np.float32(settings.history_rate),
     )
 
 

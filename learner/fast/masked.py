@@ -13,7 +13,8 @@ from learner.fast.belief import MAY_TURN
 from learner.fast.block import Block, TableArrays, Work
 from learner.fast.gate import sigmoid
 from learner.fast.inner import add_rest, add_up, learn_crosses, learn_values, multiply
-from learner.fast.layout import NUM_SIDES, Constants
+from learner.fast.inputs.histories import add_histories, multiply_histories
+from learner.fast.layout import NUM_PRODUCTS, NUM_SIDES, Constants
 from learner.fast.state import BIAS, Dense
 from learner.tables.compiled import inlined
 
@@ -67,6 +68,9 @@ def learn_masked(
         work.last_seen_F[:] = -1
         add_up(block, b, tables.values_RX, constants, work, components_K)
         multiply(dense.centre_2D, work, components_K, NUM_SIDES + constants.num_crosses)
+        if constants.num_histories:
+            add_histories(block, b, tables.values_RX, dense.centre_2D, constants, work)
+            multiply_histories(work, components_K, NUM_SIDES + constants.num_crosses + NUM_PRODUCTS)
         logit = add_rest(block, b, tables.cross_values_RX, dense.bias_2[BIAS], constants, work, components_K)
         masked_error = error
         if block.turn_B[b] <= MAY_TURN:

@@ -15,6 +15,7 @@ from learner.content.stand_ins import StandIns
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import Ids, cross, ids_of, plan_of
+from learner.fast.inputs.histories import merged
 from learner.fast.layout import Constants, component_names, constants_of, served_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
@@ -39,6 +40,8 @@ class Found(NamedTuple):
     crosses: Occurring
     made_MX: np.ndarray | None
     """What stands for items that have no row, if anything does."""
+    histories: Occurring | None = None
+    """Items of histories, if there are vectors of these."""
 
     @property
     def rows(self) -> np.ndarray:
@@ -69,6 +72,7 @@ class FastPredictor:
         self.components = component_names(settings, has_deep=constants.has_deep)
         self._plan = plan_of(settings.crosses, fields)
         self._constants = constants
+        self._item_field = next((n for n, field in enumerate(fields) if field.name == "item_id"), 0)
         self.table, self.cross_table, self.beliefs, self.starts = tables
         self.dense = dense
 
@@ -84,10 +88,12 @@ class FastPredictor:
         learning: bool | np.ndarray,
         crosses: Ids | None = None,
         item_ids: Sequence[str] = (),
+        entries: Ids | None = None,
     ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
 
-        New items get what they start with; for items without a row stands what they would start with.
+        New items get what they start with; for items without a row stands what they would start with. Entries of
+        histories give no row to an item that has none.
 
         Args:
             values: the occurrences of B samples.
@@ -95,21 +101,33 @@ class FastPredictor:
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
             crosses: of `crosses_of`, if they are at hand.
             item_ids: of the samples' items, where they may be learned and starts are made of content.
+            entries: of the samples' histories (`history_ids`), if there are vectors of these.
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
         lacking_I = None if self.starts is None else self._lacking(self.starts, values)
-        found = []
-        for table, ids in ((self.table, values), (self.cross_table, crosses)):
-            if learning is False:
-                rows_N = table.find(ids.keys_N)
-            else:
-                sizes_B = np.diff(ids.offsets_B1)
-                marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
-                rows_N = table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
-            found.append(occurring(ids.offsets_B1, rows_N, ids.kinds_N, ids.weights_N))
-        made_MX = None if lacking_I is None else self._start(ItemValues(*values), item_ids, lacking_I, found[0].rows_N)
-        return Found(found[0], found[1], made_MX)
+        rows_N, entry_rows_N = self._rows(values, entries, ts_B, learning)
+        pairs_N = _rows_of(self.cross_table, crosses, ts_B, learning)
+        made_MX = None if lacking_I is None else self._start(ItemValues(*values), item_ids, lacking_I, rows_N)
+        return Found(
+            occurring(values.offsets_B1, rows_N, values.kinds_N, values.weights_N),
+            occurring(crosses.offsets_B1, pairs_N, crosses.kinds_N, crosses.weights_N),
+            made_MX,
+            None if entries is None else occurring(entries.offsets_B1, entry_rows_N, *entries[2:]),
+        )
+
+    def _rows(
+        self, values: Ids, entries: Ids | None, ts_B: np.ndarray, learning: bool | np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of values, and of entries, in the order in which their samples are learned."""
+        if entries is None:
+            return _rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
+        if learning is False:
+            return self.table.find(values.keys_N), self.table.find(entries.keys_N)
+        learn_B = np.broadcast_to(np.asarray(learning, np.bool_), len(ts_B))
+        ours = merged(values, entries, ts_B, learn_B, self._item_field)
+        rows_N = self.table.rows(ours.keys_N, ours.fields_N, ours.ts_N, learning=ours.learn_N)
+        return rows_N[~ours.is_entry_N], rows_N[ours.is_entry_N]
 
     def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray | None:
         """Where ids of items are that have no row; None if they all do."""
@@ -153,6 +171,7 @@ class FastPredictor:
             (constants.num_crosses, self.cross_table.end),
             self.beliefs.end,
             self.dense.arrays.levels_2L.shape[1],
+            constants.num_histories,
         )
         num_samples, num_components = len(block.labels_B), len(self.components)
         predicted = Predicted(
@@ -164,6 +183,14 @@ class FastPredictor:
         tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, beliefs)
         run(block, predicted, tables, self.dense.arrays, constants)
         return predicted
+
+
+def _rows_of(table: Table, ids: Ids, ts_B: np.ndarray, learning: bool | np.ndarray) -> np.ndarray:
+    if learning is False:
+        return table.find(ids.keys_N)
+    sizes_B = np.diff(ids.offsets_B1)
+    marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
+    return table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
 
 
 def served_part(

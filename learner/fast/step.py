@@ -9,7 +9,8 @@ from learner.fast.belief import FINAL, INNER, MAY_TURN, note_delay, told, told_g
 from learner.fast.block import Block, Predicted, TableArrays, Work, new_work
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
 from learner.fast.inner import add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
-from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_SIDES, USER, USER_LEVEL, Constants
+from learner.fast.inputs.histories import add_histories, learn_histories, multiply_histories
+from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_PRODUCTS, NUM_SIDES, USER, USER_LEVEL, Constants
 from learner.fast.masked import learn_masked
 from learner.fast.state import ACCUMULATED, BIAS, Dense
 from learner.tables.compiled import compiled, inlined
@@ -47,6 +48,9 @@ def predict_one(
         work.inputs_S[num_signals] = log_norm(work.sides_4D[USER])
         work.inputs_S[num_signals + 1] = log_norm(work.sides_4D[ITEM])
     multiply(dense.centre_2D, work, components_K, NUM_SIDES + constants.num_crosses)
+    if constants.num_histories:
+        add_histories(block, b, tables.values_RX, dense.centre_2D, constants, work)
+        multiply_histories(work, components_K, NUM_SIDES + constants.num_crosses + NUM_PRODUCTS)
     inner = add_rest(block, b, tables.cross_values_RX, dense.bias_2[BIAS], constants, work, components_K)
     logit, added = inner, 0.0
     gates_K[:] = 1
@@ -84,6 +88,8 @@ def learn_one(
     final_error, _ = told(final, FINAL, block, b, tables, dense, constants)
     learn_values(block.values, b, tables, constants, work, np.float32(error), np.float32(square))
     learn_crosses(block.crosses, b, tables, constants, work, np.float32(error), np.float32(square))
+    if constants.num_histories and constants.history_rate > 0:
+        learn_histories(block, b, tables, constants, work, np.float32(error), np.float32(square))
     learn_dense(dense, constants, work, error, square, turn <= MAY_TURN)
     gated = final
     if constants.has_levels:

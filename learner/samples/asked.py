@@ -12,7 +12,7 @@ import numpy as np
 
 from learner.samples.columns import Samples
 from learner.samples.keys import NO_KEY
-from learner.samples.layout import FeatureValue, Layout
+from learner.samples.layout import HISTORY_ENTRY, FeatureValue, Layout
 
 _NAN = float("nan")
 
@@ -81,6 +81,14 @@ def samples_of(layout: Layout, ts: int, user_id: str, item_ids: Sequence[str], c
     return Samples(layout, rows_B, keys_M, [])
 
 
+def with_histories(samples: Samples, histories: Sequence[bytes]) -> Samples:
+    """The same samples with one user's histories, as they are kept, in the order of their declaration."""
+    text = b"".join(histories)
+    samples.rows_B["history_sizes"] = [len(of) // HISTORY_ENTRY.itemsize for of in histories]
+    entries_H = np.frombuffer(text * len(samples), HISTORY_ENTRY)
+    return Samples(samples.layout, samples.rows_B, samples.keys_M, samples.texts, entries_H)
+
+
 def _numbers(column: Column) -> object:
     if isinstance(column, Shared):
         return _NAN if column.value is None else column.value
@@ -96,4 +104,4 @@ def _lists(column: Column, pack: Callable[[list[str]], bytes], num_samples: int)
     return packed, [len(keys) // 8 for keys in packed]
 
 
-__all__ = ["Column", "Shared", "samples_of"]
+__all__ = ["Column", "Shared", "samples_of", "with_histories"]

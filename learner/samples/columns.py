@@ -8,7 +8,16 @@ import msgspec
 import numpy as np
 
 from learner.samples.kind import SampleKind
-from learner.samples.layout import CORE_HEAD, HEADER, MAGIC, NUM_TEXTS, Layout
+from learner.samples.layout import (
+    CORE_HEAD,
+    HEADER,
+    HISTORY_ENTRY,
+    HISTORY_HEADER,
+    HISTORY_MAGIC,
+    MAGIC,
+    NUM_TEXTS,
+    Layout,
+)
 
 _texts = msgspec.msgpack.Decoder(list[str | None])
 
@@ -26,13 +35,23 @@ class Samples:
         keys_M: of the values of multi-valued fields, sample by sample and field by field; `rows_B["sizes"]` says how
             many each has.
         texts: five of each sample, one after the other: impression, user, item, domain, stage.
+        entries_H: of histories (`HISTORY_ENTRY`), sample by sample and history by history; `rows_B["history_sizes"]`
+            says how many each has. Default: none.
     """
 
-    def __init__(self, layout: Layout, rows_B: np.ndarray, keys_M: np.ndarray, texts: list[str | None]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        rows_B: np.ndarray,
+        keys_M: np.ndarray,
+        texts: list[str | None],
+        entries_H: np.ndarray | None = None,
+    ) -> None:
         self.layout = layout
         self.rows_B = rows_B
         self.keys_M = keys_M
         self.texts = texts
+        self.entries_H = np.zeros(0, HISTORY_ENTRY) if entries_H is None else entries_H
 
     def __len__(self) -> int:
         return len(self.rows_B)
@@ -85,31 +104,45 @@ class Samples:
         np.cumsum(self.rows_B["sizes"].sum(axis=1, dtype=np.int64), out=bounds[1:])
         return bounds
 
+    @cached_property
+    def history_bounds(self) -> np.ndarray:
+        """Where each sample's histories begin in `entries_H`, and the end."""
+        bounds = np.zeros(len(self) + 1, np.int64)
+        if self.layout.histories:
+            np.cumsum(self.rows_B["history_sizes"].sum(axis=1, dtype=np.int64), out=bounds[1:])
+        return bounds
+
     # Parts --------------------------------------------------------------------------------------------------------
 
     def slice(self, start: int, stop: int) -> "Samples":
         """The samples from `start` up to `stop`; arrays are shared."""
-        bounds = self.key_bounds
+        bounds, ours, end = self.key_bounds, self.history_bounds, min(stop, len(self))
         return Samples(
             self.layout,
             self.rows_B[start:stop],
-            self.keys_M[bounds[start] : bounds[min(stop, len(self))]],
+            self.keys_M[bounds[start] : bounds[end]],
             self.texts[start * NUM_TEXTS : stop * NUM_TEXTS],
+            self.entries_H[ours[start] : ours[end]],
         )
 
     def take(self, chosen_B: np.ndarray) -> "Samples":
         """Those where `chosen_B` (booleans) is true."""
         texts = np.array(self.texts, object).reshape(-1, NUM_TEXTS)[chosen_B]
         of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
-        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist())
+        entries_H = self.entries_H[np.repeat(chosen_B, np.diff(self.history_bounds))]
+        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist(), entries_H)
 
     # As bytes -----------------------------------------------------------------------------------------------------
 
     def encode(self) -> bytes:
         """One entry of an outbox, or several put together."""
         text = msgspec.msgpack.encode(self.texts)[_mark_size(len(self.texts)) :]
-        head = HEADER.pack(MAGIC, self.layout.tag, len(self), len(text), self.keys_M.nbytes)
-        return b"".join((head, text, self.keys_M.tobytes(), self.rows_B.tobytes()))
+        sizes = self.layout.tag, len(self), len(text), self.keys_M.nbytes
+        if self.layout.histories:
+            head = HISTORY_HEADER.pack(HISTORY_MAGIC, *sizes, self.entries_H.nbytes)
+        else:
+            head = HEADER.pack(MAGIC, *sizes)
+        return b"".join((head, text, self.keys_M.tobytes(), self.entries_H.tobytes(), self.rows_B.tobytes()))
 
 
 def _mark_size(length: int) -> int:
@@ -126,6 +159,7 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         np.concatenate([part.rows_B for part in parts]),
         np.concatenate([part.keys_M for part in parts]),
         list(chain.from_iterable(part.texts for part in parts)),
+        np.concatenate([part.entries_H for part in parts]),
     )
 
 
@@ -140,15 +174,20 @@ def decode(entry: bytes, layout: Layout) -> Samples:
     Raises:
         LayoutError: it is of another layout.
     """
-    _, tag, num_samples, text_size, keys_size = HEADER.unpack_from(entry)
-    if tag not in (layout.tag, layout.former_tag):
+    has_histories = entry.startswith(HISTORY_MAGIC)
+    head = HISTORY_HEADER if has_histories else HEADER
+    _, tag, num_samples, text_size, keys_size, *more = head.unpack_from(entry)
+    if tag not in (layout.tag, layout.bare_tag, layout.former_tag) or (has_histories and tag == layout.bare_tag):
         raise LayoutError(
             f"samples of layout {tag:08x} wait, and the settings say {layout.describe()}. They were made with other "
-            "[[fields]] or [actions]: start the learner with the settings that their worker had until they are learned"
+            "[[fields]], [actions] or [[histories]]: start the learner with the settings that their worker had until "
+            "they are learned"
         )
-    keys_at = HEADER.size + text_size
-    rows_at = keys_at + keys_size
-    dtype = layout.dtype if tag == layout.tag else layout.former_dtype
+    keys_at = head.size + text_size
+    entries_at = keys_at + keys_size
+    rows_at = entries_at + sum(more)
+    dtype = layout.former_dtype if tag == layout.former_tag else layout.bare_dtype
+    dtype = layout.dtype if has_histories else dtype
     size = rows_at + num_samples * dtype.itemsize
     if size != len(entry):
         raise LayoutError(
@@ -160,15 +199,17 @@ def decode(entry: bytes, layout: Layout) -> Samples:
     rows_B = np.frombuffer(entry, dtype, num_samples, rows_at)
     return Samples(
         layout,
-        rows_B if tag == layout.tag else layout.of_former(rows_B),
+        rows_B if dtype == layout.dtype else layout.widened(rows_B),
         np.frombuffer(entry, "<u8", keys_size // 8, keys_at),
-        _texts.decode(mark + entry[HEADER.size : keys_at]),
+        _texts.decode(mark + entry[head.size : keys_at]),
+        np.frombuffer(entry, HISTORY_ENTRY, sum(more) // HISTORY_ENTRY.itemsize, entries_at),
     )
 
 
 def of_cores(cores: Sequence[bytes], layout: Layout) -> Samples:
     """Samples of what impressions say (`Layout.pack_core`); what the join says, and the state, is zero."""
-    rows = bytearray(len(cores) * layout.dtype.itemsize)
+    size = layout.bare_dtype.itemsize
+    rows = bytearray(len(cores) * size)
     at = layout.core_offset
     texts, keys = [], []
     for core in cores:
@@ -178,7 +219,7 @@ def of_cores(cores: Sequence[bytes], layout: Layout) -> Samples:
         texts.append(core[CORE_HEAD.size : keys_at])
         keys.append(core[keys_at:fixed_at])
         rows[at : at + layout.core_size] = core[fixed_at:]
-        at += layout.dtype.itemsize
+        at += size
     text, flat = b"".join(texts), b"".join(keys)
     head = HEADER.pack(MAGIC, layout.tag, len(cores), len(text), len(flat))
     samples = decode(b"".join((head, text, flat, rows)), layout)

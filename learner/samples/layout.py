@@ -6,10 +6,13 @@
     keys    of the values of multi-valued fields, sample by sample and field by field, 8 bytes each
     rows    of fixed length, one per sample: what the join says, what the impression says, the state as of it
 
+Where histories are declared, the magic is `CSC2`, the header also has their bytes, their entries (`HISTORY_ENTRY`)
+stand before the rows, sample by sample and history by history, and a row ends with how many each history has.
+
 All numbers are little endian. The worker packs what an impression says (its core: tag, sizes, number of actions, texts,
 keys, the middle of the row); the state store's script (`state_store/lua/apply`) puts the join's words before it, the
-state behind it, and the columns together. The tag is a hash of the layout's version and of the declared fields and
-actions: columns of one layout are never read by another.
+state behind it, and the columns together. The tag is a hash of the layout's version and of the declared fields,
+actions and histories: columns of one layout are never read by another.
 """
 
 import struct
@@ -21,15 +24,17 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from learner.config import FieldSettings
+from learner.config import FieldSettings, HistorySettings
 from learner.samples.keys import NO_KEY, KeyCache, arm_key
 
-MAGIC = b"CSC1"
+MAGIC, HISTORY_MAGIC = b"CSC1", b"CSC2"
 VERSION = 2
 _FORMER = 1
 """Version of samples without the columns that `_ADDED` names; they may still wait when a new version is started."""
 _ADDED = ("served_arm", "served_canary", "served_other")
-HEADER = struct.Struct("<4sIIII")
+HEADER, HISTORY_HEADER = struct.Struct("<4sIIII"), struct.Struct("<4sIIIII")
+HISTORY_ENTRY = np.dtype([("ts", "<f8"), ("item", "<u8"), ("category", "<u8")])
+"""What a user did: event time, ms; keys of the item and of its category (0: none)."""
 NUM_TEXTS = 5
 """Impression, user, item, domain, stage."""
 
@@ -46,18 +51,26 @@ class Layout:
     Args:
         fields: declared fields, in order.
         actions: feedback that is counted, in order.
+        histories: that samples carry, in order.
     """
 
-    def __init__(self, fields: Sequence[FieldSettings], actions: Sequence[str]) -> None:
+    def __init__(
+        self, fields: Sequence[FieldSettings], actions: Sequence[str], histories: Sequence[HistorySettings] = ()
+    ) -> None:
         self.fields = tuple(fields)
         self.actions = tuple(actions)
+        self.histories = tuple(histories)
         self.single = [n for n, field in enumerate(fields) if field.kind in {"id", "categorical"}]
         """Fields of one value, by number; these have their keys in the row."""
         self.numeric = [n for n, field in enumerate(fields) if field.kind == "numeric"]
         self.multi = [n for n, field in enumerate(fields) if field.kind == "multi"]
-        self.tag, self.former_tag = self._tag(VERSION), self._tag(_FORMER)
+        self.bare_tag, self.former_tag = self._tag(VERSION), self._tag(_FORMER)
+        self.tag = self._tag(VERSION, [[history.name, history.by] for history in histories])
         columns = [*self._joined(), *self._core(), *self._state()]
-        self.dtype = np.dtype(columns)
+        self.bare_dtype = np.dtype(columns)
+        """Of samples that carry no histories."""
+        sizes = [("history_sizes", "<u2", (len(self.histories),))] if histories else []
+        self.dtype = np.dtype([*columns, *sizes])
         self.former_dtype = np.dtype([column for column in columns if column[0] not in _ADDED])
         self._fixed = struct.Struct(
             "<qqQiddqQBd" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
@@ -78,8 +91,10 @@ class Layout:
         counted = count()
         return [-1 if n == self._user else -2 if n == self._item else next(counted) for n in range(len(self.fields))]
 
-    def _tag(self, version: int) -> int:
-        declared = [version, [[field.name, field.kind] for field in self.fields], self.actions]
+    def _tag(self, version: int, histories: Sequence[object] = ()) -> int:
+        declared: list[object] = [version, [[field.name, field.kind] for field in self.fields], self.actions]
+        if histories:
+            declared.append(histories)
         return int(xxh3_64_intdigest(msgspec.json.encode(declared))) & 0xFFFF_FFFF
 
     def _joined(self) -> list[tuple[object, ...]]:
@@ -131,23 +146,37 @@ class Layout:
         offset: int = self.dtype.fields["ts"][1]  # type: ignore[index]
         return offset
 
-    def of_former(self, rows_B: np.ndarray) -> np.ndarray:
-        """Rows of `former_dtype` as today's: of what they have not it is not known, or was none.
+    def key_offset(self, name: str) -> int:
+        """Where the key of a field of one value is in a core's fixed part; -1 for the empty name.
+
+        Raises:
+            ValueError: there is no such field.
+        """
+        if not name:
+            return -1
+        names = [self.fields[n].name for n in self.single]
+        keys_at: int = self.dtype.fields["keys"][1]  # type: ignore[index]
+        return keys_at - self.core_offset + 8 * names.index(name)
+
+    def widened(self, rows_B: np.ndarray) -> np.ndarray:
+        """Rows of `bare_dtype` or `former_dtype` as today's: of what they have not it is not known, or was none.
 
         >>> layout = Layout([FieldSettings(name, name[:4], "id") for name in ("user_id", "item_id")], ["like"])
-        >>> layout.of_former(np.zeros(1, layout.former_dtype))[["served_arm", "served_canary", "served_other"]].tolist()
+        >>> layout.widened(np.zeros(1, layout.former_dtype))[["served_arm", "served_canary", "served_other"]].tolist()
         [(0, 0, nan)]
         """
         found = np.zeros(len(rows_B), self.dtype)
-        for name in self.former_dtype.names or ():
-            found[name] = rows_B[name]
         found["served_other"] = _NAN
+        for name in rows_B.dtype.names or ():
+            found[name] = rows_B[name]
         return found
 
     def describe(self) -> str:
         """What it is a layout of, for errors."""
         fields = ", ".join(f"{field.name} ({field.kind})" for field in self.fields)
-        return f"{self.tag:08x}: version {VERSION}, fields {fields}; actions {', '.join(self.actions)}"
+        said = f"{self.tag:08x}: version {VERSION}, fields {fields}; actions {', '.join(self.actions)}"
+        histories = ", ".join(history.name for history in self.histories)
+        return f"{said}; histories {histories}" if histories else said
 
     def pack_core(
         self,

@@ -19,7 +19,7 @@ from learner.fast.inputs.signals import signals_of
 from learner.fast.model import FastPart
 from learner.fast.predictor import FastPredictor
 from learner.named import below
-from learner.parts import deep_alone, ids_of, served_task_part, task_part
+from learner.parts import deep_alone, ids_of, look_up, served_task_part, task_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.table import Table
@@ -82,7 +82,7 @@ class TaskPredictors:
         self, samples: Samples, occurrences: Occurrences, targets: list[Targets] | None, deep_BT: np.ndarray | None
     ) -> Iterator[Block]:
         """The samples as each part takes them."""
-        fast, rows, ids = self._recipe.fast, samples.rows_B, ids_of(occurrences)
+        fast, ids = self._recipe.fast, ids_of(occurrences)
         crosses = self.parts[0].crosses_of(ids)
         levels_B2 = levels_of(samples, fast.user_levels, fast.item_levels)
         for at, (n, part) in enumerate(zip(self.numbers, self.parts, strict=True)):
@@ -93,7 +93,7 @@ class TaskPredictors:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
                 others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
             learning = learn_B if learn_B.any() else False
-            of = part.look_up(ids, rows["ts"], learning=learning, crosses=crosses, item_ids=samples.item_ids)
+            of = look_up(self._recipe, part, samples, ids, learning, crosses)
             yield block_of(
                 of.values,
                 of.crosses,
@@ -102,6 +102,7 @@ class TaskPredictors:
                 signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
                 learn_B=learn_B,
                 levels_B2=levels_B2,
+                histories=of.histories,
                 **others,
             )
 

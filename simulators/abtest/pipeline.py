@@ -14,12 +14,11 @@ from learner.snapshot import ServingModel, encode_snapshot, take_changed
 from simulators.encoding import LogEntry
 from simulators.runs.backtest import NOW_MS
 from state_store.client import script
-from state_store.entities.packed import PackedReads
-from state_store.keys import Keys
 from state_store.outbox import Outbox
 from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import Ingest
 from stream.process.store import open_store
+from stream.serving.scorer import packed_reads
 from stream.settings import Settings
 
 _ENTRIES_PER_READ = 256
@@ -47,11 +46,18 @@ class Pipeline:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._store = open_store(settings, client)
         self.dead: list[DeadLetter] = []
-        self._ingest = Ingest(self._store, settings.fields, settings.actions, settings.events, self.dead.extend)
+        self._ingest = Ingest(
+            self._store,
+            settings.fields,
+            settings.actions,
+            settings.events,
+            self.dead.extend,
+            histories=settings.histories,
+        )
         self._ingest.assign(0)
         self._topics, self._offsets = settings.topics, [0, 0]
         self._client = client
-        self._reads = PackedReads(Keys(settings.redis.prefix), settings.actions.counted)
+        self._reads = packed_reads(settings)
         self._read_state = script(client, "read_state")
         self._outbox = Outbox(client, settings.redis.prefix, 1)
         self._cursor: dict[int, int] = {}

@@ -113,6 +113,9 @@ class Ranker:
 
 def _columns(layout: Layout, pools: tuple[PoolKeys, PoolKeys]) -> list[tuple[int, int]]:
     """By column of the keys: which pool, and which of its fields."""
+    if layout.histories:
+        names = [history.name for history in layout.histories]
+        raise FieldError(f"histories {names}: a test in a world gives candidates none; declare none")
     found = {name: (n, f) for n, pool in enumerate(pools) for f, name in enumerate(pool.fields)}
     names = [field.name for field in layout.fields]
     unknown = [name for name in names if name not in found] + [names[n] for n in (*layout.multi, *layout.numeric)]

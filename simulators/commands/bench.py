@@ -94,6 +94,12 @@ def bench_ablation(context: typer.Context) -> None:
     _run_benchmark("ablation", context.args)
 
 
+@bench.command("histories", context_settings=_PASS_ON)
+def bench_histories(context: typer.Context) -> None:
+    """What histories cost in Redis, and what models make of them (--events, --seeds, --history, --only, --log)."""
+    _run_benchmark("histories", context.args)
+
+
 @bench.command("estimator", context_settings=_PASS_ON)
 def bench_estimator(context: typer.Context) -> None:
     """The River estimator beside River's logistic regression, on River's data and MovieLens-1M (--events, --data)."""

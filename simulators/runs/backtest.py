@@ -69,7 +69,14 @@ class Backtest:
         client = connect(settings.redis)
         self.store = open_store(settings, client)
         self.dead: list[DeadLetter] = []
-        self._ingest = Ingest(self.store, settings.fields, settings.actions, settings.events, self.dead.extend)
+        self._ingest = Ingest(
+            self.store,
+            settings.fields,
+            settings.actions,
+            settings.events,
+            self.dead.extend,
+            histories=settings.histories,
+        )
         self._partitions = range(settings.kafka.partitions)
         for partition in self._partitions:
             self._ingest.assign(partition)

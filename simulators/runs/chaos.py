@@ -153,7 +153,7 @@ class Chaos:
                 monitor.start()
                 feed = TwinFeedReader(self._client, settings.redis.prefix, self._run_name)
                 wait_until(lambda: not feed.waiting(), "the frozen twin", [monitor], progress=feed.waiting)
-        expected = expect(writer.records, join, settings.actions, settings.tasks)
+        expected = expect(writer.records, join, settings.actions, settings.tasks, settings.histories)
         return self._report(expected, writer.num_written, time.monotonic() - started)
 
     # Killing ----------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ class Demo:
             learner.stop()
             manifest, status = WeightStore(self._client, settings.redis.prefix).latest(), self._status()
         assert manifest is not None
-        expected = expect(read_log(settings.kafka, ends), settings.join, settings.actions, settings.tasks)
+        log = read_log(settings.kafka, ends)
+        expected = expect(log, settings.join, settings.actions, settings.tasks, settings.histories)
         run = {
             "run": self._folder.name,
             "data": self._log.source,

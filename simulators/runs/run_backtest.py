@@ -40,7 +40,7 @@ def run_backtest(
         started = time.monotonic()
         run.run(replay.whole_log())
         seconds = time.monotonic() - started
-        expected = expect(run.records, settings.join, settings.actions, settings.tasks)
+        expected = expect(run.records, settings.join, settings.actions, settings.tasks, settings.histories)
         summary = build_summary(
             settings,
             run.store,

@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from learner.samples.kind import SampleKind
-from simulators.oracle import Expected
+from learner.samples.layout import HISTORY_ENTRY
+from simulators.oracle import Expected, History
+from state_store.entities.histories import SPARE, read_histories
 from state_store.states import StateStore
 from stream.command.doctor import versions
 from stream.monitor.figures.bucket import NORMS, NULL, SEEN, merge
@@ -52,6 +55,22 @@ def differences(store: StateStore, num_partitions: int, expected: Expected) -> d
             have, want = +totals.get(entity, Counter()), +wanted.get(entity, Counter())
             if have != want:
                 found[f"{kind}:{entity}"] = [dict(have), dict(want)]
+    return found | _other_histories(store, num_partitions, expected)
+
+
+def _other_histories(store: StateStore, num_partitions: int, expected: Expected) -> dict[str, Any]:
+    """Where the histories that Redis keeps are others than the newest entries of what the oracle has."""
+    found: dict[str, Any] = {}
+    for kept, (name, wanted) in zip(store.histories.kept, expected.histories.items(), strict=True):
+        most = SPARE * kept.length
+        stored: dict[str, History] = {}
+        for p in range(num_partitions):
+            for user, text in read_histories(store.client, store.keys.user(p, ""), kept.field).items():
+                stored[user] = sorted(stored.get(user, []) + np.frombuffer(text, HISTORY_ENTRY).tolist())
+        for user in stored.keys() | wanted.keys():
+            have, want = stored.get(user, [])[-most:], wanted.get(user, [])[-most:]
+            if have != want:
+                found[f"{name}:{user}"] = [have, want]
     return found
 
 

@@ -87,7 +87,7 @@ def write_export(settings: "Settings", client: "redis_client.Redis", out: Path, 
         out / "model.json": msgspec.json.format(msgspec.json.encode(described), indent=2),
     }
     if settings.recipe.has_deep:
-        need_onnx()
+        need_onnx(settings.recipe)
     for path, content in contents.items():
         path.write_bytes(content)
     files = list(contents)
@@ -110,15 +110,20 @@ def description(recipe: "Recipe") -> dict[str, Any]:
     return found
 
 
-def need_onnx() -> None:
+def need_onnx(recipe: "Recipe") -> None:
     """Whether the dense part can be written.
 
     Raises:
-        NoOnnxError: the package is missing.
+        NoOnnxError: the package is missing, or the deep part reads histories.
     """
     from importlib.util import find_spec
 
     from stream.command.kept import NoOnnxError
 
+    if recipe.deep_histories:
+        raise NoOnnxError(
+            f"model.history is {recipe.model.history!r}, and a deep part that reads histories is not written as ONNX; "
+            "only one with model.history = 'none' is"
+        )
     if find_spec("onnx") is None:
         raise NoOnnxError("the deep part is written as ONNX, and the package onnx is missing: pip install onnx")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import UNSET
 
-from learner.config import FieldSettings
+from learner.config import FieldSettings, HistorySettings
 from learner.samples.layout import Layout
 from state_store.config import ActionSettings
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
@@ -58,6 +58,7 @@ class RowDecoder:
         fields: declared fields of a sample.
         actions: feedback that counts.
         limits: bounds on event time, and what becomes of misplaced records.
+        histories: that samples carry.
         num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
     """
@@ -68,13 +69,14 @@ class RowDecoder:
         fields: Sequence[FieldSettings],
         actions: ActionSettings,
         limits: EventSettings,
+        histories: Sequence[HistorySettings] = (),
         *,
         num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
     ) -> None:
         self._impressions_topic = impressions_topic
         self._extract = FeatureExtractor(fields).extract_from
-        self._pack = Layout(fields, actions.names).pack_core
+        self._pack = Layout(fields, actions.names, histories).pack_core
         self._actions = {name: i + 1 for i, name in enumerate(actions.names)}
         self._limits = limits
         self._num_partitions = num_partitions

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from learner.config import FieldSettings
+from learner.config import FieldSettings, HistorySettings
 from state_store.config import ActionSettings
 from state_store.records import Applied, Call, Outcome, Reading, Span
 from state_store.states import StateStore
@@ -51,6 +51,7 @@ class Ingest:
         bury: writes dead letters and returns once they are durable.
         num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
+        histories: that samples carry; those that the store keeps.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class Ingest:
         *,
         num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
+        histories: Sequence[HistorySettings] = (),
     ) -> None:
         self._store = store
         self._decode = RowDecoder(
-            store.topics[0], fields, actions, limits, num_partitions=num_partitions, reroute=reroute
+            store.topics[0], fields, actions, limits, histories, num_partitions=num_partitions, reroute=reroute
         ).decode
         self._bury = bury
         self.epochs: dict[int, int] = {}

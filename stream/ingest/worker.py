@@ -69,6 +69,7 @@ class Worker:
             self._bury,
             num_partitions=settings.kafka.partitions,
             reroute=self._reroute,
+            histories=settings.histories,
         )
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 import redis
 from redis.exceptions import ClusterError, RedisClusterException
 
+from learner.samples.layout import Layout
 from state_store.client import RedisUnavailableError, connect
 from state_store.config import RedisSettings
+from state_store.entities.histories import Histories, KeptHistory, history_field
 from state_store.keys import Keys
 from state_store.refusals import refusal, told
 from state_store.states import StateStore
@@ -21,7 +23,27 @@ _PROBE_MS = 1000
 
 def open_store(settings: Settings, client: redis.Redis) -> StateStore:
     """The state store on a connection."""
-    return StateStore(client, settings.redis, settings.join, settings.actions, settings.topics, settings.tasks)
+    histories = kept_histories(settings.recipe.layout)
+    return StateStore(
+        client, settings.redis, settings.join, settings.actions, settings.topics, settings.tasks, histories
+    )
+
+
+def kept_histories(layout: Layout) -> Histories:
+    """What the state store has to know of the histories that samples of a layout carry."""
+    if not layout.histories:
+        return Histories()
+    kept = tuple(
+        KeptHistory(
+            history_field(history.name, history.by),
+            sum(1 << layout.actions.index(action) for action in history.actions),
+            history.length,
+        )
+        for history in layout.histories
+    )
+    places = (layout.key_offset("item_id"), *(layout.key_offset(history.by) for history in layout.histories))
+    # Impressions may be held that passed before there were histories: what comes of them is kept all the same.
+    return Histories(kept, layout.tag, {layout.tag: places, layout.bare_tag: places})
 
 
 def probe_writes(client: redis.Redis, prefix: str, partitions: Iterable[int]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from learner.samples.asked import Column, Shared, samples_of
+from learner.samples.asked import Column, Shared, samples_of, with_histories
 from learner.samples.columns import Samples
 from state_store.entities.packed import PackedState
 from stream.events import RawFeature
@@ -31,6 +31,7 @@ class Packing:
 
     def __init__(self, settings: Settings) -> None:
         self._layout = settings.recipe.layout
+        self._lengths = [history.length for history in settings.histories]
         self._extractor = FeatureExtractor(settings.fields)
         self.names = [field.name for field in settings.fields if field.name not in ("user_id", "item_id")]
         """Declared fields that features are looked up for, in the order of `columns`."""
@@ -72,4 +73,7 @@ class Packing:
         rows["user_first_ts"], rows["user_last_ts"] = state.user_first_ts, state.user_last_ts
         rows["item_counts"], rows["item_norm"] = state.item_counts_BC, state.item_norm_B
         rows["item_norm_version"] = state.item_norm_version_B
+        if self._lengths:
+            histories = state.histories_before(now_ms, self._lengths)
+            return with_histories(samples, histories)
         return samples

@@ -17,6 +17,7 @@ from state_store.keys import Keys
 from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
 from stream.partitioning import partition_of
+from stream.process.store import kept_histories
 from stream.serving.packing import Candidate, Packing
 from stream.serving.versions import Versions
 from stream.settings import Settings
@@ -143,7 +144,8 @@ class Scorer:
 
 def packed_reads(settings: Settings) -> PackedReads:
     """How the state of a pipeline is read."""
-    return PackedReads(Keys(settings.redis.prefix), settings.actions.counted)
+    histories = kept_histories(settings.recipe.layout)
+    return PackedReads(Keys(settings.redis.prefix), settings.actions.counted, histories)
 
 
 __all__ = ["Candidate", "NoWeightsError", "Scorer", "UnknownTaskError", "packed_reads"]

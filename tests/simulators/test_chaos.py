@@ -8,6 +8,7 @@ import pytest
 from support.logs import movielens_or_synthetic
 from support.small_log import small_log, with_tasks
 
+from learner.config import HistorySettings
 from simulators.logs.log import Log
 from simulators.replay import ReplaySettings
 from simulators.runs.chaos import Chaos, ChaosSettings
@@ -36,7 +37,13 @@ def test_dropped_negatives_are_the_same_whatever_is_killed(
 def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     settings: Settings, broker: str, tmp_path: Path, long: bool
 ) -> None:
-    """Each time one of three leaves, by SIGTERM or SIGKILL, and returns at the next; the learner dies now and then."""
+    """Each time one of three leaves, by SIGTERM or SIGKILL, and returns at the next; the learner dies now and then.
+
+    What users liked is kept, too, and loses and doubles nothing either.
+    """
+    action = settings.actions.names[0]
+    histories = (HistorySettings("any", (action,), length=5), HistorySettings("by_decade", (action,), by="decade"))
+    settings = msgspec.structs.replace(settings, histories=histories)
     kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12, monitor=False), tmp_path)
 
 

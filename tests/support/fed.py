@@ -6,7 +6,7 @@ import msgspec
 import redis
 from support.columns import labelled
 
-from learner.config import FieldSettings
+from learner.config import FieldSettings, HistorySettings
 from learner.samples.former import Sample
 from learner.samples.layout import Layout
 from simulators.oracle import Expected, Record, expect
@@ -19,6 +19,7 @@ from state_store.tasks import TaskSettings
 from stream.events import Event, Feedback, Heartbeat, encode_event
 from stream.ingest.rows import LogRecord
 from stream.ingest.stage import Ingest
+from stream.process.store import kept_histories
 from stream.sections import EventSettings
 
 T0 = 10**12
@@ -37,6 +38,7 @@ class Fed:
         fields: declared fields.
         actions: declared actions.
         tasks: declared tasks.
+        histories: declared histories.
     """
 
     def __init__(
@@ -47,12 +49,16 @@ class Fed:
         fields: Sequence[FieldSettings],
         actions: Sequence[str],
         tasks: Sequence[TaskSettings] = (),
+        histories: Sequence[HistorySettings] = (),
     ) -> None:
         self._actions, self._tasks, self._join, self.fields = ActionSettings(tuple(actions)), tasks, join, fields
-        self._settings = settings
-        self.layout = Layout(fields, actions)
-        self.store = StateStore(client, settings, join, self._actions, _TOPICS, tasks)
-        self._ingest = Ingest(self.store, fields, self._actions, EventSettings(), lambda dead: None)
+        self._settings, self._histories = settings, histories
+        self.layout = Layout(fields, actions, histories)
+        kept = kept_histories(self.layout)
+        self.store = StateStore(client, settings, join, self._actions, _TOPICS, tasks, kept)
+        self._ingest = Ingest(
+            self.store, fields, self._actions, EventSettings(), lambda dead: None, histories=histories
+        )
         self._ingest.assign(0)
         self.log: list[Record] = []
 
@@ -85,7 +91,7 @@ class Fed:
 
     def expected(self) -> Expected:
         """Totals of all that was fed by the oracle, once they are found to be the store's."""
-        found = expect(self.log, self._join, self._actions, self._tasks)
+        found = expect(self.log, self._join, self._actions, self._tasks, self._histories)
         wrong = differences(self.store, 1, found)
         assert wrong == {}, msgspec.json.encode(wrong)
         return found

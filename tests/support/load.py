@@ -91,7 +91,8 @@ class Load:
 
     def check(self, ends: dict[tuple[int, int], int], folder: Path) -> None:
         """Counters and trained samples equal the oracle's."""
-        expected = expect(read_log(self.live.kafka, ends), self.live.join, self.live.actions, self.live.tasks)
+        live = self.live
+        expected = expect(read_log(live.kafka, ends), live.join, live.actions, live.tasks, live.histories)
         assert differences(self.store, self.partitions, expected) == {}
         assert expected.counts["positive"] + expected.counts["negative"] == self.num_rows
         predictions = read_predictions(folder / "predictions")

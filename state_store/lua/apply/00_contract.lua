@@ -25,6 +25,7 @@
 --   (`learner/samples/layout.py`): their texts, one behind the other, then their keys, then a row of fixed length each:
 --   kind, label, labels and known (a bit per task), task (which the sample is about, from 0), delay_ms, one value per
 --   action; the core's fixed part; the state. Label and delay are those of the main task, or of the task it is about.
+--   Where histories are declared, they stand before the rows, and each row ends with the number of entries of each.
 -- Kinds: 0 negative, 1 positive, 2 correction, all of the main task; 3 of another; 4 shown, its label not known yet;
 --   5 settled: nothing has come for a negative for `settle_ms`
 -- Returns {outcome, offset in force, outbox sequence, trained sequence, more deadlines (0/1), stored epoch}

@@ -18,11 +18,16 @@ end
 for _, name in ipairs({'norm', 'norm_version', 'renewed'}) do item_fields[#item_fields + 1] = name end
 local FIRST_TS, LAST_TS = num_counts + 3, num_counts + 4
 
+-- Histories are no numbers: they are read behind those, and written where they have changed.
+local read_of_user, num_user_fields = {unpack_all(user_fields)}, #user_fields
+for h, history in ipairs(histories) do read_of_user[num_user_fields + h] = history.field end
+
 local users, items = {}, {}
 
-local function read_entity(key, fields)
+-- The first `num_numbers` of the fields are numbers.
+local function read_entity(key, fields, num_numbers)
   local state = call('HMGET', key, unpack_all(fields))
-  for i = 1, #fields do state[i] = tonumber(state[i]) or 0 end
+  for i = 1, num_numbers do state[i] = tonumber(state[i]) or 0 end
   state.changed = {}
   return state
 end
@@ -30,7 +35,9 @@ end
 local function user_state(id)
   local state = users[id]
   if not state then
-    state = read_entity(user_prefix .. id, user_fields)
+    state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
+    state.histories = {}
+    for h = 1, num_histories do state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil end
     users[id] = state
   end
   return state
@@ -39,7 +46,7 @@ end
 local function item_state(id)
   local state = items[id]
   if not state then
-    state = read_entity(item_prefix .. id, item_fields)
+    state = read_entity(item_prefix .. id, item_fields, #item_fields)
     items[id] = state
   end
   return state

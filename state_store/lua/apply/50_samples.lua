@@ -3,6 +3,7 @@
 
 local NIL = '\192'
 local ROW = '<BBBBBd'
+local NO_CATEGORY, HISTORY_SIZES = string.rep('\0', 8), '<' .. string.rep('I2', num_histories)
 local columns, tags = {}, {} -- samples of this batch, by the layout of their cores
 local former = {} -- samples of impressions that a former version held
 
@@ -83,6 +84,35 @@ local function parts_of(held)
   return parts
 end
 
+-- What an action of a user adds to the histories. Cores of other layouts, or of a former version, do not say which keys.
+local function remember(held, user, mask, ts)
+  body_of(held)
+  local places = not held.is_former and options.history_places[parts_of(held)[1]]
+  if not places then return end
+  local row = parts_of(held)[5]
+  for h, history in ipairs(histories) do
+    if bit.band(mask, history.mask) ~= 0 then
+      local item, by = places[1], places[h + 1]
+      local category = by >= 0 and sub(row, by + 1, by + 8) or NO_CATEGORY
+      local entry = pack_bytes('<d', ts) .. sub(row, item + 1, item + 8) .. category
+      user.histories[h] = with_entry(user.histories[h], entry, ts, history.kept)
+      user.remembered = user.remembered or {}
+      user.remembered[h] = true
+    end
+  end
+end
+
+-- The histories as of an impression, one behind the other, and how many entries each has.
+local function histories_of(held)
+  local _, user = cmsgpack.unpack(parts_of(held)[2])
+  local kept, found, sizes = user_state(user).histories, {}, {}
+  for h, history in ipairs(histories) do
+    found[h] = history_before(kept[h], held.ts, history.length)
+    sizes[h] = #found[h] / ENTRY
+  end
+  return concat(found), pack_bytes(HISTORY_SIZES, unpack_all(sizes))
+end
+
 local bare_heads = {} -- of rows of the main task that say nothing but their kind
 local function bare_head(kind)
   local head = bare_heads[kind]
@@ -108,12 +138,16 @@ local function emit(kind, label, delay, held, labels, known, t, values)
   end
   local of = columns[tag]
   if not of then
-    of = {n = 0, texts = {}, keys = {}, rows = {}, text_size = 0, keys_size = 0}
+    of = {n = 0, texts = {}, keys = {}, rows = {}, histories = {}, text_size = 0, keys_size = 0, history_size = 0}
     columns[tag], tags[#tags + 1] = of, tag
   end
-  local n, rows = of.n + 1, of.rows
+  local n, rows, row = of.n + 1, of.rows, parts[5]
+  if tag == options.history_tag then
+    local found, sizes = histories_of(held)
+    of.histories[n], of.history_size, row = found, of.history_size + #found, row .. sizes
+  end
   of.n, of.texts[n], of.keys[n] = n, text, keys
-  rows[2 * n - 1], rows[2 * n] = head, parts[5]
+  rows[2 * n - 1], rows[2 * n] = head, row
   of.text_size, of.keys_size = of.text_size + #text, of.keys_size + #keys
 end
 

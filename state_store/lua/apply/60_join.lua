@@ -41,6 +41,7 @@ local function match(fb, held)
   held.bits = bit.bor(held.bits, mask)
   touch(held)
   count_one(user_state(fb[5]), fb[7] + 1)
+  if num_histories > 0 then remember(held, user_state(fb[5]), mask, math.max(fb[3], held.ts)) end
   count_one(item_state(fb[6]), fb[7] + 1)
   count('matched')
   -- Without a value it is kept only where another action of the same task could be taken for the one that decided.

@@ -12,6 +12,9 @@ local function write_entity(key, fields, state, ttl_s)
   for i = 1, last - 1 do
     if state.changed[i] then values[#values + 1], values[#values + 2] = fields[i], state[i] end
   end
+  for h in pairs(state.remembered or NO_ENTRIES) do
+    values[#values + 1], values[#values + 2] = histories[h].field, state.histories[h]
+  end
   if #values == 0 then return false end
   local sixteenth = math.ceil(ttl_s / 16)
   local now_in = floor(clock_s / sixteenth)
@@ -36,8 +39,11 @@ end
 if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  add_entry(of.n, pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size),
-    concat(of.texts), concat(of.keys), concat(of.rows))
+  local head = pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size)
+  if tag == options.history_tag then
+    head = pack_bytes('<c4I4I4I4I4I4', 'CSC2', tag, of.n, of.text_size, of.keys_size, of.history_size)
+  end
+  add_entry(of.n, head, concat(of.texts), concat(of.keys), concat(of.histories), concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}

@@ -35,6 +35,8 @@ class Example(NamedTuple):
     deep: float
     levels: tuple[int, int]
     """Of user and item."""
+    histories: list[tuple[int, int]]
+    """(history, row of an item)."""
 
 
 class Said(NamedTuple):
@@ -119,6 +121,7 @@ class Reference:
         num_levels: of users and of items, behind the gate; 0 for none.
         forget: share of its evidence that a first-order weight loses with each sample.
         is_weighted: whether samples weigh as in the fake-negative weighted loss.
+        num_histories, history_rate: vectors of what users did, and what their items learn from them.
     """
 
     def __init__(
@@ -135,7 +138,10 @@ class Reference:
         num_levels: int = 0,
         forget: float = 0.0,
         is_weighted: bool = False,
+        num_histories: int = 0,
+        history_rate: float = 0.0,
     ) -> None:
+        self.num_histories, self.history_rate = num_histories, history_rate
         self.groups, self.v, self.h = groups, v_RD.clone(), torch.zeros_like(v_RD)
         self.w, self.g = (torch.zeros(len(v_RD)) for _ in range(2))
         self.cross_w, self.cross_g = (torch.zeros(num_cross_rows) for _ in range(2))
@@ -153,7 +159,7 @@ class Reference:
         self.net: nn.Sequential | None = None
         if gate is not None:
             num_hidden, num_inputs = gate[0].shape
-            num_outputs = 4 + num_crosses + 4 + 1 + has_deep + 1
+            num_outputs = 4 + num_crosses + 4 + 2 * num_histories + 1 + has_deep + 1
             self.net = nn.Sequential(nn.Linear(num_inputs, num_hidden), nn.ReLU(), nn.Linear(num_hidden, num_outputs))
             with torch.no_grad():
                 self.net[0].weight.copy_(gate[0])
@@ -171,7 +177,9 @@ class Reference:
         v = self.v[[row for _, row, _ in values]].requires_grad_()
         cross_w = self.cross_w[[row for _, row, _ in crosses]].requires_grad_()
         bias = self.bias.clone().requires_grad_()
-        components, raw = self._components(values, crosses, w, v, cross_w, bias, example)
+        histories = [entry for entry in example.histories if entry[1] != 0]
+        u = self.v[[row for _, row in histories]].requires_grad_()
+        components, raw = self._components(values, crosses, w, v, cross_w, bias, example, histories, u)
         inner = components.sum()
         gates, added = torch.ones_like(components), torch.zeros(())
         if self.net is not None:
@@ -185,8 +193,9 @@ class Reference:
         said = Said(components.detach(), gates.detach(), added.item(), inner.item(), logit.item(), rank.item())
         if example.learn:
             q_inner, q_final = self._believe(example, inner, logit)
-            step = differentiate(terms(inner, example, q_inner, is_weighted=self.is_weighted), [w, v, cross_w, bias])
+            step = differentiate(terms(inner, example, q_inner, is_weighted=self.is_weighted), [w, v, cross_w, bias, u])
             self._learn_values(values, step)
+            self._learn_histories(histories, step)
             self._learn_crosses(crosses, step)
             self._learn_dense(raw if example.turn <= MAY_TURN else [None] * 4, step)
             if len(levels):
@@ -227,6 +236,8 @@ class Reference:
         cross_w: Tensor,
         bias: Tensor,
         example: Example,
+        histories: list[tuple[int, int]],
+        u: Tensor,
     ) -> tuple[Tensor, list[Tensor | None]]:
         """The components, and the four vectors before centring, None where nothing is known."""
         sums = [torch.zeros(()) for _ in range(4)]
@@ -248,6 +259,9 @@ class Reference:
         per_cross = [torch.zeros(()) for _ in range(self.num_crosses)]
         for n, (cross, _, x) in enumerate(crosses):
             per_cross[cross] = per_cross[cross] + x * cross_w[n]
+        for history in range(self.num_histories):
+            own = [u[n] for n, (of, _) in enumerate(histories) if of == history]
+            ours.append(torch.stack(own).mean(0) - self.centres[0] if own else zero)
         products = [our @ their for our in ours for their in theirs]
         deep = [torch.tensor(example.deep)] if self.has_deep else []
         return torch.stack([*sums, *per_cross, *products, bias, *deep]), raw
@@ -279,6 +293,14 @@ class Reference:
             if slope_v is not None and square_v is not None:
                 self.h[row] = (self.h[row] + square_v[n]).clamp(min=0)
                 self.v[row] -= RATE[group] * slope_v[n] / torch.sqrt(SQUARE_PRIOR + self.h[row])
+
+    def _learn_histories(self, histories: list[tuple[int, int]], step: Step) -> None:
+        slopes, squares = step.slopes[4], step.squares[4]
+        if not self.history_rate or slopes is None or squares is None:
+            return
+        for n, (_, row) in enumerate(histories):
+            self.h[row] = (self.h[row] + squares[n]).clamp(min=0)
+            self.v[row] -= self.history_rate * slopes[n] / torch.sqrt(SQUARE_PRIOR + self.h[row])
 
     def _learn_crosses(self, crosses: list[tuple[int, int, float]], step: Step) -> None:
         slopes, squares = step.slopes[2], step.squares[2]

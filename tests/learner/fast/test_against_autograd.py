@@ -60,6 +60,8 @@ class Case(NamedTuple):
     """Whether some negatives may turn, and some do."""
     is_weighted: bool = False
     forget: float = 0.0
+    histories: int = 0
+    history_rate: float = 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -112,13 +114,20 @@ def examples(seed: int, count: int, *, turns: bool = True) -> list[Example]:
                 signals=[float(np.float32(x)) for x in rng.standard_t(3, NUM_SIGNALS) * [1, 5, 0.1] + [0, 3, -1]],
                 deep=float(np.float32(rng.normal())),
                 levels=(int(rng.integers(len(LEVELS[0]) + 1)), int(rng.integers(len(LEVELS[1]) + 1))),
+                # Of items that may be among the sample's values, and twice in a history.
+                histories=[
+                    (history, 0 if rng.random() < 0.1 else int(rng.choice(ROWS[4])))
+                    for history in range(2)
+                    for _ in range(rng.integers(0, 5))
+                ],
             )
         )
     return out
 
 
-def block_from(given: list[Example]) -> Block:
+def block_from(given: list[Example], num_histories: int = 0) -> Block:
     """The same in arrays."""
+    histories = [[(of, row, 1.0) for of, row in one.histories if of < num_histories] for one in given]
 
     def flat(parts: list[list[tuple[int, int, float]]]) -> tuple[np.ndarray, ...]:
         offsets = np.cumsum([0, *(len(part) for part in parts)])
@@ -138,6 +147,7 @@ def block_from(given: list[Example]) -> Block:
         learn_B=np.array([example.learn for example in given]),
         deep_B=np.array([example.deep for example in given]),
         levels_B2=np.array([example.levels for example in given]),
+        histories=occurring(*flat(histories)) if num_histories else None,
     )
 
 
@@ -162,6 +172,8 @@ def both(seed: int, case: Case) -> tuple[FastPart, Reference]:
         level_prior=LEVEL_PRIOR,
         user_levels=LEVELS[0],
         item_levels=LEVELS[1],
+        histories=("liked", "shared")[: case.histories],
+        history_rate=case.history_rate,
         max_rows=max(NUM_ROWS, NUM_BELIEFS),
         max_cross_rows=NUM_CROSS_ROWS,
     )
@@ -192,6 +204,8 @@ def both(seed: int, case: Case) -> tuple[FastPart, Reference]:
         num_levels=NUM_LEVELS if case.levels else 0,
         forget=case.forget,
         is_weighted=case.is_weighted,
+        num_histories=case.histories,
+        history_rate=case.history_rate,
     )
     return part, reference
 
@@ -255,21 +269,29 @@ def assert_same_state(part: FastPart, reference: Reference) -> None:
         Case(gate=False, deep=False),
         Case(gate=False, levels=False),
         Case(gate=False, levels=False, turns=False, is_weighted=True),
+        Case(histories=2),
+        Case(histories=2, history_rate=0.05),
+        Case(histories=1, history_rate=0.05, gate=False, deep=False, norms=False),
     ],
     ids=lambda case: ", ".join(name for name, has in case._asdict().items() if has),
 )
 def test_a_thousand_samples_are_predicted_and_learned_as_autograd_has_it(case: Case) -> None:
     part, reference = both(3, case)
     given = examples(4, 1_000, turns=case.turns)
-    predicted = part.learn(block_from(given))
+    predicted = part.learn(block_from(given, case.histories))
     for b, example in enumerate(given):
-        said = reference(example)
+        own = [entry for entry in example.histories if entry[0] < case.histories]
+        said = reference(example._replace(histories=own))
         close(predicted.components_BK[b], said.components, f"components of sample {b}")
         close(predicted.gates_BK[b], said.gates, f"gates of sample {b}")
         for name in ("added", "inner", "logit", "rank"):
             close(getattr(predicted, f"{name}_B")[b], getattr(said, name), f"{name} of sample {b}")
     assert_same_state(part, reference)
     used = {row for example in given if example.learn for _, row, _ in example.values} - {0}
+    if case.history_rate:
+        used |= {row for example in given if example.learn for of, row in example.histories if of < case.histories} - {
+            0
+        }
     assert part.table.take_touched(1).tolist() == sorted(used)
     crossed = {row for example in given if example.learn for _, row, _ in example.crosses} - {0}
     assert part.cross_table.take_touched(2).tolist() == sorted(crossed)
@@ -281,7 +303,7 @@ def test_each_single_step_is_the_gradient() -> None:
         part, reference = both(seed, Case())
         example = next(e for e in examples(100 + seed, 20) if e.crosses and e.values and e.learn)
         part.learn(block_from([example]))
-        reference(example)
+        reference(example._replace(histories=[]))
         assert_same_state(part, reference)
 
 

@@ -33,6 +33,7 @@ from state_store.errors import OperatorError
 from state_store.weights import WeightStore
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer
+from stream.settings import Settings
 from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 
@@ -257,4 +258,13 @@ def test_a_field_that_the_world_lacks_is_named(
     )
     arm = arm_of("f", redis_settings, f"crosses = []\n{text}", tmp_path)
     with pytest.raises(FieldError, match="mood"):
+        Ranker(World(SMALL, 1), Pipeline(arm.settings, client))
+
+
+def test_histories_are_refused(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path) -> None:
+    """Candidates would be scored without them, and samples learned with them."""
+    action = Settings().actions.names[0]
+    text = f'[[histories]]\nname = "liked"\nactions = ["{action}"]'
+    arm = arm_of("h", redis_settings, text, tmp_path)
+    with pytest.raises(FieldError, match="liked"):
         Ranker(World(SMALL, 1), Pipeline(arm.settings, client))
