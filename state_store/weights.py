@@ -253,7 +253,8 @@ class WeightStore:
                 f"a chunk of weights {manifest.version} is gone from Redis: everything is written anew. Redis must not "
                 "evict keys: its maxmemory-policy has to be noeviction"
             )
-        self._unnamed = []
+        if done:
+            self._unnamed = []
         return bool(done)
 
     def latest(self) -> Manifest | None:

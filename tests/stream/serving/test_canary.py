@@ -173,7 +173,7 @@ def test_scores_that_are_no_numbers_are_reverted_at_once_and_nobody_sees_one(sho
     manifest = shop.weights.latest()
     assert manifest is not None
     blob = shop.weights.put("no-numbers", encode_snapshot(shop.own.learner, None))
-    broken = msgspec.structs.replace(manifest, version=4, base=blob, base_version=4, deltas=())
+    broken = msgspec.structs.replace(manifest, version=4, base=blob, base_version=4, deltas=(), since=None)
     assert shop.weights.publish(broken)
     fast.dense.restore(before)
 

@@ -359,7 +359,7 @@ def test_a_store_that_is_away_is_waited_for(trained: Trained, tmp_path: Path) ->
 def test_a_store_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     # It may have been imported before.
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(NoObjectStoreError, match=r"coldstream\[s3\]"):
         ObjectPlace("s3://bucket/folder", "cs")
 
