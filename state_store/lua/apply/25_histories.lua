@@ -7,23 +7,26 @@
 
 local histories, num_histories, ENTRY = options.histories, #options.histories, 24
 
--- Whether an entry goes behind the one at `at`.
-local function goes_behind(list, at, entry, ts)
-  local other = unpack_bytes('<d', list, at)
-  if ts ~= other then return ts > other end
-  local low, high, low_2, high_2 = unpack_bytes('<I4I4I4I4', entry, 9)
-  local its_low, its_high, its_low_2, its_high_2 = unpack_bytes('<I4I4I4I4', list, at + 8)
-  if high ~= its_high then return high > its_high end
-  if low ~= its_low then return low > its_low end
-  if high_2 ~= its_high_2 then return high_2 > its_high_2 end
-  return low_2 >= its_low_2
-end
+local with_entry
+do -- A function has at most 200 locals.
+  -- Whether an entry goes behind the one at `at`.
+  local function goes_behind(list, at, entry, ts)
+    local other = unpack_bytes('<d', list, at)
+    if ts ~= other then return ts > other end
+    local low, high, low_2, high_2 = unpack_bytes('<I4I4I4I4', entry, 9)
+    local its_low, its_high, its_low_2, its_high_2 = unpack_bytes('<I4I4I4I4', list, at + 8)
+    if high ~= its_high then return high > its_high end
+    if low ~= its_low then return low > its_low end
+    if high_2 ~= its_high_2 then return high_2 > its_high_2 end
+    return low_2 >= its_low_2
+  end
 
-local function with_entry(list, entry, ts, most)
-  local at = #list - ENTRY + 1
-  while at > 0 and not goes_behind(list, at, entry, ts) do at = at - ENTRY end
-  list = sub(list, 1, at + ENTRY - 1) .. entry .. sub(list, at + ENTRY)
-  return sub(list, math.max(#list - most * ENTRY, 0) + 1)
+  function with_entry(list, entry, ts, most)
+    local at = #list - ENTRY + 1
+    while at > 0 and not goes_behind(list, at, entry, ts) do at = at - ENTRY end
+    list = sub(list, 1, at + ENTRY - 1) .. entry .. sub(list, at + ENTRY)
+    return sub(list, math.max(#list - most * ENTRY, 0) + 1)
+  end
 end
 
 -- The newest entries before `ts`.

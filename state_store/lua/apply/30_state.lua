@@ -18,10 +18,6 @@ end
 for _, name in ipairs({'norm', 'norm_version', 'renewed'}) do item_fields[#item_fields + 1] = name end
 local FIRST_TS, LAST_TS = num_counts + 3, num_counts + 4
 
--- Histories are no numbers: they are read behind those, and written where they have changed.
-local read_of_user, num_user_fields = {unpack_all(user_fields)}, #user_fields
-for h, history in ipairs(histories) do read_of_user[num_user_fields + h] = history.field end
-
 local users, items = {}, {}
 
 -- The first `num_numbers` of the fields are numbers.
@@ -32,15 +28,22 @@ local function read_entity(key, fields, num_numbers)
   return state
 end
 
-local function user_state(id)
-  local state = users[id]
-  if not state then
-    state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
-    state.histories = {}
-    for h = 1, num_histories do state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil end
-    users[id] = state
+local user_state
+do
+  -- Histories are no numbers: they are read behind those, and written where they have changed.
+  local read_of_user, num_user_fields = {unpack_all(user_fields)}, #user_fields
+  for h, history in ipairs(histories) do read_of_user[num_user_fields + h] = history.field end
+
+  function user_state(id)
+    local state = users[id]
+    if not state then
+      state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
+      state.histories = {}
+      for h = 1, num_histories do state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil end
+      users[id] = state
+    end
+    return state
   end
-  return state
 end
 
 local function item_state(id)

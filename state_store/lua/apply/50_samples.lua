@@ -3,7 +3,6 @@
 
 local NIL = '\192'
 local ROW = '<BBBBBd'
-local NO_CATEGORY, HISTORY_SIZES = string.rep('\0', 8), '<' .. string.rep('I2', num_histories)
 local columns, tags = {}, {} -- samples of this batch, by the layout of their cores
 local former = {} -- samples of impressions that a former version held
 
@@ -84,33 +83,38 @@ local function parts_of(held)
   return parts
 end
 
--- What an action of a user adds to the histories. Cores of other layouts, or of a former version, do not say which keys.
-local function remember(held, user, mask, ts)
-  body_of(held)
-  local places = not held.is_former and options.history_places[parts_of(held)[1]]
-  if not places then return end
-  local row = parts_of(held)[5]
-  for h, history in ipairs(histories) do
-    if bit.band(mask, history.mask) ~= 0 then
-      local item, by = places[1], places[h + 1]
-      local category = by >= 0 and sub(row, by + 1, by + 8) or NO_CATEGORY
-      local entry = pack_bytes('<d', ts) .. sub(row, item + 1, item + 8) .. category
-      user.histories[h] = with_entry(user.histories[h], entry, ts, history.kept)
-      user.remembered = user.remembered or {}
-      user.remembered[h] = true
+local remember, histories_of
+do
+  local NO_CATEGORY, SIZES = string.rep('\0', 8), '<' .. string.rep('I2', num_histories)
+
+  -- What an action of a user adds to the histories. Cores of other layouts, or of a former version, do not say which keys.
+  function remember(held, user, mask, ts)
+    body_of(held)
+    local places = not held.is_former and options.history_places[parts_of(held)[1]]
+    if not places then return end
+    local row = parts_of(held)[5]
+    for h, history in ipairs(histories) do
+      if bit.band(mask, history.mask) ~= 0 then
+        local item, by = places[1], places[h + 1]
+        local category = by >= 0 and sub(row, by + 1, by + 8) or NO_CATEGORY
+        local entry = pack_bytes('<d', ts) .. sub(row, item + 1, item + 8) .. category
+        user.histories[h] = with_entry(user.histories[h], entry, ts, history.kept)
+        user.remembered = user.remembered or {}
+        user.remembered[h] = true
+      end
     end
   end
-end
 
--- The histories as of an impression, one behind the other, and how many entries each has.
-local function histories_of(held)
-  local _, user = cmsgpack.unpack(parts_of(held)[2])
-  local kept, found, sizes = user_state(user).histories, {}, {}
-  for h, history in ipairs(histories) do
-    found[h] = history_before(kept[h], held.ts, history.length)
-    sizes[h] = #found[h] / ENTRY
+  -- The histories as of an impression, one behind the other, and how many entries each has.
+  function histories_of(held)
+    local _, user = cmsgpack.unpack(parts_of(held)[2])
+    local kept, found, sizes = user_state(user).histories, {}, {}
+    for h, history in ipairs(histories) do
+      found[h] = history_before(kept[h], held.ts, history.length)
+      sizes[h] = #found[h] / ENTRY
+    end
+    return concat(found), pack_bytes(SIZES, unpack_all(sizes))
   end
-  return concat(found), pack_bytes(HISTORY_SIZES, unpack_all(sizes))
 end
 
 local bare_heads = {} -- of rows of the main task that say nothing but their kind
