@@ -142,6 +142,7 @@ class Learner:
                 found.values,
                 found.crosses,
                 found.made_MX,
+                found.histories,
                 targets.labels_B,
                 signals_of(samples, self.recipe.fast.gate_signals, self.recipe.positive),
                 shift_B=targets.shift_B,
@@ -149,7 +150,6 @@ class Learner:
                 belief_rows_B=self.fast.believe(imp_keys_B, rows["ts"], targets.turn_B),
                 learn_B=is_learned_B,
                 levels_B2=levels_of(samples, self.recipe.fast.user_levels, self.recipe.fast.item_levels),
-                histories=found.histories,
                 **others,
             )
             predicted = self.fast.learn(block)

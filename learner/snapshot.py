@@ -188,10 +188,10 @@ class ServingModel:
             found.values,
             found.crosses,
             found.made_MX,
+            found.histories,
             nothing_B,
             signals_of(samples, fast.gate_signals, self._recipe.positive),
             levels_B2=levels_of(samples, fast.user_levels, fast.item_levels),
-            histories=found.histories,
             **({} if deep_B is None else {"deep_B": deep_B}),
         )
         return self._fast.predict(block), deep_BT, occurrences

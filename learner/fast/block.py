@@ -153,9 +153,9 @@ def block_of(
     values: Occurring,
     crosses: Occurring | None,
     made_MX: np.ndarray | None,
+    histories: Occurring | None,
     labels_B: np.ndarray,
     signals_BS: np.ndarray,
-    histories: Occurring | None = None,
     **others: np.ndarray,
 ) -> Block:
     """A block in the types that compiled code takes.
@@ -164,9 +164,9 @@ def block_of(
         values: occurrences of values.
         crosses: occurrences of crosses, if there are any.
         made_MX: what stands for values that have no row, if there is something.
+        histories: items of histories, if there are any.
         labels_B: 0 or 1.
         signals_BS: of the state.
-        histories: items of histories, if there are any.
         others: `weight_B` and `learn_B` (1 if not given), `shift_B`, `turn_B`, `belief_rows_B`, `deep_B`, `levels_B2`
             (0).
 

@@ -98,11 +98,11 @@ class TaskPredictors:
                 of.values,
                 of.crosses,
                 of.made_MX,
+                of.histories,
                 np.zeros(len(samples), np.float32) if told is None else told.labels_B,
                 signals_of(samples, fast.gate_signals, self._recipe.tasks[n].positive),
                 learn_B=learn_B,
                 levels_B2=levels_B2,
-                histories=of.histories,
                 **others,
             )
 

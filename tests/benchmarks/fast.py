@@ -111,7 +111,7 @@ def cut_out(block: Block, begin: int, end: int) -> Block:
         parts.append(Occurring(offsets_B1 - offsets_B1[0], *(column[inside] for column in occurring[1:])))
     names = ("weight_B", "shift_B", "turn_B", "belief_rows_B", "learn_B", "deep_B", "levels_B2")
     others = {name: getattr(block, name)[begin:end] for name in names}
-    return block_of(parts[0], parts[1], None, block.labels_B[begin:end], block.signals_BS[begin:end], **others)
+    return block_of(parts[0], parts[1], None, None, block.labels_B[begin:end], block.signals_BS[begin:end], **others)
 
 
 def table_times(num_ids: int, seed: int) -> dict[str, float]:

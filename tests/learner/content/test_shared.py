@@ -61,7 +61,7 @@ def test_what_one_process_makes_others_serve_by(changes: dict[str, str]) -> None
 def test_a_pool_that_a_process_left_half_made_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = Learner(make_recipe("nearest"))
     learn(learner, stream(500))
-    asked, blob = unknown(learner, 0), encode_snapshot(learner, None)
+    asked, blob = unknown(learner, 0), list(encode_snapshot(learner, None))
     with sharing():
         shared = ServingModel(learner.recipe)
     shared.load(blob)

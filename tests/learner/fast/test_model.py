@@ -91,7 +91,7 @@ def test_row_0_stays_zero_and_unmarked() -> None:
 
 def test_users_start_at_zero_and_others_near_it() -> None:
     part = make_part()
-    found, _, _ = part.look_up(make_stream(5, 300).ids, np.zeros(300), learning=True)
+    found = part.look_up(make_stream(5, 300).ids, np.zeros(300), learning=True).values
     v = part.table.values["v"]
     users = found.rows_N[(found.kinds_N == 0) & (found.rows_N > 0)]
     others = np.unique(found.rows_N[(found.kinds_N != 0) & (found.rows_N > 0)])

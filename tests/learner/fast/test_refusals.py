@@ -15,7 +15,7 @@ from tests.learner.fast.streams import FIELDS, NUM_SIGNALS, assert_equal, make_p
 def block(**changes: object) -> Block:
     """Two samples of a part's first row."""
     one = occurring(np.array([0, 1, 2]), np.array([1, 1]), np.array([0, 0]), np.ones(2))
-    return block_of(one, None, None, np.zeros(2), np.zeros((2, NUM_SIGNALS)))._replace(**changes)
+    return block_of(one, None, None, None, np.zeros(2), np.zeros((2, NUM_SIGNALS)))._replace(**changes)
 
 
 def values(offsets: list[int], rows: list[int], kinds: list[int]) -> dict[str, object]:
