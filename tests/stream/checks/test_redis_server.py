@@ -42,7 +42,7 @@ def test_a_replica_takes_no_writes(server: EmbeddedRedis) -> None:
     assert (said.level, "point redis.url to the primary" in said.detail) == (Level.BAD, True)
 
 
-@pytest.mark.parametrize(("limit", "level"), [(1, Level.BAD), (1.08, Level.DEGRADED), (3, Level.OK)])
+@pytest.mark.parametrize(("limit", "level"), [(0.9, Level.BAD), (1.08, Level.DEGRADED), (3, Level.OK)])
 def test_memory_that_is_full_or_nearly(server: EmbeddedRedis, limit: float, level: Level) -> None:
     client = redis.Redis(port=server.port)
     # Beside it the buffers of clients that come and go are nothing.
