@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import torch
 
-from learner.adaf2m2.deep import SQUARES, VALUES, DeepPart, Occurring, Said
+from learner.adaf2m2.deep import VALUES, DeepPart, Occurring, Said
 from learner.adaf2m2.loss import Target
 from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
@@ -15,14 +15,15 @@ from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.warm_up import warm_up
-from learner.learned import ByTask, Learned, joined
+from learner.learned import Learned, joined
 from learner.named import below
-from learner.parts import content_made, counts_of, deep_alone, deep_table, fast_part, ids_of, weights_of
+from learner.parts import content_made, counts_of, deep_alone, deep_table, fast_part, ids_of, unseen, weights_of
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
 from learner.tables.table import Table
-from learner.targets import Targets, probabilities, targets_of, turned_of_task
+from learner.targets import Targets, probabilities, targets_of
+from learner.tasks.by_task import by_task
 from learner.tasks.fast import TaskParts, TaskSaid, in_order
 
 FORMAT = 2
@@ -116,7 +117,7 @@ class Learner:
             learning = np.repeat(is_learned_B, sizes_B)
             rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
-        unseen_B2, norms_B2 = self._unseen(id_rows_B2, is_learned_B), self._norms(id_rows_B2)
+        unseen_B2, norms_B2 = unseen(self.table, self.fast, id_rows_B2, is_learned_B), self._norms(id_rows_B2)
         of_others = self.others.targets(samples)
         deep, deep_learns_B = None, is_learned_B & (targets.turn_B != SETTLED)
         if self.recipe.has_heads:
@@ -160,26 +161,8 @@ class Learner:
             occurrences.sizes_BF,
             content_made(self.fast, found, unseen_B2[:, 1]),
             ages_N,
-            self._by_task(samples, TaskSaid(targets, predicted), said),
+            by_task(self.recipe, samples, TaskSaid(targets, predicted), said),
         )
-
-    def _by_task(self, samples: Samples, main: TaskSaid, others: Sequence[TaskSaid]) -> ByTask | None:
-        """What every task is like, where all of them are learned."""
-        if not self.recipe.learns_all:
-            return None
-        how = self.settings.delayed_feedback
-        said = in_order(self.recipe.main, main, others)
-        known = [one.targets.learn_B for one in said]
-        known[self.recipe.main] = samples.is_labelled
-        turned = [turned_of_task(samples, n, task) for n, task in enumerate(self.recipe.tasks)]
-        columns = (
-            [probabilities(one.predicted.logit_B, how).astype(np.float32) for one in said],
-            [one.predicted.rank_B for one in said],
-            [(one.targets.labels_B > 0).astype(np.float32) for one in said],
-            known,
-            turned,
-        )
-        return ByTask(*(np.stack(column, axis=1) for column in columns))
 
     def _teach_deep(self, deep: Said, said: Sequence[TaskSaid], learn_B: np.ndarray) -> None:
         """The deep part learns what the fast parts leave over: the main task's, or, with heads, every task's."""
@@ -229,20 +212,6 @@ class Learner:
         starts_BF = np.cumsum(occurrences.sizes_BF).reshape(occurrences.sizes_BF.shape) - occurrences.sizes_BF
         rows_B2: np.ndarray = rows_N[starts_BF[:, self._ids]]
         return rows_B2
-
-    def _unseen(self, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
-        """Whether user and item had never been trained, as of each sample; shape (B, 2)."""
-        evidence = (SQUARES,) if self.fast is None else ("G", "w") if self.fast.starts is None else ("G",)
-        # What is taken back may leave no evidence, but hardly a weight of 0, too.
-        unseen_B2: np.ndarray = np.logical_and.reduce([self.table.values[name][rows_B2, 0] == 0 for name in evidence])
-        learned = np.flatnonzero(is_learned_B)
-        for column, rows_B in enumerate(rows_B2.T):
-            rows_U, first_U = np.unique(rows_B[learned], return_index=True)
-            if len(rows_U):
-                at_B = np.minimum(np.searchsorted(rows_U, rows_B), len(rows_U) - 1)
-                is_here_B = (rows_U[at_B] == rows_B) & (rows_B > 0)
-                unseen_B2[:, column] &= ~is_here_B | (np.arange(len(rows_B)) <= learned[first_U[at_B]])
-        return unseen_B2
 
     def _norms(self, rows_N: np.ndarray) -> np.ndarray:
         """L2 norms of rows' embeddings, of the shape of `rows_N`."""

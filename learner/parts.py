@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from learner.adaf2m2.deep import Said, groups_of, served_groups
+from learner.adaf2m2.deep import SQUARES, Said, groups_of, served_groups
 from learner.fast.block import Predicted
 from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import Occurrences
@@ -74,6 +74,28 @@ def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequen
         settles=settles,
         more=more,
     )
+
+
+def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
+    """Whether user and item had never been trained, as of each sample; shape (B, 2).
+
+    Args:
+        table: of the values.
+        fast: the fast part.
+        rows_B2: of user and item.
+        is_learned_B: whether each sample is about to be learned.
+    """
+    evidence = (SQUARES,) if fast is None else ("G", "w") if fast.starts is None else ("G",)
+    # What is taken back may leave no evidence, but hardly a weight of 0, too.
+    unseen_B2: np.ndarray = np.logical_and.reduce([table.values[name][rows_B2, 0] == 0 for name in evidence])
+    learned = np.flatnonzero(is_learned_B)
+    for column, rows_B in enumerate(rows_B2.T):
+        rows_U, first_U = np.unique(rows_B[learned], return_index=True)
+        if len(rows_U):
+            at_B = np.minimum(np.searchsorted(rows_U, rows_B), len(rows_U) - 1)
+            is_here_B = (rows_U[at_B] == rows_B) & (rows_B > 0)
+            unseen_B2[:, column] &= ~is_here_B | (np.arange(len(rows_B)) <= learned[first_U[at_B]])
+    return unseen_B2
 
 
 def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarray) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from state_store.address.redis_url import HIDDEN, masked_url
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.errors import OperatorError
 from state_store.tasks import MAX_TASKS, Task, TaskSettings, horizon_ms, main_task, resolve_tasks, settled_after_ms
+from stream.declared import movielens
 from stream.environment import NearlyASettingError, settings_in
 from stream.secrets import SECRETS
 from stream.sections import (
@@ -41,24 +42,10 @@ class SettingsError(OperatorError):
     """A setting is unknown or out of bounds."""
 
 
-_MOVIELENS_FIELDS = (
-    FieldSettings("user_id", "user", "id", state=True),
-    FieldSettings("gender", "user", "categorical"),
-    FieldSettings("age", "user", "categorical"),
-    FieldSettings("occupation", "user", "categorical"),
-    FieldSettings("item_id", "item", "id", state=True),
-    FieldSettings("title", "item", "multi"),
-    FieldSettings("year", "item", "categorical"),
-    FieldSettings("genres", "item", "multi"),
-    FieldSettings("decade", "item", "categorical"),
-)
-_MOVIELENS_CROSSES = (CrossSettings(("user_id", "genres")), CrossSettings(("user_id", "decade")))
-
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every setting of the pipeline; each part gets its own section."""
 
-    fields: tuple[FieldSettings, ...] = _MOVIELENS_FIELDS
+    fields: tuple[FieldSettings, ...] = movielens.FIELDS
     """The fields of a sample; a new data set is a new list here, not code."""
     actions: ActionSettings = ActionSettings()
     tasks: Annotated[tuple[TaskSettings, ...], Meta(max_length=MAX_TASKS)] = ()
@@ -114,7 +101,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.crosses is not None:
             return self.crosses
         names = {field.name for field in self.fields}
-        return tuple(cross for cross in _MOVIELENS_CROSSES if names.issuperset(cross.fields))
+        return tuple(cross for cross in movielens.CROSSES if names.issuperset(cross.fields))
 
     @property
     def recipe(self) -> Recipe:

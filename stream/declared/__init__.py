@@ -1,0 +1,1 @@
+"""What settings declare of samples: the fields where no others are given."""
