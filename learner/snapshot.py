@@ -1,6 +1,6 @@
 """What the learner publishes: dense weights and rows of the tables, all or those touched. Nothing is unpickled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from mmap import mmap
 
 import msgspec
@@ -188,7 +188,7 @@ class ServingModel:
             pause: called between slices, so that a thread that loads lets others go on.
         """
         arrays = arrays_in(blob)
-        for n, table in enumerate(self.tables):
+        for n, table in enumerate(self._tables_in(arrays)):
             keys, fields = arrays[f"{n}.keys"], arrays[f"{n}.fields"]
             table.drop(arrays[f"{n}.evicted"])
             if alone:
@@ -203,12 +203,21 @@ class ServingModel:
         if self._fast is not None:
             self._fast.dense.restore(below("fast.", arrays))
         for n, starts in enumerate(_starts_of(self._fast, self._others)):
-            starts.take(below(f"starts.{n}.", arrays))
+            pool = below(f"starts.{n}.", arrays)
+            if alone and not pool:
+                starts.clear()
+            starts.take(pool)
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", arrays))
         if self._deep is not None:
             tensors = {name: torch.from_numpy(value.copy()) for name, value in below("dense.", arrays).items()}
             self._deep.load_state_dict(tensors)
+
+    def _tables_in(self, arrays: Mapping[str, np.ndarray]) -> list[Table]:
+        """Those that a snapshot has: one from before items started by their content has none of that."""
+        tables, num_contents = self.tables, len(_starts_of(self._fast, self._others))
+        has_contents = f"{len(tables) - 1}.keys" in arrays
+        return tables if has_contents else tables[: len(tables) - num_contents]
 
     def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""
