@@ -36,8 +36,8 @@ class ContentStartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     evidence: Annotated[float, Meta(gt=0, le=1e9)] = 2.0
     """Squared gradients of its weight from which an item is in the pool; a sample adds (y - p)^2, about .2."""
     max_items: Annotated[int, Meta(gt=0, le=1_000_000)] = 50_000
-    """Items whose content is kept at most, four bytes for each of `buckets`; those that come later find, and are not
-    found."""
+    """Items whose content is kept at most, four bytes for each of `buckets`, as it is and as it is compared, and in a
+    scorer for both of its models; those that come later find, and are not found."""
     buckets: Annotated[int, Meta(ge=16, le=1 << 14)] = 512
     """Width of the hashed content vector, a power of two."""
     every: PositiveInt = 2000

@@ -24,20 +24,19 @@ from learner.fast.layout import (
     Constants,
 )
 from learner.fast.state import BIAS, SQUARED_ERRORS, Dense
-from learner.tables.compiled import inlined
+from learner.tables.compiled import compiled, inlined
 from learner.tables.rows import BOTH
 
 
 @inlined
 def add_up(
-    block: Block, b: int, values_RX: np.ndarray, constants: Constants, work: Work, components_K: np.ndarray
+    values: Occurring, b: int, values_RX: np.ndarray, constants: Constants, work: Work, components_K: np.ndarray
 ) -> None:
     """Sums of first-order weights and of vectors over the occurrences of sample b, per side.
 
     The attributes' vector is the mean over their fields that have a row.
     """
     side_F, has_factors_F = constants.side_F, constants.has_factors_F
-    values, made_MX = block.values, block.made_MX
     rows_N, fields_N, weights_N = values.rows_N, values.kinds_N, values.weights_N
     sides_4D, present_4, last_seen_F, masked_F = work.sides_4D, work.present_4, work.last_seen_F, work.masked_F
     num_factors, factors_at = sides_4D.shape[1], constants.factors_at
@@ -45,26 +44,41 @@ def add_up(
     present_4[:] = 0
     for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
         row, field = rows_N[n], fields_N[n]
-        if row == 0 or masked_F[field]:
+        if row <= 0 or masked_F[field]:
             continue
         weight = weights_N[n]
         side = side_F[field]
-        components_K[side] += weight * (values_RX[row, WEIGHT] if row > 0 else made_MX[-1 - row, WEIGHT])
+        components_K[side] += weight * values_RX[row, WEIGHT]
         if not has_factors_F[field]:
             continue
         if last_seen_F[field] != b:
             last_seen_F[field] = b
             present_4[side] += 1
-        if row > 0:
-            for d in range(num_factors):
-                sides_4D[side, d] += weight * values_RX[row, factors_at + d]
-        else:
-            for d in range(num_factors):
-                sides_4D[side, d] += weight * made_MX[-1 - row, SERVED_FACTORS + d]
+        for d in range(num_factors):
+            sides_4D[side, d] += weight * values_RX[row, factors_at + d]
     if present_4[ATTRIBUTES] > 1:
         scale = np.float32(1) / np.float32(present_4[ATTRIBUTES])
         for d in range(num_factors):
             sides_4D[ATTRIBUTES, d] *= scale
+
+
+@compiled
+def add_made(
+    values: Occurring, b: int, made_MX: np.ndarray, constants: Constants, work: Work, components_K: np.ndarray
+) -> None:
+    """Add what stands for the item of sample b, if that has no row; an item has one occurrence.
+
+    Few samples need it, and the others' code is to stay as it is: so it is not made part of it.
+    """
+    for n in range(values.offsets_B1[b], values.offsets_B1[b + 1]):
+        row, field = values.rows_N[n], values.kinds_N[n]
+        if row >= 0 or work.masked_F[field]:
+            continue
+        weight, side = values.weights_N[n], constants.side_F[field]
+        components_K[side] += weight * made_MX[-1 - row, WEIGHT]
+        work.present_4[side] += 1
+        for d in range(work.sides_4D.shape[1]):
+            work.sides_4D[side, d] += weight * made_MX[-1 - row, SERVED_FACTORS + d]
 
 
 @inlined

@@ -12,7 +12,7 @@ import numpy as np
 from learner.fast.belief import MAY_TURN
 from learner.fast.block import Block, TableArrays, Work
 from learner.fast.gate import sigmoid
-from learner.fast.inner import add_rest, add_up, learn_crosses, learn_values, multiply
+from learner.fast.inner import add_made, add_rest, add_up, learn_crosses, learn_values, multiply
 from learner.fast.inputs.histories import add_histories, multiply_histories
 from learner.fast.layout import NUM_PRODUCTS, NUM_SIDES, Constants
 from learner.fast.state import BIAS, Dense
@@ -66,7 +66,9 @@ def learn_masked(
             continue
         components_K[:] = 0
         work.last_seen_F[:] = -1
-        add_up(block, b, tables.values_RX, constants, work, components_K)
+        add_up(block.values, b, tables.values_RX, constants, work, components_K)
+        if len(block.made_MX):
+            add_made(block.values, b, block.made_MX, constants, work, components_K)
         multiply(dense.centre_2D, work, components_K, NUM_SIDES + constants.num_crosses)
         if constants.num_histories:
             add_histories(block, b, tables.values_RX, dense.centre_2D, constants, work)

@@ -8,7 +8,7 @@ import numpy as np
 from learner.fast.belief import FINAL, INNER, MAY_TURN, note_delay, told, told_gate
 from learner.fast.block import Block, Predicted, TableArrays, Work, new_work
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
-from learner.fast.inner import add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
+from learner.fast.inner import add_made, add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
 from learner.fast.inputs.histories import add_histories, learn_histories, multiply_histories
 from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_PRODUCTS, NUM_SIDES, USER, USER_LEVEL, Constants
 from learner.fast.masked import learn_masked
@@ -43,7 +43,9 @@ def predict_one(
     components_K, gates_K = predicted.components_BK[b], predicted.gates_BK[b]
     components_K[:] = 0
     num_signals = block.signals_BS.shape[1]
-    add_up(block, b, tables.values_RX, constants, work, components_K)
+    add_up(block.values, b, tables.values_RX, constants, work, components_K)
+    if len(block.made_MX):
+        add_made(block.values, b, block.made_MX, constants, work, components_K)
     if constants.has_norms:
         work.inputs_S[num_signals] = log_norm(work.sides_4D[USER])
         work.inputs_S[num_signals + 1] = log_norm(work.sides_4D[ITEM])

@@ -168,6 +168,20 @@ def test_a_scorer_serves_an_item_that_it_knows_by_its_content_alone(min_count: i
         assert scorer.stands_for(asked.slice(0, 1)) is None
 
 
+def test_a_scorer_goes_back_to_weights_from_before_items_started_by_their_content() -> None:
+    before, after = Learner(make_recipe("none")), Learner(make_recipe("nearest"))
+    for learner in (before, after):
+        learn(learner, stream(400))
+    scorer, plain = ServingModel(after.recipe), ServingModel(before.recipe)
+    asked = to_samples([changed(stream(1)[0], kind=SampleKind.SHOWN, item_id="new")], after.fields)
+    for published in (before, after, before):
+        scorer.load(encode_snapshot(published, None), alone=True)
+        plain.load(encode_snapshot(published, None), alone=True)
+        says = scorer.predict(asked).predictions_B, plain.predict(asked).predictions_B
+        assert (says[0] == says[1]) == (scorer.stands_for(asked) is None)
+    assert scorer.stands_for(asked) is None
+
+
 def test_items_that_were_evicted_are_not_taken_from() -> None:
     recipe = make_recipe("nearest")
     learner = Learner(
