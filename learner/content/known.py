@@ -109,7 +109,7 @@ class Known:
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def state(self, of_table: Callable[[Table], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Copies of everything: of the content what `of_table` says; names and categories whole, some 30 bytes an item
+        """Copies of everything: of the content what `of_table` says; the rest whole, for each item its id and 8 bytes,
         and 16 for each of its categories."""
         arrays = {_TABLE + name: array for name, array in of_table(self.table).items()}
         arrays |= {_NAMES + name: array for name, array in packed(self.names_of(self.keys)).items()}
