@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 _PART = ".part"
@@ -36,19 +36,39 @@ def write_whole(
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + _PART)
     *first, last = parts
+
+    def in_turn() -> Iterator[bytes | memoryview]:
+        yield from first
+        before_last()
+        yield last
+
+    write_part(temporary, in_turn(), before_rename)
+    put_in_place(temporary, path)
+
+
+def write_part(
+    temporary: Path, parts: Iterable[bytes | memoryview], before_rename: Callable[[], None] = lambda: None
+) -> None:
+    """Write a file durably that `put_in_place` gives its name.
+
+    Args:
+        temporary: of the file, in the folder where it is to be.
+        parts: what stands in it, in order; each is made once the one before it is written.
+        before_rename: called with everything written.
+
+    Raises:
+        OSError: it cannot be written; nothing of it stays.
+    """
     try:
         with temporary.open("wb") as f:
-            for part in first:
+            for part in parts:
                 f.write(part)
-            before_last()
-            f.write(last)
             f.flush()
             os.fsync(f.fileno())
         before_rename()
     except OSError:
         remove([temporary])
         raise
-    put_in_place(temporary, path)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

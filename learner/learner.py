@@ -31,6 +31,7 @@ from learner.parts import (
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
+from learner.tables.ids import rows_of
 from learner.tables.table import Table
 from learner.targets import Targets, probabilities, targets_of
 from learner.tasks.by_task import by_task
@@ -116,16 +117,13 @@ class Learner:
         occurrences = occurrences_of(samples, self._plan)
         targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
         is_learned_B = targets.learn_B
-        sizes_B = np.diff(occurrences.offsets_B1)
-        ts_N = np.repeat(rows["ts"], sizes_B)
-        ages_N = self._ages(occurrences, ts_N) if with_ages else None
+        ages_N = self._ages(occurrences, rows["ts"]) if with_ages else None
         found = None
         if self.fast is not None:
             found = look_up(self.recipe, self.fast, samples, ids_of(occurrences), is_learned_B)
             rows_N = found.rows
         else:
-            learning = np.repeat(is_learned_B, sizes_B)
-            rows_N = self.table.rows(occurrences.keys_N, occurrences.fields_N, ts_N, learning=learning)
+            rows_N = rows_of(self.table, ids_of(occurrences), rows["ts"], is_learned_B)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
         unseen_B2, norms_B2 = unseen(self.table, self.fast, id_rows_B2, is_learned_B), self._norms(id_rows_B2)
         of_others = self.others.targets(samples)
@@ -214,7 +212,8 @@ class Learner:
             self.max_ts = max(self.max_ts, int(ts_N.max()))
             self._learned_ts = int(np.partition(ts_N, len(ts_N) // 2)[len(ts_N) // 2])
 
-    def _ages(self, occurrences: Occurrences, ts_N: np.ndarray) -> np.ndarray:
+    def _ages(self, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
+        ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
         last_N = self.table.arrays.last_ts_R[self.table.find(occurrences.keys_N)]
         ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
         return ages_N

@@ -6,7 +6,6 @@ import numpy as np
 
 from learner.adaf2m2.deep import SQUARES, Said, groups_of, served_groups
 from learner.fast.block import Predicted
-from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.histories import history_ids
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
@@ -14,6 +13,7 @@ from learner.fast.model import FastPart
 from learner.fast.predictor import FastPredictor, Found, served_part
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
+from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
 

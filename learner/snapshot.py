@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES, dense_of, history_plan
+from learner.adaf2m2.deep import VALUES, dense_of, history_plan, weights_in
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
@@ -137,8 +137,7 @@ class ServingModel:
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", dense))
         if self._deep is not None:
-            tensors = {name: torch.from_numpy(value.copy()) for name, value in below("dense.", dense).items()}
-            self._deep.load_state_dict(tensors)
+            self._deep.load_state_dict(weights_in(dense))
 
     def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""

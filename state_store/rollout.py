@@ -75,9 +75,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         """Why, and who said so; empty if nothing is pinned."""
         if not self.pinned:
             return ""
-        of = (
-            d for d in reversed(self.decisions) if d.version == self.pinned and d.what in {"pin", "rollback", "revert"}
-        )
+        of = (d for d in reversed(self.decisions) if d.version == self.pinned and d.what in _PINS)
         return next((f"{d.why} ({d.by})" for d in of), "nobody said")
 
     @property

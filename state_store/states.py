@@ -9,6 +9,7 @@ import redis
 
 from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
+from state_store.entities.audit import each_below
 from state_store.entities.histories import Histories, history_options
 from state_store.entities.roll_up import RollUp, other_fields
 from state_store.errors import lost_ownership
@@ -286,15 +287,9 @@ class StateStore:
     def iter_counters(self, partition: int, kind: str) -> dict[str, dict[str, int]]:
         """Own counters of every user (`kind="u"`) or item (`"i"`) of a partition; for audits, not for the hot path."""
         prefix = (self.keys.user if kind == "u" else self.keys.item)(partition, "")
-        escaped = prefix.replace("[", r"\[")
-        keys = list(self.client.scan_iter(match=f"{escaped}*", count=5000))
-        found: dict[str, dict[str, int]] = {}
-        for at in range(0, len(keys), 2000):
-            with self.client.pipeline(transaction=False) as pipe:
-                for key in keys[at : at + 2000]:
-                    pipe.hmget(key, self._count_fields)
-                for key, values in zip(keys[at : at + 2000], pipe.execute(), strict=True):
-                    counts = {name: int(v or 0) for name, v in zip(self._count_fields, values, strict=True)}
-                    if any(counts.values()):
-                        found[key.decode()[len(prefix) :]] = counts
+        names, found = self._count_fields, dict[str, dict[str, int]]()
+        for entity_id, values in each_below(self.client, prefix, lambda pipe, key: pipe.hmget(key, names)):
+            counts = {name: int(v or 0) for name, v in zip(names, values, strict=True)}
+            if any(counts.values()):
+                found[entity_id] = counts
         return found

@@ -4,7 +4,7 @@ Only the rows of a micro-batch are gathered, differentiated and written back, by
 2011); everything else by Adam.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,11 @@ def dense_of(recipe: Recipe) -> AdaF2M2:
     """A new model, with heads where the deep part learns several tasks."""
     num_tasks = len(recipe.tasks) if recipe.has_heads else 0
     return AdaF2M2(recipe.model, recipe.fields, recipe.num_counts, num_tasks, recipe.main, recipe.deep_histories)
+
+
+def weights_in(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Copies of the dense weights of a snapshot, as a model takes them."""
+    return {name: torch.from_numpy(array.copy()) for name, array in below("dense.", arrays).items()}
 
 
 def history_plan(recipe: Recipe) -> HistoryPlan | None:

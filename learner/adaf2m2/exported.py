@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from learner.adaf2m2.deep import dense_of
+from learner.adaf2m2.deep import dense_of, weights_in
 from learner.adaf2m2.model import AdaF2M2
-from learner.named import arrays_in, below
+from learner.named import arrays_in
 from learner.recipe import Recipe
 
 INPUTS = ("embeddings", "first_order", "norms", "counts")
@@ -32,7 +32,7 @@ def write_dense(recipe: Recipe, blob: bytes, path: Path) -> None:
         path: of the file.
     """
     model = dense_of(recipe).eval()
-    model.load_state_dict({n: torch.from_numpy(a.copy()) for n, a in below("dense.", arrays_in(blob)).items()})
+    model.load_state_dict(weights_in(arrays_in(blob)))
     fields, counts = len(recipe.fields), recipe.num_counts
     shapes = (fields, recipe.model.dim), (fields,), (2,), (counts,)
     example = tuple(torch.rand(_TRACED, *shape) for shape in shapes)

@@ -1,17 +1,15 @@
 """A manifest: which segments make up a checkpoint, and what else belongs to it. Moved into place, it makes it one."""
 
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from learner.checkpoints.digested import read_digested, write_digested
 from learner.checkpoints.segment import DamagedError, Segment
-from learner.files import write_whole
 
 SUFFIX = ".manifest"
-_DIGEST_SIZE = 32
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -30,8 +28,7 @@ def write_manifest(folder: Path, manifest: Manifest, before_rename: Callable[[],
         OSError: it cannot be written; one that was there is as it was.
     """
     path = folder / f"{manifest.number:012d}{SUFFIX}"
-    body = msgspec.msgpack.encode(manifest)
-    write_whole(path, (sha256(body).digest(), body), before_rename=before_rename)
+    write_digested(path, msgspec.msgpack.encode(manifest), before_rename)
     return path
 
 
@@ -41,10 +38,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         DamagedError: it is not what was written.
     """
-    data = path.read_bytes()
-    body = data[_DIGEST_SIZE:]
-    if sha256(body).digest() != data[:_DIGEST_SIZE]:
-        raise DamagedError(f"{path} has other bytes than were written")
+    body = read_digested(path)
     try:
         return msgspec.msgpack.decode(body, type=Manifest, strict=False)
     except msgspec.MsgspecError as exc:

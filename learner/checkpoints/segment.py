@@ -1,7 +1,6 @@
 """A segment: arrays by name in one safetensors file, written piece by piece, named by its content, never changed."""
 
 import math
-import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from learner.files import put_in_place, remove
+from learner.files import put_in_place, write_part
 from learner.named import DTYPES, arrays_in
 
 SUFFIX = ".segment"
@@ -94,20 +93,17 @@ def write_segment(
     temporary, digest = folder / f"{stem}{SUFFIX}.part", sha256()
     ordered = dict(sorted(columns.items(), key=lambda named: (-named[1].dtype.itemsize, named[0])))
     half, written = sum(column.num_bytes for column in ordered.values()) // 2, 0
-    try:
-        with temporary.open("wb") as f:
-            for part in _parts(ordered):
-                digest.update(part)
-                f.write(part)
-                if written <= half < written + part.nbytes:
-                    half_written()
-                written += part.nbytes
-            f.flush()
-            os.fsync(f.fileno())
-        before_rename()
-    except OSError:
-        remove([temporary])
-        raise
+
+    def digested() -> Iterator[memoryview]:
+        nonlocal written
+        for part in _parts(ordered):
+            digest.update(part)
+            yield part
+            if written <= half < written + part.nbytes:
+                half_written()
+            written += part.nbytes
+
+    write_part(temporary, digested(), before_rename)
     segment = Segment(f"{stem}-{digest.hexdigest()[:16]}{SUFFIX}", written, digest.hexdigest())
     put_in_place(temporary, folder / segment.name)
     return segment

@@ -7,7 +7,6 @@ weight, D factors; K those in the pool that an item is made of.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from learner.content.names import name_at
 from learner.content.pool import Look, Made, Pool, compared, no_pool
 from learner.content.vectors import categories, hashed
 from learner.named import below
+from learner.tables.ids import Ids
 from learner.tables.memory import is_shared
 from learner.tables.shared import Shelf
 from learner.tables.table import Table
@@ -29,15 +29,6 @@ _BYTES_OF_NAME = 1024
 """An id has at most 256 characters."""
 _BYTES_OF_OTHERS = 64 << 20
 """Room for categories, and what is said of the whole pool."""
-
-
-class Occurring(NamedTuple):
-    """Occurrences of values in B samples, as the fast part has them."""
-
-    offsets_B1: np.ndarray
-    keys_N: np.ndarray
-    fields_N: np.ndarray
-    weights_N: np.ndarray
 
 
 class StandIns:
@@ -70,7 +61,7 @@ class StandIns:
         """Where the items' ids are among occurrences of these fields; shape (I,), one of each sample."""
         return np.flatnonzero(fields_N == self._item)
 
-    def fill(self, values: Occurring, places_I: np.ndarray, rows_N: np.ndarray) -> np.ndarray | None:
+    def fill(self, values: Ids, places_I: np.ndarray, rows_N: np.ndarray) -> np.ndarray | None:
         """Have something stand for items without a row, where there is something.
 
         Args:
@@ -97,7 +88,7 @@ class StandIns:
         rows_N[lacking_I] = -1 - numbers_I
         return np.array(found, np.float32).reshape(-1, len(self.pool.look.mean_X))
 
-    def made_for(self, values: Occurring, place: int) -> Made | None:
+    def made_for(self, values: Ids, place: int) -> Made | None:
         """What stands for one item that has no row, and what it was made of."""
         _, content_MH, print_M, pairs = self._content(values, np.array([place]))
         return self._make(int(values.keys_N[place]), int(print_M[0]), content_MH[0], pairs[0])
@@ -107,12 +98,12 @@ class StandIns:
         return [name_at(self._names, number) for number in numbers_K.tolist()]
 
     def _content(
-        self, values: Occurring, places_I: np.ndarray
+        self, values: Ids, places_I: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
         """Of the samples at these places: their numbers, content, its print, and keys of their categories."""
         samples_I = np.searchsorted(values.offsets_B1, places_I, side="right") - 1
         content_IH, print_I = hashed(*values, samples_I, self._is_content_F, self._settings.buckets)
-        keys_P, of_P = categories(values.offsets_B1, values.keys_N, values.fields_N, samples_I, self._category)
+        keys_P, of_P = categories(values.offsets_B1, values.keys_N, values.kinds_N, samples_I, self._category)
         return samples_I, content_IH, print_I, np.split(keys_P, np.searchsorted(of_P, np.arange(1, len(samples_I))))
 
     def _make(self, key: int, print_: int, content_H: np.ndarray, of_item: np.ndarray) -> Made | None:

@@ -17,8 +17,9 @@ from learner.content.known import Known
 from learner.content.map import ContentMap
 from learner.content.names import packed
 from learner.content.pool import Look, Weights, idf_of, look_of, weighted
-from learner.content.stand_ins import NAMES, Occurring, StandIns
+from learner.content.stand_ins import NAMES, StandIns
 from learner.named import below
+from learner.tables.ids import Ids
 from learner.tables.table import Table
 
 _KNOWN, _LOOK, _MAP = "known.", "look.", "map."
@@ -49,9 +50,7 @@ class ContentStarts(StandIns):
 
     # New items ------------------------------------------------------------------------------------------------------
 
-    def start(
-        self, values: Occurring, names: Sequence[str], places_I: np.ndarray, rows_N: np.ndarray, table: Table
-    ) -> None:
+    def start(self, values: Ids, names: Sequence[str], places_I: np.ndarray, rows_N: np.ndarray, table: Table) -> None:
         """Give items that just got their rows what they start with; from now on they are known.
 
         Args:

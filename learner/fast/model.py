@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.content.stand_ins import Occurring as ItemValues
 from learner.content.starts import ContentStarts
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Predicted
@@ -17,6 +16,7 @@ from learner.fast.layout import constants_of, cross_value_groups, value_groups
 from learner.fast.predictor import FastPredictor, FastTables, beliefs_table
 from learner.fast.state import FastState
 from learner.named import below
+from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
 _TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
@@ -72,7 +72,7 @@ class FastPart(FastPredictor):
         super().__init__(settings, fields, tables, dense, constants)
 
     def _start(
-        self, values: ItemValues, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
+        self, values: Ids, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
     ) -> np.ndarray | None:
         """Give items that have a row now what they start with, too."""
         assert self.starts is not None

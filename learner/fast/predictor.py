@@ -10,15 +10,15 @@ import numpy as np
 
 from learner.config import FieldSettings
 from learner.content.known import content_table
-from learner.content.stand_ins import Occurring as ItemValues
 from learner.content.stand_ins import StandIns
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
 from learner.fast.config import FastRecipe
-from learner.fast.inputs.crosses import Ids, cross, ids_of, plan_of
+from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.inputs.histories import merged
 from learner.fast.layout import Constants, component_names, constants_of, served_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
+from learner.tables.ids import Ids, ids_of, rows_of
 from learner.tables.table import Group, Table
 
 
@@ -107,8 +107,8 @@ class FastPredictor:
         crosses = cross(values, self._plan) if crosses is None else crosses
         lacking_I = None if self.starts is None else self._lacking(self.starts, values)
         rows_N, entry_rows_N = self._rows(values, entries, ts_B, learning)
-        pairs_N = _rows_of(self.cross_table, crosses, ts_B, learning)
-        made_MX = None if lacking_I is None else self._start(ItemValues(*values), item_ids, lacking_I, rows_N)
+        pairs_N = rows_of(self.cross_table, crosses, ts_B, learning)
+        made_MX = None if lacking_I is None else self._start(values, item_ids, lacking_I, rows_N)
         return Found(
             occurring(values.offsets_B1, rows_N, values.kinds_N, values.weights_N),
             occurring(crosses.offsets_B1, pairs_N, crosses.kinds_N, crosses.weights_N),
@@ -121,7 +121,7 @@ class FastPredictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Rows of values, and of entries, in the order in which their samples are learned."""
         if entries is None:
-            return _rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
+            return rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
         if learning is False:
             return self.table.find(values.keys_N), self.table.find(entries.keys_N)
         learn_B = np.broadcast_to(np.asarray(learning, np.bool_), len(ts_B))
@@ -136,7 +136,7 @@ class FastPredictor:
         return lacking_I if len(lacking_I) else None
 
     def _start(
-        self, values: ItemValues, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
+        self, values: Ids, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
     ) -> np.ndarray | None:
         """What stands for items without a row, to which `rows_N` then points."""
         assert self.starts is not None
@@ -149,7 +149,7 @@ class FastPredictor:
         """
         if self.starts is None:
             return None
-        of_items = ItemValues(*ids_of(*values))
+        of_items = ids_of(*values)
         place = int(self.starts.places(values.kinds_N)[0])
         made = None if self.table.find(of_items.keys_N[[place]])[0] else self.starts.made_for(of_items, place)
         return None if made is None else (self.starts.names_of(made.nearest_K), made.similarity_K.tolist())
@@ -183,14 +183,6 @@ class FastPredictor:
         tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, beliefs)
         run(block, predicted, tables, self.dense.arrays, constants)
         return predicted
-
-
-def _rows_of(table: Table, ids: Ids, ts_B: np.ndarray, learning: bool | np.ndarray) -> np.ndarray:
-    if learning is False:
-        return table.find(ids.keys_N)
-    sizes_B = np.diff(ids.offsets_B1)
-    marks_N = learning if isinstance(learning, bool) else np.repeat(learning, sizes_B)
-    return table.rows(ids.keys_N, ids.kinds_N, np.repeat(ts_B, sizes_B), learning=marks_N)
 
 
 def served_part(

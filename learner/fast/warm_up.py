@@ -8,11 +8,11 @@ from learner.config import FieldSettings
 from learner.content.config import ContentStartSettings
 from learner.fast.block import block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.inputs.crosses import Ids
 from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from learner.fast.model import FastPart
 from learner.samples.columns import no_samples
 from learner.samples.layout import Layout
+from learner.tables.ids import Ids
 from learner.tables.table import BOTH
 
 _FIELDS = (FieldSettings("user_id", "user", "id"), FieldSettings("item_id", "item", "id", min_count=2))

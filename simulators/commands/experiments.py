@@ -44,7 +44,7 @@ def table_3(options: argparse.Namespace, command: str) -> None:
     device = chosen_device(options.device)
     torch.set_num_threads(options.threads)
     results = Results(usable_folder(options.out, "--out"))
-    ratings = _ratings(options.data, console)
+    ratings = opened_ratings(options.data, console)
     if not options.report:
         _carry_out(plan, results, ratings, device, console)
     judge = Judge(ratings, results, plan.common.share)
@@ -81,7 +81,7 @@ def cold_items(options: argparse.Namespace, command: str) -> None:
         for learns in options.learns
     ]
     kept = Kept(usable_folder(options.out, "--out"), ColdResult)
-    log = _log(options.data, console)
+    log = opened(LOG, options.data, console)
     settings = load_settings(environment={}, overrides=["join.settle_ms=0"], defaults=log.settings)
     experiment = ColdItems(ratings_of(log, settings.fields), settings.recipe, kept, device)
     results = []
@@ -158,14 +158,35 @@ def checked(given: dict[str, Any], kind: type[T]) -> T:
         raise UsageError(f"--{option} {given.get(name)}: {problem}") from exc
 
 
-def _log(data: Path | None, console: Console) -> Log:
-    log = open_log(LOG, data)
+def opened(name: str, data: Path | None, console: Console) -> Log:
+    """A log that is shipped; says where it comes from.
+
+    Args:
+        name: of the log.
+        data: folder with its files, if it is another than usual.
+        console: where that is said.
+    """
+    log = open_log(name, data)
     console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
     return log
 
 
-def _ratings(data: Path | None, console: Console) -> Ratings:
-    log = _log(data, console)
+def add_kept(parser: argparse.ArgumentParser, out: str) -> None:
+    """Options of an experiment whose finished runs are kept.
+
+    Args:
+        parser: of its command line.
+        out: where, if nothing is said.
+    """
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help="kept and found here")
+    parser.add_argument("--report", action="store_true", help="show what is there, and learn nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
+
+
+def opened_ratings(data: Path | None, console: Console) -> Ratings:
+    """Ratings of MovieLens-1M with the fields of the paper; arguments as of `opened`."""
+    log = opened(LOG, data, console)
     fields = load_settings(environment={}, defaults=log.settings).fields
     return ratings_of(log, [field for field in fields if field.name in PAPER_FIELDS])
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulators.commands.experiments import checked_seeds
+from simulators.commands.experiments import add_kept, checked_seeds, opened
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
 from simulators.experiments.new_items.arms import ARMS, MODELS, RANDOM, WHOLE
 from simulators.experiments.new_items.run import NewItems, NewItemsResult
 from simulators.experiments.reporting.new_items import report
 from simulators.experiments.stream.recorded import obtain
-from simulators.logs.open import open_log
 from simulators.replay import ReplaySettings
 from stream.command.options import usable_folder
 from stream.command.output import print_json
@@ -36,11 +35,8 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="from the beginning; 0: all")
     parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
-    parser.add_argument("--out", type=Path, default=Path("runs/new-items"), metavar="FOLDER", help="kept, found here")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="recordings; default: `recordings` in --out")
-    parser.add_argument("--report", action="store_true", help="show what is there, and learn nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
+    add_kept(parser, "runs/new-items")
     return parser
 
 
@@ -78,8 +74,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
 
 
 def _experiment(log_name: str, options: argparse.Namespace, console: Console) -> NewItems:
-    log = open_log(log_name, options.data)
-    console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
+    log = opened(log_name, options.data, console)
     settings = load_settings(environment={}, overrides=options.set, defaults=log.settings)
     kept = Kept(usable_folder(options.out, "--out"), NewItemsResult)
     folder = usable_folder(options.recorded or options.out / "recordings", "--recorded")

@@ -9,16 +9,15 @@ import torch
 from rich.console import Console
 
 from learner.retrieval.config import VARIANTS, TwoTowerSettings
+from simulators.commands.experiments import opened_ratings
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
 from simulators.experiments.offline.search import chosen_device
-from simulators.experiments.ratings import PAPER_FIELDS, Ratings, ratings_of
-from simulators.logs.open import open_log
+from simulators.experiments.ratings import Ratings
 from simulators.retrieval.report import split_report, stream_report
 from simulators.retrieval.runs import RetrievalRun, SplitResult, StreamResult, on_split, on_stream
 from stream.command.options import usable_folder
 from stream.command.output import print_json
-from stream.settings import load_settings
 
 _DESCRIPTION = """Two-tower retrieval on MovieLens-1M: recall@N, NDCG@N, AUC and UAUC on a random split, or, with
 --stream, recall@N and NDCG@N as of each hour of event time. Every finished run is kept in --out and not done again."""
@@ -59,7 +58,7 @@ def retrieval(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     console, device = Console(stderr=True), chosen_device(options.device)
     out = usable_folder(options.out or Path("runs/retrieval-stream" if options.stream else "runs/retrieval"), "--out")
-    ratings = _ratings(options.data, console)
+    ratings = opened_ratings(options.data, console)
     command = " ".join(["coldstream experiment ml-1m", *arguments])
     with console.status("retrieval") as status:
         do = _stream if options.stream else _split
@@ -109,10 +108,3 @@ def _runs(options: argparse.Namespace) -> list[RetrievalRun]:
     except msgspec.ValidationError as exc:
         known = ", ".join(TwoTowerSettings.__struct_fields__)
         raise UsageError(f"experiment ml-1m --retrieval: {exc}; --set takes {known}") from exc
-
-
-def _ratings(data: Path | None, console: Console) -> Ratings:
-    log = open_log("ml-1m", data)
-    console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
-    fields = load_settings(environment={}, defaults=log.settings).fields
-    return ratings_of(log, [field for field in fields if field.name in PAPER_FIELDS])

@@ -50,20 +50,20 @@ class Snapshots:
             made = ChunkRef(chunk_name(name, chunk), len(chunk))
             found = (known or {}).get(made.sha256)
             if found is None:
-                self._write(made.name, bytes(chunk), store)
+                self._write(made, bytes(chunk), store)
             refs.append(found or made)
         content = msgspec.json.encode(refs)
         of_list = ChunkRef(chunk_name(name, content), len(content))
-        self._write(of_list.name, content, store)
+        self._write(of_list, content, store)
         ref = BlobRef(of_list.name, sum(ref.size for ref in refs), of_list.sha256, store)
         self._lists[ref] = tuple(refs)
         return ref
 
-    def _write(self, name: str, content: bytes, store: str) -> None:
+    def _write(self, ref: ChunkRef, content: bytes, store: str) -> None:
         place = self._places.of(store)
         self._at("chunk.before_write")
-        place.write(name, content, NOT_NAMED_S)
-        verified(name, place.read(name), name.rpartition("-")[2], store)
+        place.write(ref.name, content, NOT_NAMED_S)
+        verified(ref.name, place.read(ref.name), ref.sha256, store)
         self._at("chunk.written")
 
     def chunks(self, ref: BlobRef) -> tuple[ChunkRef, ...]:
@@ -133,9 +133,9 @@ class Snapshots:
                 raise WeightsError(f"weights blob {chunk.name!r} is gone from {ref.store}; load the newest manifest")
             refs.append(pinned)
         content = msgspec.json.encode(refs)
-        name = chunk_name(f"{_PINNED}{ref.name.rpartition('-')[0]}", content)
-        place.write(name, content, None)
-        return msgspec.structs.replace(ref, name=name, sha256=name.rpartition("-")[2])
+        of_list = ChunkRef(chunk_name(f"{_PINNED}{ref.name.rpartition('-')[0]}", content), len(content))
+        place.write(of_list.name, content, None)
+        return msgspec.structs.replace(ref, name=of_list.name, sha256=of_list.sha256)
 
     def unpin(self, refs: Iterable[BlobRef], kept: Iterable[BlobRef]) -> None:
         """Remove copies, but for what others share."""

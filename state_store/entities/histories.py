@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import redis
 
+from state_store.entities.audit import each_below
+
 ENTRY_BYTES = 24
 SPARE = 2
 """So many times its length are kept of a history. What a user does between an impression and the last of its samples is
@@ -73,10 +75,5 @@ def read_histories(client: redis.Redis, prefix: str, field: str) -> dict[str, by
         prefix: of the users' keys, of one partition.
         field: of a user's hash.
     """
-    escaped = prefix.replace("[", r"\[")
-    keys = list(client.scan_iter(match=f"{escaped}*", count=5000))
-    with client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hget(key, field)
-        found = pipe.execute()
-    return {key.decode()[len(prefix) :]: text for key, text in zip(keys, found, strict=True) if text}
+    found = each_below(client, prefix, lambda pipe, key: pipe.hget(key, field))
+    return {user_id: text for user_id, text in found if text}

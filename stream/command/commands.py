@@ -13,7 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream.command.options import AsJson, Config, KafkaUrl, Overrides, RedisUrl, gather, need_urls, usable_folder
+from stream.command.options import (
+    AsJson,
+    Config,
+    KafkaUrl,
+    Overrides,
+    RedisUrl,
+    gather,
+    need_redis,
+    need_urls,
+    usable_folder,
+)
 from stream.command.output import print_json
 from stream.secrets import SECRETS
 
@@ -52,13 +62,10 @@ def learner(
 ) -> None:
     """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder."""
     _keep_to_one_processor()
-    from stream.settings import SettingsError
     from stream.training.role import LearnerRole
 
     _log_to_stderr()
-    settings = gather(config, overrides, kafka, redis)
-    if not settings.redis.url:
-        raise SettingsError("redis.url is empty; `coldstream learner` attaches to a running Redis: give --redis")
+    settings = need_redis(gather(config, overrides, kafka, redis), "learner")
     LearnerRole(settings, usable_folder(run, "--run")).run()
 
 
@@ -73,12 +80,9 @@ def monitor(
     """Serve the page: how users fare in their first impressions, the pipeline's health, Prometheus metrics."""
     _keep_to_one_processor()
     from stream.monitor.role import run_monitor
-    from stream.settings import SettingsError
 
     _log_to_stderr()
-    settings = gather(config, overrides, None, redis)
-    if not settings.redis.url:
-        raise SettingsError("redis.url is empty; `coldstream monitor` attaches to a running Redis: give --redis")
+    settings = need_redis(gather(config, overrides, None, redis), "monitor")
     run_monitor(settings, run)
 
 
@@ -94,13 +98,10 @@ def serve(
     """Answer HTTP requests for scores with the newest verified weights; needs Kafka only for serving.log."""
     _keep_to_one_processor()
     from stream.serving.role import run_serve
-    from stream.settings import SettingsError
 
     _log_to_stderr()
     more = [] if workers is None else [f"serving.workers={workers}"]
-    settings = gather(config, [*(overrides or []), *more], kafka, redis)
-    if not settings.redis.url:
-        raise SettingsError("redis.url is empty; `coldstream serve` attaches to a running Redis: give --redis")
+    settings = need_redis(gather(config, [*(overrides or []), *more], kafka, redis), "serve")
     run_serve(need_urls(settings, "serve") if settings.serving.log else settings)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather, usable_folder
+from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather, need_redis, usable_folder
 from stream.command.output import print_json
 
 if TYPE_CHECKING:
@@ -41,11 +41,8 @@ def export(
 ) -> None:
     """Write weights as safetensors and JSON, and the deep part, if there is one, as ONNX."""
     from state_store.client import connect
-    from stream.settings import SettingsError
 
-    settings = gather(config, overrides, None, redis)
-    if not settings.redis.url:
-        raise SettingsError("redis.url is empty; `coldstream export` attaches to a running Redis: give --redis")
+    settings = need_redis(gather(config, overrides, None, redis), "export")
     usable_folder(out, "--out")
     with connect(settings.redis) as client:
         files = write_export(settings, client, out, version)

@@ -50,6 +50,13 @@ def usable_folder(folder: Path, option: str) -> Path:
     return folder
 
 
+def need_redis(settings: Settings, command: str) -> Settings:
+    """For commands that attach to a Redis that runs already, and need no broker."""
+    if not settings.redis.url:
+        raise SettingsError(f"redis.url is empty; `coldstream {command}` attaches to a running Redis: give --redis")
+    return settings
+
+
 def need_urls(settings: Settings, command: str) -> Settings:
     """For roles that attach to servers that run already."""
     for section, url in (("kafka", settings.kafka.url), ("redis", settings.redis.url)):

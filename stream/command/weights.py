@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather
+from stream.command.options import MOST_VERSIONS, AsJson, Config, Overrides, RedisUrl, gather, need_redis
 from stream.command.output import print_json
 
 if TYPE_CHECKING:
@@ -29,11 +29,8 @@ Why = Annotated[str, typer.Option("--why", help="For whoever asks later; kept wi
 def _desk(config: Config, overrides: Overrides, redis: RedisUrl) -> "Iterator[Desk]":
     from state_store.client import connect
     from stream.command.kept import Desk
-    from stream.settings import SettingsError
 
-    settings = gather(config, overrides, None, redis)
-    if not settings.redis.url:
-        raise SettingsError("redis.url is empty; `coldstream weights` attaches to a running Redis: give --redis")
+    settings = need_redis(gather(config, overrides, None, redis), "weights")
     with connect(settings.redis) as client:
         yield Desk(client, settings.redis.prefix, getpass.getuser())
 

@@ -18,9 +18,9 @@ from rich.table import Table as Printed
 from learner.config import FieldSettings
 from learner.content.config import ContentStartSettings
 from learner.fast.config import FastRecipe
-from learner.fast.inputs.crosses import Ids
 from learner.fast.model import FastPart
 from learner.fast.warm_up import warm_up
+from learner.tables.ids import Ids
 from stream.command.doctor import versions
 
 FIELDS = (

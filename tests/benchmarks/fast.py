@@ -21,9 +21,10 @@ from rich.table import Table as Printed
 from learner.config import FieldSettings
 from learner.fast.block import Block, Occurring, Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.inputs.crosses import Ids, cross, plan_of
+from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.model import FastPart
 from learner.fast.warm_up import warm_up
+from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 from stream.command.doctor import versions
 

@@ -13,8 +13,8 @@ from learner.config import FieldSettings
 from learner.fast.config import CrossSettings
 from learner.tables.compiled import compiled
 from learner.tables.hashing import cross_key
+from learner.tables.ids import Ids
 from learner.tables.index import NO_KEY
-from learner.tables.memory import plain
 
 
 class CrossPlan(NamedTuple):
@@ -24,26 +24,6 @@ class CrossPlan(NamedTuple):
     second_C: np.ndarray
     salt_C: np.ndarray
     """Of the names, so that a cross keeps its ids when others are declared before it."""
-
-
-class Ids(NamedTuple):
-    """Occurrences of ids; sample b has those from `offsets_B1[b]` up to the next offset."""
-
-    offsets_B1: np.ndarray
-    """int64."""
-    keys_N: np.ndarray
-    """uint64; 0 for no value."""
-    kinds_N: np.ndarray
-    """uint8: which field, or which cross."""
-    weights_N: np.ndarray
-    """float32."""
-
-
-def ids_of(offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, weights_N: np.ndarray) -> Ids:
-    """Ids in the types that compiled code takes; copies only what is of another."""
-    return Ids(
-        plain(offsets_B1, np.int64), plain(keys_N, np.uint64), plain(kinds_N, np.uint8), plain(weights_N, np.float32)
-    )
 
 
 def plan_of(crosses: Sequence[CrossSettings], fields: Sequence[FieldSettings]) -> CrossPlan:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.fast.block import Block, TableArrays, Work
-from learner.fast.inputs.crosses import Ids, ids_of
 from learner.fast.layout import CONTENT, FACTORS, ITEM, Constants
 from learner.samples.columns import Samples
 from learner.tables.compiled import compiled, inlined
+from learner.tables.ids import Ids, ids_of
 from learner.tables.rows import BOTH
 
 

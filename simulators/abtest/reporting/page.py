@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from html import escape
-from io import StringIO
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from learner.files import write_whole
 from simulators.abtest.analysis.difference import Z
 from simulators.abtest.verdict import GROUPS
-from stream.monitor.page.style import FAINT, INK, LINE, dress, new_figure
+from stream.monitor.page.style import FAINT, INK, LINE, dress, new_figure, svg_of
 
 _COLUMNS = 3
 _STYLE = (
@@ -38,12 +37,16 @@ def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
         "lists come from candidates at random (0) to the best of them (1), by the truth. Below, all users by the day "
         "of the test: shaded is what a look at each day allows (O'Brien-Fleming boundaries)."
     )
-    html = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{_table(summary)}{_figure(summary)}</html>\n"
-    )
-    write_whole(path, [html.encode()])
+    write_whole(path, [document(title, note, _table(summary) + _figure(summary)).encode()])
     return path
+
+
+def document(title: str, note: str, body: str) -> str:
+    """A page: HTML of title, note and body."""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{body}</html>\n"
+    )
 
 
 def _table(summary: Mapping[str, Any]) -> str:
@@ -79,10 +82,7 @@ def _figure(summary: Mapping[str, Any]) -> str:
         _panel(axes, metric, summary["by_day"])
     for axes in panels[len(metrics) :]:
         axes.set_axis_off()
-    text = StringIO()
-    figure.savefig(text, format="svg")
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg_of(figure)
 
 
 def _panel(axes: Axes, metric: str, by_day: list[Mapping[str, Any]]) -> None:

@@ -1,8 +1,6 @@
 """Lift against what a world is like: a table and a figure for each parameter that was varied."""
 
 from collections.abc import Sequence
-from html import escape
-from io import StringIO
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -14,16 +12,13 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from learner.files import write_whole
+from simulators.abtest.reporting.page import document
 from simulators.abtest.verdict import GROUPS
-from stream.monitor.page.style import FAINT, INK, dress, new_figure, palette
+from stream.monitor.page.style import FAINT, dress, new_figure, palette, svg_of
 
 SHOWN = ("reach", "active_days", "duration", "click")
 """Metrics of the figure; the JSON has all."""
 _IN_TABLE = ("reach", "click")
-_STYLE = (
-    f"body {{ font: 15px system-ui, sans-serif; color: {INK}; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}"
-    "svg { width: 100%; height: auto }"
-)
 _Points = Sequence[dict[str, Any]]
 
 
@@ -40,12 +35,8 @@ def write_points(points: _Points, title: str, folder: Path) -> Path:
         "Relative differences of means per user, second arm against first, with 95 % intervals; worlds are pooled as "
         "random effects. Reach: how far lists come from candidates at random (0) to the best of them (1), by the truth."
     )
-    html = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-        f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{''.join(map(_figure, _by_parameter(points)))}</html>\n"
-    )
     path = folder / "vary.html"
-    write_whole(path, [html.encode()])
+    write_whole(path, [document(title, note, "".join(map(_figure, _by_parameter(points)))).encode()])
     return path
 
 
@@ -83,10 +74,7 @@ def _figure(points: _Points) -> str:
     for axes, metric in zip(panels, SHOWN, strict=True):
         _panel(axes, metric, points)
     panels[0].legend(frameon=False, fontsize=9)
-    text = StringIO()
-    figure.savefig(text, format="svg")
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+    return svg_of(figure)
 
 
 def _panel(axes: Axes, metric: str, points: _Points) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from simulators.commands.experiments import checked_seeds
+from simulators.commands.experiments import add_kept, checked_seeds, opened
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.reporting import learned_weights
@@ -22,7 +22,6 @@ from simulators.experiments.stream.run import RIVALS, StreamExperiment, StreamRe
 from simulators.experiments.stream.variant import BLOCK, Variant
 from simulators.experiments.stream.variants import variants
 from simulators.logs.log import Log
-from simulators.logs.open import open_log
 from simulators.replay import ReplaySettings
 from stream.command.options import usable_folder
 from stream.command.output import print_json
@@ -48,12 +47,9 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings")
     parser.add_argument("--no-rivals", action="store_true", help="leave River, Vowpal Wabbit and the item's mean out")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
-    parser.add_argument("--out", type=Path, default=Path("runs/stream"), metavar="FOLDER", help="kept and found here")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="recordings; default: `recordings` in --out")
     parser.add_argument("--list", action="store_true", help="name the variants, and end")
-    parser.add_argument("--report", action="store_true", help="show what is there, and learn nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
+    add_kept(parser, "runs/stream")
     return parser
 
 
@@ -75,8 +71,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
         return
     check(options)
     console = Console(stderr=True)
-    log = open_log(log_name, options.data)
-    console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
+    log = opened(log_name, options.data, console)
     # What makes the figures, and not what shows them once more.
     shown = [argument for argument in arguments if argument not in ("--report", "--json")]
     found = experiment_on(log, options, " ".join([f"coldstream experiment {log_name}", *shown]), console)

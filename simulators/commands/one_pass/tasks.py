@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
+from simulators.commands.experiments import add_kept, opened
 from simulators.commands.one_pass.stream import check
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept
@@ -16,7 +16,6 @@ from simulators.experiments.tasks.report import TasksReport
 from simulators.experiments.tasks.run import TasksExperiment, TasksResult
 from simulators.experiments.tasks.truth import TaskTruth
 from simulators.experiments.tasks.variants import task_variants
-from simulators.logs.open import open_log
 from simulators.replay import ReplaySettings
 from state_store.tasks import TaskSettings
 from stream.command.options import usable_folder
@@ -42,10 +41,7 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9], metavar="N", help="of the learner")
     parser.add_argument("--micro-batch", type=int, default=256, metavar="N", help="samples per step of a deep part")
     parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
-    parser.add_argument("--out", type=Path, default=Path("runs/tasks"), metavar="FOLDER", help="kept and found here")
-    parser.add_argument("--report", action="store_true", help="show what is there, and learn nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
+    add_kept(parser, "runs/tasks")
     return parser
 
 
@@ -94,8 +90,7 @@ def _learn(experiment: TasksExperiment, chosen: Sequence[Variant], seeds: Sequen
 
 
 def _experiment(log_name: str, options: argparse.Namespace, console: Console) -> TasksExperiment:
-    log = open_log(log_name, options.data)
-    console.print(f"data: {log.name} from {log.source} ({log.licence})", soft_wrap=True)
+    log = opened(log_name, options.data, console)
     settings = load_settings(environment={}, defaults=log.settings)
     tasks = (*(task for task in settings.tasks if task.name in _TASKS), _WATCH)
     settings = msgspec.structs.replace(settings, tasks=tasks)

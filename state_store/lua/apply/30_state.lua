@@ -38,8 +38,12 @@ do
     local state = users[id]
     if not state then
       state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
-      state.histories = {}
-      for h = 1, num_histories do state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil end
+      if num_histories > 0 then
+        state.histories = {}
+        for h = 1, num_histories do
+          state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil
+        end
+      end
       users[id] = state
     end
     return state

@@ -12,8 +12,10 @@ local function write_entity(key, fields, state, ttl_s)
   for i = 1, last - 1 do
     if state.changed[i] then values[#values + 1], values[#values + 2] = fields[i], state[i] end
   end
-  for h in pairs(state.remembered or NO_ENTRIES) do
-    values[#values + 1], values[#values + 2] = histories[h].field, state.histories[h]
+  if state.remembered then
+    for h in pairs(state.remembered) do
+      values[#values + 1], values[#values + 2] = histories[h].field, state.histories[h]
+    end
   end
   if #values == 0 then return false end
   local sixteenth = math.ceil(ttl_s / 16)

@@ -1,6 +1,7 @@
 """How the pictures look: colours, sizes, axes with few lines but the data's."""
 
 from collections.abc import Sequence
+from io import StringIO
 
 import numpy as np
 from matplotlib import colormaps
@@ -30,6 +31,14 @@ def new_figure(height: float, title: str) -> Figure:
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=13, color=INK, x=0.01, ha="left")
     return figure
+
+
+def svg_of(figure: Figure) -> str:
+    """The figure as an element of a page."""
+    text = StringIO()
+    figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
 
 
 def dress(axes: Axes, x: str, y: str) -> None:

@@ -5,7 +5,7 @@ import time
 
 import redis
 
-from state_store.rollout import Rollout, RolloutStore
+from state_store.rollout import Rollout
 from state_store.weights import WeightStore
 from stream.process.status import CanaryStatus
 from stream.rollout.judge import Judge
@@ -29,7 +29,6 @@ class CanaryStep:
 
     def __init__(self, settings: ServingSettings, client: redis.Redis, prefix: str, trial: Trial | None) -> None:
         self._settings = settings
-        self._rollouts = RolloutStore(client, prefix)
         self._weights = WeightStore(client, prefix)
         self.judge = Judge(settings, trial)
 
@@ -46,7 +45,7 @@ class CanaryStep:
             before = rollout
             return self.judge.decide(rollout, kept, now_ms)
 
-        after = self._rollouts.update(decided)
+        after = self._weights.rollouts.update(decided)
         for decision in after.decisions[len(before.decisions) :]:
             tell = log.warning if decision.what in {"revert", "hold"} else log.info
             tell("canary: %s version %d: %s", decision.what, decision.version, decision.why)

@@ -11,8 +11,8 @@ from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
-from learner.fast.inputs.crosses import Ids
 from learner.fast.model import FastPart
+from learner.tables.ids import Ids
 
 FIELDS = [
     FieldSettings("user_id", "user", "id"),

@@ -8,9 +8,10 @@ import pytest
 from learner.config import FieldSettings
 from learner.fast.belief import MAY_TURN
 from learner.fast.config import CrossSettings, FastRecipe, GroupSettings
-from learner.fast.inputs.crosses import Ids, cross, ids_of, plan_of
+from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.layout import FieldGroup, constants_of, group_of, value_groups
 from learner.fast.model import FastPart
+from learner.tables.ids import Ids, ids_of
 from learner.tables.rows import CHECKPOINT, PUBLISH
 from tests.learner.fast.streams import (
     FIELDS,

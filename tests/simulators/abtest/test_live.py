@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from support.worlds import SMALL
 
 from simulators.abtest.arm import load_arm
 from simulators.abtest.live.side import LiveSide
@@ -15,22 +16,12 @@ from simulators.abtest.local import in_process
 from simulators.abtest.run import Trial, TrialSettings
 from simulators.abtest.seeds import Opens
 from simulators.abtest.tally import Period
-from simulators.world.parameters import Parameters
 from simulators.world.world import Visits, World
 from state_store.config import RedisSettings
 from state_store.weights import WeightStore
 
 pytestmark = pytest.mark.slow
 
-SMALL = msgspec.convert(
-    {
-        "step_minutes": 480,
-        "users": {"number": 150, "turnover": 0.2, "visits_per_day": 1.0, "activity": {"sigma": 1.5}},
-        "items": {"number": 120, "popularity": {"sigma": 1.5}},
-        "lists": {"size": 4},
-    },
-    Parameters,
-)
 HOW = TrialSettings(days=1, days_before=1, candidates=20, slice_s=7200)
 
 

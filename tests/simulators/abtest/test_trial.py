@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from support.worlds import SMALL
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
 from simulators.abtest.choice import Choice, reach
@@ -25,7 +26,7 @@ from simulators.faults import FaultSettings
 from simulators.replay import Replay, ReplaySettings
 from simulators.world.items import NONE
 from simulators.world.log import WorldLog, show_unranked
-from simulators.world.parameters import Candidates, Parameters
+from simulators.world.parameters import Candidates
 from simulators.world.rows import Rows, feedback_of, value_name
 from simulators.world.world import Visits, World
 from state_store.config import RedisSettings
@@ -37,15 +38,6 @@ from stream.settings import Settings
 from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 
-SMALL = msgspec.convert(
-    {
-        "step_minutes": 480,
-        "users": {"number": 150, "turnover": 0.2, "visits_per_day": 1.0, "activity": {"sigma": 1.5}},
-        "items": {"number": 120, "popularity": {"sigma": 1.5}},
-        "lists": {"size": 4},
-    },
-    Parameters,
-)
 HOW = TrialSettings(days=1, days_before=1, candidates=20, seed=3)
 
 
