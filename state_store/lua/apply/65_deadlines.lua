@@ -39,83 +39,108 @@ local function pass_deadline(held, passed)
   end
 end
 
--- Runs, the next one last: by when they are due; at once by the later deadline, then as they came.
-local function comes_later(a, b)
-  local its, other = a.dues[a.at], b.dues[b.at]
-  if its ~= other then return its > other end
-  if a.deadline ~= b.deadline then return a.deadline < b.deadline end
-  return a.arrival.n_th > b.arrival.n_th
-end
-
--- The last one has moved on by one: it goes where it belongs now. Its place is near, as runs lie one behind the other.
-local function put_in_place(runs)
-  local n = #runs
-  local run = runs[n]
-  if run.at > #run.dues then
-    runs[n] = nil
-    return
+-- Made where something is due: a call of one record need not pay for it.
+local function deadlines()
+  -- Runs, the next one last: by when they are due; at once by the later deadline, then as they came.
+  local function comes_later(a, b)
+    local its, other = a.dues[a.at], b.dues[b.at]
+    if its ~= other then return its > other end
+    if a.deadline ~= b.deadline then return a.deadline < b.deadline end
+    return a.n_th > b.n_th
   end
-  local when = run.dues[run.at]
-  -- Whose time is earlier for certain need not be compared closely.
-  while n > 1 and when >= runs[n - 1].dues[runs[n - 1].at] and comes_later(run, runs[n - 1]) do
-    runs[n] = runs[n - 1]
-    n = n - 1
-  end
-  runs[n] = run
-end
 
-local function read_due(runs)
-  local ids, with_body = {}, {}
-  for _, run in ipairs(runs) do
-    for _, imp in ipairs(run.imps) do
-      if held_by_id[imp] == nil then ids[#ids + 1] = imp end
+  -- The last one has moved on by one: it goes where it belongs now. Its place is near, as runs lie one behind the other.
+  local function put_in_place(runs)
+    local n = #runs
+    local run = runs[n]
+    if run.at > #run.dues then
+      runs[n] = nil
+      return
     end
+    local when = run.dues[run.at]
+    -- Whose time is earlier for certain need not be compared closely.
+    while n > 1 and when >= runs[n - 1].dues[runs[n - 1].at] and comes_later(run, runs[n - 1]) do
+      runs[n] = runs[n - 1]
+      n = n - 1
+    end
+    runs[n] = run
   end
-  read_ahead(labels, ids)
-  for _, run in ipairs(runs) do
-    for _, imp in ipairs(run.imps) do
-      if held_by_id[imp] == nil and bodies.of[imp] == nil and may_emit(labels.of[imp], run.deadline) then
-        with_body[#with_body + 1] = imp
+
+  local function read_due(runs)
+    local ids, with_body = {}, {}
+    for _, run in ipairs(runs) do
+      for _, imp in ipairs(run.imps) do
+        if held_by_id[imp] == nil then ids[#ids + 1] = imp end
+      end
+    end
+    read_ahead(labels, ids)
+    for _, run in ipairs(runs) do
+      for _, imp in ipairs(run.imps) do
+        if held_by_id[imp] == nil and bodies.of[imp] == nil and may_emit(labels.of[imp], run.deadline) then
+          with_body[#with_body + 1] = imp
+        end
+      end
+    end
+    read_ahead(bodies, with_body)
+  end
+
+  -- One that is due by itself: a run of its own for each deadline that it has come to.
+  local function add_runs_of(held, due_since, bound, n_th, runs)
+    held.next_due = false
+    for _, deadline in ipairs(options.deadlines) do
+      local when = held.ts + deadline
+      if when >= due_since or deadline == attribution then
+        if when >= watermark or when > bound then
+          held.next_due = held.next_due or when
+        else
+          runs[#runs + 1] = {single = held, deadline = deadline, at = 1, n_th = n_th, dues = {when}, imps = {held.imp}}
+        end
       end
     end
   end
-  read_ahead(bodies, with_body)
-end
 
--- Returns how many deadlines have been handled.
-local function pass_deadlines(numbers, bound, most)
-  local runs, done = {}, 0
-  read_arrivals(numbers)
-  for _, number in ipairs(numbers) do due_runs(arrival_by_number[number], bound, most, runs) end
-  read_due(runs)
-  table.sort(runs, comes_later)
-  while done < most and #runs > 0 do
-    local run = runs[#runs]
-    local at, deadline = run.at, run.deadline
-    local imp = run.imps[at]
-    if held_by_id[imp] == nil and not may_emit(labels.of[imp], deadline) then
-      -- All has been said of it.
-      if deadline >= attribution then told_of_all[#told_of_all + 1] = imp end
-    else
-      local held = held_of(imp, run.dues[at] - deadline)
-      if held then pass_deadline(held, deadline) end
+  local function add_single_runs(imps, dues, bound, runs)
+    read_ahead(bodies, imps)
+    read_ahead(labels, imps)
+    if former_held then read_ahead(former_held, imps) end
+    for n, imp in ipairs(imps) do
+      local held = held_of(imp)
+      if held then add_runs_of(held, dues[n], bound, n, runs) end
+      set_due('i:' .. imp, held and held.next_due)
     end
-    run.at, done = at + 1, done + 1
-    pass_on(run)
-    put_in_place(runs)
   end
-  for _, number in ipairs(numbers) do set_due('c:' .. number, next_due(arrival_by_number[number])) end
-  return done
-end
 
--- One that a former version held comes to its next deadline: from now on it is due as those are that came in this call.
-local function take_over(imp)
-  local held = held_of(imp)
-  if held then
-    arrived[#arrived + 1] = held
-    touch(held)
+  -- Returns how many deadlines have been handled.
+  return function(numbers, imps, dues, bound, most)
+    local runs, done, of = {}, 0, #numbers > 0 and of_arrivals()
+    if of then of.read(numbers) end
+    for _, number in ipairs(numbers) do of.due_runs(arrival_by_number[number], bound, most, runs) end
+    read_due(runs)
+    add_single_runs(imps, dues, bound, runs)
+    table.sort(runs, comes_later)
+    while done < most and #runs > 0 do
+      local run = runs[#runs]
+      local at, deadline = run.at, run.deadline
+      local imp = run.imps[at]
+      if run.single then
+        pass_deadline(run.single, deadline)
+      elseif held_by_id[imp] == nil and not may_emit(labels.of[imp], deadline) then
+        -- All has been said of it.
+        if deadline >= attribution then told_of_all[#told_of_all + 1] = imp end
+      else
+        local held = held_of(imp, run.dues[at] - deadline)
+        if held then pass_deadline(held, deadline) end
+      end
+      run.at, done = at + 1, done + 1
+      if not run.single then of.pass_on(run) end
+      put_in_place(runs)
+    end
+    for _, run in ipairs(runs) do
+      if run.single then set_due('i:' .. run.single.imp, run.dues[1]) end
+    end
+    for _, number in ipairs(numbers) do set_due('c:' .. number, of.next_due(arrival_by_number[number])) end
+    return done
   end
-  set_due('i:' .. imp, false)
 end
 
 local function expire_waiting(imp)
