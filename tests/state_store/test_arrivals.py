@@ -57,13 +57,12 @@ def test_samples_leave_in_the_order_in_which_they_are_due(make: Make, times: lis
     for some in _in_batches([shown(str(n), ts) for n, ts in enumerate(times)], size):
         fed.batch(0, some)
     fed.feed(END)
-    # At once by the later deadline, then as they came.
-    due = sorted(
-        (ts + deadline, -deadline, n, kind)
-        for ts, n in in_time
-        for deadline, kind in ((join.window_ms, SampleKind.NEGATIVE), (join.settle_ms, SampleKind.SETTLED))
-    )
-    assert said(fed) == [(str(n), kind) for _, _, n, kind in due]
+    # At once by the later deadline.
+    deadlines = {SampleKind.NEGATIVE: join.window_ms, SampleKind.SETTLED: join.settle_ms}
+    due = sorted((ts + deadline, -deadline) for ts, _ in in_time for deadline in deadlines.values())
+    found = said(fed)
+    assert [(times[int(imp)] + deadlines[kind], -deadlines[kind]) for imp, kind in found] == due
+    assert len(set(found)) == len(found)
     fed.expected()
 
 

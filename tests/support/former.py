@@ -44,10 +44,16 @@ def hold_as_before(
         rest = [one for one in came if not is_chosen(one[1])]
         counts = [(deadline, done - sum(n < done for n, _, _ in moved)) for deadline, done in passed]
         _replace_arrival(client, keys, number, rest, counts)
+    for imp in map(bytes.decode, client.hkeys(keys.bodies(0))):
+        if is_chosen(imp) and client.zscore(keys.due(0), f"i:{imp}") is not None and imp not in found:
+            labels, body = client.hget(keys.labels(0), imp), client.hget(keys.bodies(0), imp)
+            found[imp] = _in_one(struct.unpack_from("<Bd", body)[1], labels, body, num_tasks)
     for imp, held in found.items():
         client.hset(keys.pending(0), imp, held)
         client.hdel(keys.labels(0), imp)
         client.hdel(keys.bodies(0), imp)
+    if client.hkeys(keys.labels(0)) == [b""]:
+        client.delete(keys.labels(0))
     return found
 
 

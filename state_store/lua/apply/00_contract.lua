@@ -30,7 +30,6 @@
 --   5 settled: nothing has come for a negative for `settle_ms`
 -- Returns {outcome, offset in force, outbox sequence, trained sequence, more deadlines (0/1), stored epoch}
 
-local IMPRESSION, FEEDBACK, HEARTBEAT, REROUTED = 1, 2, 3, 4
 local NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION, SHOWN, SETTLED = 0, 1, 2, 3, 4, 5
 local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
 local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed
@@ -48,3 +47,7 @@ local lateness = options.lateness_ms
 -- Of the main task; of whichever task reaches farthest.
 local window, attribution = tasks[main].window_ms, options.attribution_ms
 local settle_after = options.settle_ms -- 0: negatives are believed at once
+
+-- What follows is one function: names of it alone count towards the 200 that a function may have, and closures find those
+-- above at once, where they would search through all that lie between.
+local function apply()

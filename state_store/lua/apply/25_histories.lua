@@ -7,8 +7,8 @@
 
 local histories, num_histories, ENTRY = options.histories, #options.histories, 24
 
-local with_entry
-do -- A function has at most 200 locals.
+local with_entry, history_before
+if num_histories > 0 then
   -- Whether an entry goes behind the one at `at`.
   local function goes_behind(list, at, entry, ts)
     local other = unpack_bytes('<d', list, at)
@@ -27,11 +27,11 @@ do -- A function has at most 200 locals.
     list = sub(list, 1, at + ENTRY - 1) .. entry .. sub(list, at + ENTRY)
     return sub(list, math.max(#list - most * ENTRY, 0) + 1)
   end
-end
 
--- The newest entries before `ts`.
-local function history_before(list, ts, length)
-  local last = #list
-  while last > 0 and unpack_bytes('<d', list, last - ENTRY + 1) >= ts do last = last - ENTRY end
-  return sub(list, math.max(last - length * ENTRY, 0) + 1, last)
+  -- The newest entries before `ts`.
+  function history_before(list, ts, length)
+    local last = #list
+    while last > 0 and unpack_bytes('<d', list, last - ENTRY + 1) >= ts do last = last - ENTRY end
+    return sub(list, math.max(last - length * ENTRY, 0) + 1, last)
+  end
 end

@@ -68,16 +68,20 @@ local function count_one(state, i)
   set_value(state, i, state[i] + 1)
 end
 
--- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
--- this impression.
-local USER = '<' .. string.rep('I4', num_counts) .. 'fI4dd'
-local ITEM = '<' .. string.rep('I4', num_counts) .. 'fI4d'
+local snapshot
 
-local function snapshot(user, item, rate)
-  local n, of_item = num_counts, {}
-  for i = 1, n do of_item[i] = item[i] + item[n + i] end
-  of_item[n + 1], of_item[n + 2], of_item[n + 3] = item[2 * n + 1], item[2 * n + 2], rate
-  return pack_bytes(USER, unpack_all(user, 1, n + 4)) .. pack_bytes(ITEM, unpack_all(of_item))
+do
+  -- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
+  -- this impression.
+  local USER = '<' .. string.rep('I4', num_counts) .. 'fI4dd'
+  local ITEM = '<' .. string.rep('I4', num_counts) .. 'fI4d'
+
+  function snapshot(user, item, rate)
+    local n, of_item = num_counts, {}
+    for i = 1, n do of_item[i] = item[i] + item[n + i] end
+    of_item[n + 1], of_item[n + 2], of_item[n + 3] = item[2 * n + 1], item[2 * n + 2], rate
+    return pack_bytes(USER, unpack_all(user, 1, n + 4)) .. pack_bytes(ITEM, unpack_all(of_item))
+  end
 end
 
 -- Share of the impressions like this one that may become negatives, and whether this one may. Chosen by its id, so that

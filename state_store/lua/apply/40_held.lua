@@ -23,47 +23,51 @@ local function new_held(imp, ts, phase, body)
   return {imp = imp, ts = ts, phase = phase, bits = 0, body = body}
 end
 
-local function unpack_values(data, at)
-  local values, num_values = {}, nil
-  num_values, at = unpack_bytes('B', data, at)
-  for i = 1, num_values do
-    local action, delay, value
-    action, delay, value, at = unpack_bytes('>Bdd', data, at)
-    values[i] = {action, delay, value}
-  end
-  return values, at
-end
+local unpack_labels, unpack_former
 
--- From `at` on; returns what lies behind.
-local function unpack_told(held, data, at, code, has_positives)
-  local n = floor(code / 8) % 8 + 1
-  held.phase = code % 8
-  if has_positives then
-    held.first = {unpack_all(NO_POSITIVES)}
-    for t = 1, n do held.first[t], at = unpack_bytes('>d', data, at) end
+do
+  local function unpack_values(data, at)
+    local values, num_values = {}, nil
+    num_values, at = unpack_bytes('B', data, at)
+    for i = 1, num_values do
+      local action, delay, value
+      action, delay, value, at = unpack_bytes('>Bdd', data, at)
+      values[i] = {action, delay, value}
+    end
+    return values, at
   end
-  if n > 1 then
-    held.told = {unpack_all(NOTHING_TOLD)}
-    for t = 1, n do held.told[t], at = unpack_bytes('B', data, at) end
+
+  -- From `at` on; returns what lies behind.
+  local function unpack_told(held, data, at, code, has_positives)
+    local n = floor(code / 8) % 8 + 1
+    held.phase = code % 8
+    if has_positives then
+      held.first = {unpack_all(NO_POSITIVES)}
+      for t = 1, n do held.first[t], at = unpack_bytes('>d', data, at) end
+    end
+    if n > 1 then
+      held.told = {unpack_all(NOTHING_TOLD)}
+      for t = 1, n do held.told[t], at = unpack_bytes('B', data, at) end
+    end
+    if code % 128 >= 64 then held.values, at = unpack_values(data, at) end
+    return at
   end
-  if code % 128 >= 64 then held.values, at = unpack_values(data, at) end
-  return at
-end
 
-local function unpack_labels(held, data)
-  local bits, code, at = unpack_bytes('>BB', data)
-  held.bits, held.is_labelled = bits, true
-  at = unpack_told(held, data, at, code, bits > 0)
-  if held.phase == DROPPED then held.passed = unpack_bytes('>d', data, at) end
-end
+  function unpack_labels(held, data)
+    local bits, code, at = unpack_bytes('>BB', data)
+    held.bits, held.is_labelled = bits, true
+    at = unpack_told(held, data, at, code, bits > 0)
+    if held.phase == DROPPED then held.passed = unpack_bytes('>d', data, at) end
+  end
 
-local function unpack_former(imp, data)
-  local bits, code, ts, at = unpack_bytes('>BBd', data)
-  local held = new_held(imp, ts, HELD, data)
-  held.bits, held.is_former, held.passed = bits, code < 128, window
-  held.at = unpack_told(held, data, at, code, true)
-  held.in_pending, held.is_body_new = true, true
-  return held
+  function unpack_former(imp, data)
+    local bits, code, ts, at = unpack_bytes('>BBd', data)
+    local held = new_held(imp, ts, HELD, data)
+    held.bits, held.is_former, held.passed = bits, code < 128, window
+    held.at = unpack_told(held, data, at, code, true)
+    held.in_pending, held.is_body_new = true, true
+    return held
+  end
 end
 
 local function pack_labels(held)

@@ -41,6 +41,20 @@ local function each_call(name, key, arguments)
   for from = 1, #arguments, MOST do call(name, key, unpack_all(arguments, from, math.min(from + MOST - 1, #arguments))) end
 end
 
+-- Redis keeps a hash of few and short values as a list, and searches it from its beginning. One long value prevents that.
+local WIDE = string.rep(' ', 65)
+
+-- What is gone first, as a Redis that is full takes that.
+local function write_short(key, gone, written)
+  each_call('HDEL', key, gone)
+  if #written > 0 then
+    written[#written + 1], written[#written + 2] = '', WIDE
+    each_call('HSET', key, written)
+  elseif #gone > 0 and call('HLEN', key) == 1 then
+    call('DEL', key)
+  end
+end
+
 -- What is held: by impression, false if there is none; those of which something is to be written.
 local bodies, labels, held_by_id, touched = read_behind(KEYS[9]), read_behind(KEYS[10]), {}, {}
 local told_of_all = {} -- impressions of which all has been said, at their end
@@ -73,7 +87,6 @@ local function held_of(imp, ts)
   return held
 end
 
--- What is gone first, as a Redis that is full takes that.
 local function write_held()
   local gone, unlabelled, moved, new, changed = {}, {}, {}, {}, {}
   for n, imp in ipairs(told_of_all) do gone[n], unlabelled[n] = imp, imp end
@@ -88,11 +101,10 @@ local function write_held()
       if held.phase ~= HELD or held.bits ~= 0 then changed[#changed + 1], changed[#changed + 2] = imp, pack_labels(held) end
     end
   end
-  each_call('HDEL', labels.key, unlabelled)
   each_call('HDEL', bodies.key, gone)
   each_call('HDEL', pending, moved)
   each_call('HSET', bodies.key, new)
-  each_call('HSET', labels.key, changed)
+  write_short(labels.key, unlabelled, changed)
 end
 
 -- Feedback that came before its impression: by impression a list, false if there is none.
@@ -118,15 +130,16 @@ local function write_waiting()
     local list = waiting_by_id.of[imp]
     if list then written[#written + 1], written[#written + 2] = imp, pack(list) else gone[#gone + 1] = imp end
   end
-  each_call('HDEL', waiting, gone)
-  each_call('HSET', waiting, written)
+  write_short(waiting, gone, written)
 end
 
--- When something is due, by the member of the sorted set: 'c:' and the number of an arrival, 'f:' and the id of an
--- impression for which feedback waits; 'i:' and that of one that a former version held. False: no more.
+-- When something is due, by the member of the sorted set: 'c:' and the number of an arrival, 'i:' and the id of an
+-- impression, 'f:' and that of one for which feedback waits. False: no more.
 local due_at, due_changed = {}, {}
+local is_due_again = false -- whether something is due already that was given its time just now
 
 local function set_due(member, at)
+  if at and watermark and at < watermark then is_due_again = true end
   if due_at[member] == nil then due_changed[#due_changed + 1] = member end
   due_at[member] = at
 end

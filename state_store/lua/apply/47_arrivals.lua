@@ -2,16 +2,18 @@
 -- Arrivals --------------------------------------------------------------------------------------------------------
 --
 -- The impressions that one call brought are due together: an arrival is one member of `due`, 'c:' and its number, with
--- the time at which the first of them is due next. In the hash `arrivals`, by number:
+-- the time at which the first of them is due next. A few are members by themselves, 'i:' and the impression's id, as all
+-- are that the version before held. In the hash `arrivals`, by number:
 --   '<I4' how many (n); n times 'dI4': event time in order, where its id ends; the ids
 --   by number and 'p', what has passed: per deadline '<dI4' ms after the impression, how many have come to it
 
-local MOST_ARRIVALS = 8 -- looked at together
+local MOST_MEMBERS = 32 -- looked at together
+local FEW = 4
 local arrived = {} -- held impressions, in the order in which they came
-local arrival_by_number = {}
-local next_due, add_arrival, read_arrivals, due_runs, pass_on, write_arrivals
+local arrival_by_number, made_arrivals = {}, false
 
-do -- A script has no more than 200 local names at a time.
+-- Made where there are any: a call of one record need not pay for it.
+local function make_arrivals()
   local INDEX_AT, INDEX_SIZE, PASSED_SIZE = 5, 12, 12
   local arrivals = read_behind(KEYS[11])
   local moved_arrivals = {}
@@ -46,13 +48,23 @@ do -- A script has no more than 200 local names at a time.
     return concat(parts)
   end
 
+  local function unpack_passed(data)
+    local passed = {}
+    for k = 1, #data / PASSED_SIZE do passed[k] = {unpack_bytes('<dI4', data, (k - 1) * PASSED_SIZE + 1)} end
+    return passed
+  end
+
+  local function is_todays(passed)
+    for k, deadline in ipairs(options.deadlines) do
+      if not passed[k] or passed[k][1] ~= deadline then return false end
+    end
+    return #passed == #options.deadlines
+  end
+
   -- Deadlines that were declared since count as passed where a later one is; what was to be kept for longer, or is now for
   -- less long, is held until it comes to the last of today's.
-  local function unpack_passed(data)
-    local before = {}
-    for k = 1, #data / PASSED_SIZE do
-      before[k] = {unpack_bytes('<dI4', data, (k - 1) * PASSED_SIZE + 1)}
-    end
+  local function by_todays_deadlines(before)
+    if is_todays(before) then return before end
     local passed, last = new_passed(), before[#before]
     for k, of in ipairs(passed) do
       for n = #before, 1, -1 do
@@ -63,7 +75,7 @@ do -- A script has no more than 200 local names at a time.
     return passed
   end
 
-  function next_due(arrival)
+  local function next_due(arrival)
     local first = false
     for _, of in ipairs(arrival.passed) do
       if of[2] < arrival.n then
@@ -74,8 +86,7 @@ do -- A script has no more than 200 local names at a time.
     return first
   end
 
-  function add_arrival()
-    if #arrived == 0 then return end
+  local function add_arrival()
     local index, ids, size = {}, {}, 0
     for n, held in ipairs(in_order(arrived)) do
       size = size + #held.imp
@@ -85,12 +96,12 @@ do -- A script has no more than 200 local names at a time.
     local number = string.format('%.0f', num_arrivals)
     local data = pack_bytes('<I4', #ids) .. concat(index) .. concat(ids)
     local arrival = {number = number, n_th = num_arrivals, n = #ids, data = data, passed = new_passed(), is_new = true}
-    arrival_by_number[number], arrived = arrival, {}
+    arrival_by_number[number] = arrival
     moved_arrivals[#moved_arrivals + 1] = arrival
     set_due('c:' .. number, next_due(arrival))
   end
 
-  function read_arrivals(numbers)
+  local function read_arrivals(numbers)
     local fields = {}
     for _, number in ipairs(numbers) do
       if not arrival_by_number[number] then fields[#fields + 1], fields[#fields + 2] = number, number .. 'p' end
@@ -100,42 +111,44 @@ do -- A script has no more than 200 local names at a time.
       if not arrival_by_number[number] then
         local data = arrivals.of[number]
         arrival_by_number[number] = {number = number, n_th = tonumber(number), n = unpack_bytes('<I4', data), data = data,
-          passed = unpack_passed(arrivals.of[number .. 'p'])}
+          passed = by_todays_deadlines(unpack_passed(arrivals.of[number .. 'p']))}
       end
     end
   end
 
   -- What of an arrival is due before the watermark, and not behind `bound`: per deadline a list of times and ids.
-  function due_runs(arrival, bound, most, runs)
+  local function due_runs(arrival, bound, most, runs)
     local data, ids_at = arrival.data, INDEX_AT - 1 + INDEX_SIZE * arrival.n
     for k, of in ipairs(arrival.passed) do
       local deadline, n = of[1], of[2]
-      local run = {arrival = arrival, k = k, deadline = deadline, at = 1, dues = {}, imps = {}}
+      local run
       local at = INDEX_AT + INDEX_SIZE * n
       local from = n > 0 and unpack_bytes('<I4', data, at - 4) or 0
-      while n < arrival.n and #run.dues < most do
+      while n < arrival.n and not (run and #run.dues == most) do
         local ts, to = unpack_bytes('<dI4', data, at)
         local when = ts + deadline
         if when >= watermark or when > bound then break end
+        if not run then
+          run = {arrival = arrival, of = of, deadline = deadline, n_th = arrival.n_th, at = 1, dues = {}, imps = {}}
+          runs[#runs + 1] = run
+        end
         run.dues[#run.dues + 1], run.imps[#run.imps + 1] = when, sub(data, ids_at + from + 1, ids_at + to)
         n, at, from = n + 1, at + INDEX_SIZE, to
       end
-      if #run.dues > 0 then runs[#runs + 1] = run end
     end
   end
 
   -- One more has come to the deadline of a run.
-  function pass_on(run)
+  local function pass_on(run)
     local arrival = run.arrival
-    local of = arrival.passed[run.k]
-    of[2] = of[2] + 1
+    run.of[2] = run.of[2] + 1
     if not arrival.is_moved then
       arrival.is_moved = true
       if not arrival.is_new then moved_arrivals[#moved_arrivals + 1] = arrival end
     end
   end
 
-  function write_arrivals()
+  local function write_arrivals()
     local gone, written = {}, {}
     for _, arrival in ipairs(moved_arrivals) do
       local number, passed = arrival.number, arrival.number .. 'p'
@@ -149,4 +162,20 @@ do -- A script has no more than 200 local names at a time.
     each_call('HDEL', arrivals.key, gone)
     each_call('HSET', arrivals.key, written)
   end
+
+  return {add = add_arrival, read = read_arrivals, next_due = next_due, due_runs = due_runs, pass_on = pass_on,
+    write = write_arrivals}
+end
+
+local function of_arrivals()
+  made_arrivals = made_arrivals or make_arrivals()
+  return made_arrivals
+end
+
+local function note_arrived()
+  if #arrived > FEW then
+    of_arrivals().add()
+    return
+  end
+  for _, held in ipairs(arrived) do set_due('i:' .. held.imp, held.ts + options.deadlines[1]) end
 end

@@ -54,11 +54,13 @@ local function body_of(held)
   return held.body
 end
 
-local count_names = {positive = {}, negative = {}, unknown = {}, late_positive = {}, late_negative = {}, correction = {}}
-for what, of in pairs(count_names) do
-  for t, task in ipairs(tasks) do of[t] = what .. ':' .. task.name end
+local count_names = {} -- by task, what is counted -> the counter's name
+local function count_task(what, t)
+  local names = count_names[t] or {}
+  count_names[t] = names
+  names[what] = names[what] or what .. ':' .. tasks[t].name
+  count(names[what])
 end
-local function count_task(what, t) count(count_names[what][t]) end
 
 local function emit_former(kind, label, delay, held, labels, known, t, values)
   if num_tasks == 1 and not values then
@@ -84,7 +86,7 @@ local function parts_of(held)
 end
 
 local remember, histories_of
-do
+if num_histories > 0 then
   local NO_CATEGORY, SIZES = string.rep('\0', 8), '<' .. string.rep('I2', num_histories)
 
   -- What an action of a user adds to the histories. Cores of other layouts, or of a former version, do not say which keys.
@@ -117,14 +119,17 @@ do
   end
 end
 
-local bare_heads = {} -- of rows of the main task that say nothing but their kind
-local function bare_head(kind)
-  local head = bare_heads[kind]
-  if not head then
-    head = pack_bytes(ROW, kind, 0, 0, 0, main - 1, -1) .. NO_VALUES
-    bare_heads[kind] = head
+local bare_head
+do
+  local bare_heads = {} -- of rows of the main task that say nothing but their kind
+  function bare_head(kind)
+    local head = bare_heads[kind]
+    if not head then
+      head = pack_bytes(ROW, kind, 0, 0, 0, main - 1, -1) .. NO_VALUES
+      bare_heads[kind] = head
+    end
+    return head
   end
-  return head
 end
 
 local function emit(kind, label, delay, held, labels, known, t, values)

@@ -1,52 +1,52 @@
 
 -- Deadlines -------------------------------------------------------------------------------------------------------
 
-local pass_deadlines
-do -- A function has at most 200 locals.
-  -- The main task's window has closed.
-  local function close_base(held)
-    local delay = delay_of(held, main)
-    if delay and (delay <= window or held.phase == UNSAMPLED) then
-      emit_base(held, 1, delay, false)
-    elseif held.phase == UNSAMPLED then
-      count('dropped')
-      held.phase, held.passed = DROPPED, window
-      touch(held)
-    else
-      emit_base(held, 0, -1, false)
-      if delay then emit_correction(held, delay) end
-    end
+-- The main task's window has closed.
+local function close_base(held)
+  local delay = delay_of(held, main)
+  if delay and (delay <= window or held.phase == UNSAMPLED) then
+    emit_base(held, 1, delay, false)
+  elseif held.phase == UNSAMPLED then
+    count('dropped')
+    held.phase, held.passed = DROPPED, window
+    touch(held)
+  else
+    emit_base(held, 0, -1, false)
+    if delay then emit_correction(held, delay) end
   end
+end
 
-  -- Whether samples may leave at a deadline, by what is known of the labels (false: nothing): then the body is needed.
-  local function may_emit(said, deadline)
-    if not said or num_tasks > 1 then return true end
-    local phase = string.byte(said, 2) % 8
-    if phase == HELD or phase == UNSAMPLED then return true end
-    return phase == EMITTED_NEGATIVE and settle_after > 0 and deadline >= settle_after
+-- Whether samples may leave at a deadline, by what is known of the labels (false: nothing): then the body is needed.
+local function may_emit(said, deadline)
+  if not said or num_tasks > 1 then return true end
+  local phase = string.byte(said, 2) % 8
+  if phase == HELD or phase == UNSAMPLED then return true end
+  return phase == EMITTED_NEGATIVE and settle_after > 0 and deadline >= settle_after
+end
+
+-- A deadline of an impression has passed: the end of a task's window, or of all attribution. Nothing is said twice.
+local function pass_deadline(held, passed)
+  if passed >= window and (held.phase == HELD or held.phase == UNSAMPLED) then close_base(held) end
+  if settle_after > 0 and passed >= settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
+  if num_tasks > 1 and is_out(held) then settle_all(held, passed) end
+  if held.phase == DROPPED and num_tasks > 1 then
+    held.passed = passed
+    touch(held)
   end
-
-  -- A deadline of an impression has passed: the end of a task's window, or of all attribution. Nothing is said twice.
-  local function pass_deadline(held, passed)
-    if passed >= window and (held.phase == HELD or held.phase == UNSAMPLED) then close_base(held) end
-    if settle_after > 0 and passed >= settle_after and held.phase == EMITTED_NEGATIVE then emit_settled(held) end
-    if num_tasks > 1 and is_out(held) then settle_all(held, passed) end
-    if held.phase == DROPPED and num_tasks > 1 then
-      held.passed = passed
-      touch(held)
-    end
-    if passed >= attribution then
-      held.is_gone, held_by_id[held.imp] = true, false
-      touch(held)
-    end
+  if passed >= attribution then
+    held.is_gone, held_by_id[held.imp] = true, false
+    touch(held)
   end
+end
 
+-- Made where something is due: a call of one record need not pay for it.
+local function deadlines()
   -- Runs, the next one last: by when they are due; at once by the later deadline, then as they came.
   local function comes_later(a, b)
     local its, other = a.dues[a.at], b.dues[b.at]
     if its ~= other then return its > other end
     if a.deadline ~= b.deadline then return a.deadline < b.deadline end
-    return a.arrival.n_th > b.arrival.n_th
+    return a.n_th > b.n_th
   end
 
   -- The last one has moved on by one: it goes where it belongs now. Its place is near, as runs lie one behind the other.
@@ -84,18 +84,47 @@ do -- A function has at most 200 locals.
     read_ahead(bodies, with_body)
   end
 
+  -- One that is due by itself: a run of its own for each deadline that it has come to.
+  local function add_runs_of(held, due_since, bound, n_th, runs)
+    held.next_due = false
+    for _, deadline in ipairs(options.deadlines) do
+      local when = held.ts + deadline
+      if when >= due_since or deadline == attribution then
+        if when >= watermark or when > bound then
+          held.next_due = held.next_due or when
+        else
+          runs[#runs + 1] = {single = held, deadline = deadline, at = 1, n_th = n_th, dues = {when}, imps = {held.imp}}
+        end
+      end
+    end
+  end
+
+  local function add_single_runs(imps, dues, bound, runs)
+    read_ahead(bodies, imps)
+    read_ahead(labels, imps)
+    if former_held then read_ahead(former_held, imps) end
+    for n, imp in ipairs(imps) do
+      local held = held_of(imp)
+      if held then add_runs_of(held, dues[n], bound, n, runs) end
+      set_due('i:' .. imp, held and held.next_due)
+    end
+  end
+
   -- Returns how many deadlines have been handled.
-  function pass_deadlines(numbers, bound, most)
-    local runs, done = {}, 0
-    read_arrivals(numbers)
-    for _, number in ipairs(numbers) do due_runs(arrival_by_number[number], bound, most, runs) end
+  return function(numbers, imps, dues, bound, most)
+    local runs, done, of = {}, 0, #numbers > 0 and of_arrivals()
+    if of then of.read(numbers) end
+    for _, number in ipairs(numbers) do of.due_runs(arrival_by_number[number], bound, most, runs) end
     read_due(runs)
+    add_single_runs(imps, dues, bound, runs)
     table.sort(runs, comes_later)
     while done < most and #runs > 0 do
       local run = runs[#runs]
       local at, deadline = run.at, run.deadline
       local imp = run.imps[at]
-      if held_by_id[imp] == nil and not may_emit(labels.of[imp], deadline) then
+      if run.single then
+        pass_deadline(run.single, deadline)
+      elseif held_by_id[imp] == nil and not may_emit(labels.of[imp], deadline) then
         -- All has been said of it.
         if deadline >= attribution then told_of_all[#told_of_all + 1] = imp end
       else
@@ -103,22 +132,15 @@ do -- A function has at most 200 locals.
         if held then pass_deadline(held, deadline) end
       end
       run.at, done = at + 1, done + 1
-      pass_on(run)
+      if not run.single then of.pass_on(run) end
       put_in_place(runs)
     end
-    for _, number in ipairs(numbers) do set_due('c:' .. number, next_due(arrival_by_number[number])) end
+    for _, run in ipairs(runs) do
+      if run.single then set_due('i:' .. run.single.imp, run.dues[1]) end
+    end
+    for _, number in ipairs(numbers) do set_due('c:' .. number, of.next_due(arrival_by_number[number])) end
     return done
   end
-end
-
--- One that a former version held comes to its next deadline: from now on it is due as those are that came in this call.
-local function take_over(imp)
-  local held = held_of(imp)
-  if held then
-    arrived[#arrived + 1] = held
-    touch(held)
-  end
-  set_due('i:' .. imp, false)
 end
 
 local function expire_waiting(imp)

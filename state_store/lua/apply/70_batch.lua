@@ -2,6 +2,7 @@
 -- The batch -----------------------------------------------------------------------------------------------------
 
 if not tick then
+  local IMPRESSION, FEEDBACK, HEARTBEAT, REROUTED = 1, 2, 3, 4
   local records = cmsgpack.unpack(ARGV[7])
   local imps = imps_of(records)
   read_ahead(bodies, imps)
@@ -56,31 +57,34 @@ do
   if known and low and (not watermark or low - lateness > watermark) then watermark = low - lateness end
 end
 
--- A few arrivals at a time, and nothing behind the first of those that are not among them.
+-- Some members at a time, and nothing behind the first of those that are not among them.
+local pass_deadlines
 local function handle_due(most)
   write_due()
   local before = '(' .. string.format('%.0f', watermark)
-  local ready = call('ZRANGEBYSCORE', due, '-inf', before, 'WITHSCORES', 'LIMIT', 0, MOST_ARRIVALS + 1)
-  local bound, numbers, expiring = watermark, {}, {}
-  if #ready > 2 * MOST_ARRIVALS then bound = tonumber(ready[#ready]) end
-  for i = 1, math.min(#ready, 2 * MOST_ARRIVALS), 2 do
+  local ready = call('ZRANGEBYSCORE', due, '-inf', before, 'WITHSCORES', 'LIMIT', 0, MOST_MEMBERS + 1)
+  if #ready == 0 then return 0 end
+  local bound, numbers, imps, dues, expiring = watermark, {}, {}, {}, {}
+  if #ready > 2 * MOST_MEMBERS then bound, is_due_again = tonumber(ready[#ready]), true end
+  for i = 1, math.min(#ready, 2 * MOST_MEMBERS), 2 do
     local kind, id = sub(ready[i], 1, 1), sub(ready[i], 3)
     if kind == 'c' then numbers[#numbers + 1] = id
-    elseif kind == 'i' then take_over(id)
+    elseif kind == 'i' then imps[#imps + 1], dues[#dues + 1] = id, tonumber(ready[i + 1])
     else expiring[#expiring + 1] = id end
   end
   read_ahead(waiting_by_id, expiring)
   for _, imp in ipairs(expiring) do expire_waiting(imp) end
-  add_arrival()
-  return #ready == 0 and most or #expiring + pass_deadlines(numbers, bound, most)
+  pass_deadlines = pass_deadlines or deadlines()
+  return #expiring + pass_deadlines(numbers, imps, dues, bound, most)
 end
 
-local more = 0
-add_arrival()
+note_arrived()
 if watermark then
   local left = options.release_limit
-  while left > 0 do left = left - math.max(1, handle_due(left)) end
-  write_due()
-  if call('ZCOUNT', due, '-inf', '(' .. string.format('%.0f', watermark)) > 0 then more = 1 end
+  repeat
+    is_due_again = false
+    left = left - math.max(1, handle_due(left))
+  until left <= 0 or not is_due_again
 end
+local more = watermark and is_due_again and 1 or 0
 write_due()

@@ -1,12 +1,12 @@
 
 -- Write back ----------------------------------------------------------------------------------------------------
 
-write_arrivals()
+if made_arrivals then made_arrivals.write() end
 write_held()
 write_waiting()
 
 -- What has not changed stays as it is. A life lasts a sixteenth longer than it is to, and is given anew once in that.
-local clock_s = tonumber(call('TIME')[1])
+local clock_s
 local function write_entity(key, fields, state, ttl_s)
   local values, last = {}, #fields
   for i = 1, last - 1 do
@@ -18,6 +18,7 @@ local function write_entity(key, fields, state, ttl_s)
     end
   end
   if #values == 0 then return false end
+  clock_s = clock_s or tonumber(call('TIME')[1])
   local sixteenth = math.ceil(ttl_s / 16)
   local now_in = floor(clock_s / sixteenth)
   local is_due = state[last] ~= now_in
@@ -72,3 +73,6 @@ end
 call('HSET', fence, unpack_all(values))
 for name, k in pairs(counts) do call('HINCRBY', fence, 'n:' .. name, k) end
 return {outcome, tick and offset or last, seq, learned, more, epoch}
+end
+
+return apply()
