@@ -249,8 +249,8 @@ class ServingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     canary_alpha: Annotated[float, Meta(gt=0, lt=0.5)] = 0.01
     """Probability, at most, with which weights that do no harm are taken back, from one promotion to the next."""
     canary_outcomes: PositiveInt = 1000
-    """Outcomes of canary users without harm after which a version is for everybody; those of one user in one block of
-    the learner count once."""
+    """Outcomes of canary users without harm after which a version is for everybody, unless they speak for harm without
+    showing it: then more are waited for. Those of one user in one block of the learner count once."""
     canary_tolerance: Annotated[float, Meta(gt=0, le=1)] = 0.005
     """Harm is a mean log-loss above that of the version served to the others by more than this, nats."""
     canary_calibration: Annotated[float, Meta(gt=0, le=0.5)] = 0.02

@@ -60,6 +60,11 @@ class Bets(msgspec.Struct, kw_only=True):
         self.total += float(held_N.sum())
 
     @property
+    def is_winning(self) -> bool:
+        """Whether lately the greater stakes have won, so that more of the money is on them than to begin with."""
+        return float(_SHARES @ self.money) > float(_SHARES @ _PRIOR)
+
+    @property
     def mean(self) -> float:
         """Of the values so far; NaN before the first."""
         return self.total / self.num_values if self.num_values else math.nan

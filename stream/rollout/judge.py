@@ -7,7 +7,7 @@ import msgspec
 from state_store.rollout import Rollout
 from state_store.weights import Manifest
 from stream.rollout.decisions import promoted, reverted
-from stream.rollout.trial import Trial, harm, new_trial, observe
+from stream.rollout.trial import Trial, harm, is_doubted, new_trial, observe
 from stream.sections import ServingSettings
 from stream.served import ServedOutcomes
 
@@ -17,7 +17,8 @@ _NAME = "canary"
 class Judge:
     """Weights change every second or two, so a version is not what is judged, but a lineage: all that is newer than the
     stable version. Whoever is in the canary share is served the newest, whichever that is. One trial is about all of
-    them; when it has had its outcomes without harm, its candidate, which is older than they all, becomes stable.
+    them; when it has had its outcomes without harm, its candidate, which is older than they all, becomes stable. Where
+    they speak for harm without showing it, the trial goes on: a new one would have to begin without them.
 
     Args:
         settings: the serving section.
@@ -51,7 +52,7 @@ class Judge:
             found = harm(trial, self._settings.canary_alpha)
             if found is not None:
                 return reverted(rollout, f"versions {trial.said}: {found}", _NAME, now_ms)
-            if trial.num_outcomes >= self._settings.canary_outcomes:
+            if trial.num_outcomes >= self._settings.canary_outcomes and not is_doubted(trial):
                 why = f"no harm in {trial.num_outcomes} outcomes of versions {trial.said}"
                 rollout = promoted(rollout, trial.candidate, why, _NAME, now_ms)
         if rollout.candidate not in versions or rollout.candidate <= rollout.stable:

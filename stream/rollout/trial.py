@@ -153,6 +153,11 @@ def harm(trial: Trial, alpha: float) -> Harm | None:
     return None
 
 
+def is_doubted(trial: Trial) -> bool:
+    """Whether what came lately speaks for harm rather than against it, though nothing is shown."""
+    return any(all(one.is_winning for one in bets) for bets in trial.bets.values())
+
+
 def log_evidence(trial: Trial) -> dict[str, float]:
     """By what is harm, the logarithm of the odds that a gambler has won so far; its threshold is log(5 / alpha)."""
     return {name: min(one.log_wealth for one in bets) for name, bets in trial.bets.items()}

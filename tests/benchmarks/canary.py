@@ -7,6 +7,8 @@ hears of outcomes when the learner does. Nothing is poisoned in an A/A canary: o
 From evenly spaced points of the log on, a copy of the learner is poisoned: `all`, every label of a stretch as long as
 5 % of what was learned before is flipped; `few`, 5 % of the labels, drawn; `cold`, the labels of users with fewer than
 10 impressions. Only what is learned is flipped, not what the judge hears: a label that is wrong for both misleads both.
+Beside each poisoned copy, one that is spared and one that stays as it was tell what the poison does: by how much the
+poisoned weights are worse than those of a learner without poison, and than the weights from before it.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from canaries.harm import Beside
 from canaries.lineage import Canary, Lineage, flipped
 from chosen_log import add_log_options, chosen_log
 from rich.console import Console
@@ -72,6 +75,14 @@ def wrong(kind: str, num_before: int, seed: int) -> Callable[[Samples, int], Sam
     return poisoned
 
 
+def follow(beside: Beside, block: Samples) -> None:
+    """A block passes those who only look on."""
+    shown = block.take(block.rows_B["kind"] == int(SampleKind.SHOWN))
+    if len(shown):
+        beside.serve(shown)
+    beside.hear(block)
+
+
 class Poisoned:
     """Poisoned copies of a lineage.
 
@@ -82,7 +93,7 @@ class Poisoned:
 
     def __init__(self, settings: Settings, options: argparse.Namespace) -> None:
         self._settings, self._options = settings, options
-        self._copy = Lineage(settings, options.publish)
+        self._copy, self._well, self._before = (Lineage(settings, options.publish) for _ in range(3))
         self.runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
 
     def run(self, lineage: Lineage, blocks: list[Samples], num_before: int, seed: int) -> None:
@@ -91,7 +102,7 @@ class Poisoned:
         Args:
             lineage: what is copied.
             blocks: what happens from now on; the first part is not poisoned, so that there is something stable.
-            num_before: samples so far.
+            num_before: samples until the poisoning begins.
             seed: of salt and poison.
         """
         for kind in KINDS:
@@ -104,12 +115,18 @@ class Poisoned:
         self, canary: Canary, blocks: list[Samples], poison: Callable[[Samples, int], Samples]
     ) -> dict[str, float]:
         well = self._options.before // _BLOCK
-        outcomes, last_well, before_poison = 0, 0, False
+        outcomes, last_well, before_poison, beside = 0, 0, False, None
         for n, block in enumerate(blocks):
             if n == well:
                 outcomes, last_well = canary.num_outcomes, self._copy.version
+                self._well.go_on_from(self._copy)
+                self._before.go_on_from(self._copy)
+                beside = Beside(self._copy, self._well, self._before)
             is_poisoned = n >= well
             learned = poison(block, (n - well) * _BLOCK) if is_poisoned else block
+            if beside is not None:
+                follow(beside, block)
+                self._well.learn(block, frozenset())
             if step(self._copy, [canary], block, learned):
                 if is_poisoned:
                     break
@@ -122,6 +139,7 @@ class Poisoned:
             "outcomes": canary.num_outcomes - outcomes,
             "kept_good": float(0 < canary.rollout.stable <= last_well),
             "before_poison": float(before_poison),
+            **(beside.worse() if beside is not None else {}),
         }
 
 
@@ -154,7 +172,7 @@ def measure(options: argparse.Namespace, settings: Settings, recording: Recordin
             if not ahead:
                 break
             for _ in range(starts.count(n)):
-                poisoned.run(lineage, ahead[:length], n * _BLOCK, n)
+                poisoned.run(lineage, ahead[:length], n * _BLOCK + options.before, n)
             block = ahead.pop(0)
             for canary in step(lineage, canaries if n >= warm else [], block, block):
                 reverts.append(canary.rollout.decisions[-1].why)
@@ -168,10 +186,19 @@ def measure(options: argparse.Namespace, settings: Settings, recording: Recordin
     }
 
 
+def spread(runs: list[dict[str, float]], name: str) -> dict[str, float] | None:
+    """Mean over runs, and its standard error."""
+    values = [run[name] for run in runs if name in run]
+    if len(values) < 2:
+        return None
+    return {"mean": float(np.mean(values)), "error": float(np.std(values, ddof=1) / len(values) ** 0.5)}
+
+
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     """Of the runs of one kind of poison."""
     found = [run for run in runs if run["reverted"]]
-    return {
+    worse = {f"worse_than_{whom}": spread(runs, f"worse_than_{whom}") for whom in ("well", "before")}
+    return worse | {
         "runs": len(runs),
         "reverted": len(found),
         "impressions_taken": median(run["impressions_taken"] for run in found) if found else None,
@@ -215,12 +242,13 @@ def main(arguments: list[str]) -> None:
             recording = obtain(settings, log, ReplaySettings(num_rows=options.events), folder, status.update)
         report = measure(options, settings, recording, console)
     printed = Table(title="canaries")
-    for column in ("poison", "runs", "reverted", "impressions it took", "outcomes it took"):
+    for column in ("poison", "runs", "reverted", "impressions it took", "worse than well", "worse than before it"):
         printed.add_column(column, justify="left" if column == "poison" else "right")
     for kind in KINDS:
         told = report[f"poison_{kind}"]
-        columns = ("runs", "reverted", "impressions_taken", "outcomes")
-        printed.add_row(kind, *(str(told[name]) for name in columns))
+        worse = [told["worse_than_well"], told["worse_than_before"]]
+        of_worse = ("" if one is None else f"{one['mean']:+.4f} ± {one['error']:.4f}" for one in worse)
+        printed.add_row(kind, *(str(told[name]) for name in ("runs", "reverted", "impressions_taken")), *of_worse)
     console.print(printed)
     console.print(f"{report['false_reverts']} false reverts in {report['aa_runs']} A/A canaries")
     if options.json:

@@ -141,9 +141,9 @@ class Canary:
         at, said, labels, signs = [], [], [], []
         for n, (key, kind) in enumerate(zip(keys, kinds, strict=True)):
             served = self._served.get(key)
-            if served is None or kind not in _LABELS:
+            if served is None or kind not in LABELS:
                 continue
-            for label, sign in _LABELS[kind]:
+            for label, sign in LABELS[kind]:
                 at.append(n)
                 said.append(served)
                 labels.append(label)
@@ -171,11 +171,12 @@ class Canary:
         )
 
 
-_LABELS: Mapping[int, list[tuple[bool, int]]] = {
+LABELS: Mapping[int, list[tuple[bool, int]]] = {
     int(SampleKind.NEGATIVE): [(False, 1)],
     int(SampleKind.POSITIVE): [(True, 1)],
     int(SampleKind.CORRECTION): [(False, -1), (True, 1)],
 }
+"""Kind of a sample -> the labels that become known by it, and those that are taken back."""
 
 
 def flipped(samples: Samples, chosen_B: np.ndarray) -> Samples:

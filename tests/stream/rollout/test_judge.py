@@ -58,6 +58,23 @@ def test_a_lineage_that_does_no_harm_is_promoted_to_its_candidate() -> None:
     assert judge.decide(after, kept(10, 15, 20), 5) is after
 
 
+def test_nothing_is_promoted_while_its_outcomes_speak_for_harm() -> None:
+    judge, rollout = begun()
+    for seed in range(2):
+        judge.observe(block(seed, 18), 0)
+    judge.observe(block(2, 19, worse=0.08), 0)
+    assert judge.trial is not None
+    assert judge.trial.num_outcomes >= SETTINGS.canary_outcomes
+    assert judge.decide(rollout, kept(10, 15, 20), 4) is rollout
+    harmed = msgspec.msgpack.decode(msgspec.msgpack.encode(judge.trial), type=Trial)
+    for seed in range(3, 9):
+        judge.observe(block(seed, 20, worse=-0.03), 0)
+    assert judge.decide(rollout, kept(10, 15, 20), 5).stable == 15, "it has passed"
+    judge = Judge(SETTINGS, harmed)
+    judge.observe(block(3, 20, worse=0.08), 0)
+    assert judge.decide(rollout, kept(10, 15, 20), 5).pinned == 10
+
+
 def test_harm_pins_the_stable_version_and_holds_publishing_until_a_person_decides() -> None:
     judge, rollout = begun()
     judge.observe(block(1, 18), 0)
