@@ -2,8 +2,10 @@
 
 Ingest only: a worker reads a log that is complete, and nobody learns. Learner only: a learner then trains on the outbox
 that this left. Plain Faust: stock `take` then reads the same log from the same broker, decodes it, and does nothing
-else. End to end: the demo, with a new Redis and new topics. All see the same replay; the slower of the first two is the
-bottleneck of the last, as far as they do not share cores.
+else. End to end: the demo, with a new Redis and new topics, from the first record that is written, of a log that has
+been read, to the last sample that is learned; `published_after_s` says how much later weights with all of it are in
+force, which `publish.interval_s` decides. All see the same replay; the slower of the first two is the bottleneck of the
+last, as far as they do not share cores.
 
 With `--control DIR`, the same benchmark of another checkout, with its own code, in turns with this one's: `--pairs` of
 both, each in a process of its own, the order swapped each time.
@@ -120,6 +122,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "events": summary["events_produced"],
         "in_flight": options.in_flight,
         "counts_match": summary["counts_match"],
+        "published_after_s": summary["published_after_seconds"],
     }
     return report | {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
 
