@@ -20,6 +20,7 @@ from stream.sections import KafkaSettings
 
 _CHECK_EVERY = 500
 _WAIT_S = 0.01
+_ASK_AGAIN_S = 0.05
 _LONGEST_SLEEP_S = 0.1
 _CONNECT_S = 4.0
 _DELIVERY_S = 120.0
@@ -45,7 +46,8 @@ class ReplayProducer:
     Args:
         kafka: broker and topics.
         pace: the speed.
-        in_flight: how many of the `sent` events are still in the pipeline; asked every few hundred events.
+        in_flight: how many of the `sent` events are still in the pipeline; asked the more often, the closer it is to
+            what `pace` allows.
         controls: pause it, if anybody may.
 
     Raises:
@@ -66,6 +68,7 @@ class ReplayProducer:
         self._complaint = ""
         self._failure: KafkaError | None = None
         self._ends: dict[tuple[int, int], int] = {}
+        self._ask_at = 0
         self._producer = self._connect(kafka)
         self.num_sent = 0
 
@@ -147,9 +150,13 @@ class ReplayProducer:
 
     def _wait_for_the_pipeline(self, on_progress: Callable[[int], None]) -> None:
         most = self._pace.in_flight
-        while most and self._in_flight is not None and self._in_flight(self.num_sent) > most:
-            time.sleep(_WAIT_S)
+        if not most or self._in_flight is None or self.num_sent < self._ask_at:
+            return
+        while (waiting := self._in_flight(self.num_sent)) > most:
+            time.sleep(_ASK_AGAIN_S)
             on_progress(self.num_sent)
+        # An event may become several samples, so not all of the room is there to be filled.
+        self._ask_at = self.num_sent + (most - waiting) // 2
 
     # What the broker says ---------------------------------------------------------------------------------------
 

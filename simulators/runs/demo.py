@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +11,23 @@ import msgspec
 import redis
 from rich.console import Console
 
+from simulators.encoding import LogEntry
 from simulators.log_reader import read_log
 from simulators.logs.log import Log
 from simulators.oracle import expect
 from simulators.pace import PaceSettings
 from simulators.producer import ReplayProducer
 from simulators.replay import Replay, ReplaySettings
+from simulators.runs.lags import Lags, in_flight
 from simulators.runs.summary import build_summary
 from state_store.client import connect
 from state_store.embedded.child import port_or_free
 from state_store.outbox import Outbox
-from state_store.states import StateStore
 from state_store.weights import Manifest, WeightStore
 from stream.command.display import Display
 from stream.command.roles import Role, StalledError, servers, wait_until
 from stream.monitor.access.hosts import page_url
-from stream.process.status import LearnerStatus, SampleLag, read_status, read_workers, sample_lag
+from stream.process.status import LearnerStatus, read_status, read_workers
 from stream.process.store import open_store
 from stream.serving.address import serving_url
 from stream.serving.scorer import Candidate, Scorer
@@ -33,38 +35,12 @@ from stream.settings import Settings
 
 _CANDIDATES = 100
 """Items that are ranked at the end."""
+_SHOW_EVERY_S = 0.5
 
 
-def in_flight(sent: int, store: StateStore, outbox: Outbox) -> int:
-    """Events written and not applied, and samples joined and not learned.
-
-    Args:
-        sent: events written.
-        store: of the pipeline.
-        outbox: of the pipeline.
-    """
-    applied = sum(offset + 1 for p in range(outbox.num_partitions) for offset in store.fence_offsets(p).values())
-    status = read_status(store.client, store.keys.prefix)
-    return sent - applied + sum(outbox.sequences().values()) - (status.num_trained if status else 0)
-
-
-class _Lags:
-    """How many samples the learner is behind, looked at while a replay writes."""
-
-    def __init__(self) -> None:
-        self._seen: list[SampleLag] = []
-
-    def note(self, outbox: Outbox, status: LearnerStatus | None) -> None:
-        """Take a look."""
-        if status is not None:
-            self._seen.append(sample_lag(sum(outbox.sequences().values()), status))
-
-    def summary(self) -> dict[str, dict[str, int]]:
-        """Median and most; empty if the replay was over before anybody looked."""
-        if not self._seen:
-            return {}
-        lags = {"learner": [lag.learner for lag in self._seen], "norms": [lag.norms for lag in self._seen]}
-        return {name: {"p50": sorted(of)[len(of) // 2], "max": max(of)} for name, of in lags.items()}
+def _opened(entries: Iterator[LogEntry]) -> Iterator[LogEntry]:
+    """The same entries, of which the first is there already: before it comes, a log is found, read and put in order."""
+    return chain(list(islice(entries, 1)), entries)
 
 
 class Demo:
@@ -98,7 +74,7 @@ class Demo:
         self._store = open_store(settings, self._client)
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
-        self._lags = _Lags()
+        self._lags = Lags()
 
     def run(self) -> dict[str, Any]:
         """Replay, wait until everything is learned and published, check against the oracle; returns the summary.
@@ -108,6 +84,7 @@ class Demo:
         """
         settings = self._settings
         replay = Replay(self._log, self._how, settings.kafka.partitions, settings.join, settings.horizon_ms)
+        entries = _opened(replay.whole_log())
         with (
             Role("worker", settings, self._folder) as worker,
             Role("learner", settings, self._folder) as learner,
@@ -118,10 +95,12 @@ class Demo:
             producer = ReplayProducer(settings.kafka, self._pace, self._in_flight)
             with Display(settings, self._client, self._console) as display:
                 started = time.monotonic()
-                self._write(producer, replay, display, roles)
+                self._write(producer, entries, display, roles)
                 ends = producer.end_offsets()
                 self._wait_until_learned(ends, display, producer.num_sent, roles)
                 seconds = time.monotonic() - started
+                self._wait_until_published(roles)
+                published_after = time.monotonic() - started - seconds
                 display.refresh(producer.num_sent)
             producer.close()
             learner.stop()
@@ -138,6 +117,7 @@ class Demo:
             "events_per_second": round(producer.num_sent / seconds, 1),
             "impressions_per_second": round(replay.num_rows / seconds, 1),
             "seconds": round(seconds, 2),
+            "published_after_seconds": round(published_after, 2),
             "lag_samples": self._lags.summary(),
             "freshness_seconds": {"p50": status.freshness_p50_s, "p99": status.freshness_p99_s},
             "seed": self._how.seed,
@@ -188,19 +168,21 @@ class Demo:
     def _owned(self) -> set[int]:
         return {p for report in read_workers(self._client, self._prefix).values() for p in report["partitions"]}
 
-    def _write(self, producer: ReplayProducer, replay: Replay, display: Display, roles: tuple[Role, ...]) -> None:
+    def _write(
+        self, producer: ReplayProducer, entries: Iterator[LogEntry], display: Display, roles: tuple[Role, ...]
+    ) -> None:
         last_shown = 0.0
 
         def progress(sent: int) -> None:
             nonlocal last_shown
-            if time.monotonic() - last_shown > 0.5:
+            if time.monotonic() - last_shown > _SHOW_EVERY_S:
                 last_shown = time.monotonic()
                 display.refresh(sent)
                 self._lags.note(self._outbox, read_status(self._client, self._prefix))
                 for role in roles:
                     role.check()
 
-        producer.write(replay.whole_log(), progress)
+        producer.write(entries, progress)
 
     def _in_flight(self, sent: int) -> int:
         return in_flight(sent, self._store, self._outbox)
@@ -208,22 +190,32 @@ class Demo:
     def _wait_until_learned(
         self, ends: dict[tuple[int, int], int], display: Display, sent: int, roles: tuple[Role, ...]
     ) -> None:
-        """Every record applied, every sample learned, and weights published that learned from all of them."""
-        topics = self._settings.topics
+        """Every record applied, and every sample learned."""
+        topics, last_shown = self._settings.topics, 0.0
 
         def done() -> bool:
-            display.refresh(sent)
-            for p in self._partitions:
-                offsets = self._store.fence_offsets(p)
-                if any(offsets[topics[t]] < end for (t, q), end in ends.items() if q == p):
-                    return False
+            nonlocal last_shown
+            if time.monotonic() - last_shown > _SHOW_EVERY_S:
+                last_shown = time.monotonic()
+                display.refresh(sent)
+            offsets = [self._store.fence_offsets(p) for p in self._partitions]
+            if any(offsets[p][topics[t]] < end for (t, p), end in ends.items()):
+                return False
+            return self._outbox.learned() == self._outbox.sequences()
+
+        self._wait(done, roles, "every event to be learned from")
+
+    def _wait_until_published(self, roles: tuple[Role, ...]) -> None:
+        """Weights are in force that learned from every sample."""
+
+        def done() -> bool:
             manifest = WeightStore(self._client, self._prefix).latest()
             sequences = self._outbox.sequences()
             return manifest is not None and all(
                 manifest.learned.get(str(p), 0) == sequences[p] for p in self._partitions
             )
 
-        self._wait(done, roles, "every event to be learned from")
+        self._wait(done, roles, "weights that learned from every event")
 
     def _wait(self, done: Callable[[], bool], roles: tuple[Role, ...], what: str) -> None:
         wait_until(done, what, roles, progress=self._progress)

@@ -40,7 +40,7 @@ class Housekeeping:
 
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
-        yield self._worker.roll_up, self._settings.worker.roll_up_s
+        yield self.roll_up, self._settings.worker.roll_up_s
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
@@ -51,6 +51,11 @@ class Housekeeping:
     @property
     def _partitions(self) -> list[int]:
         return sorted(self._worker.ingest.epochs)
+
+    async def roll_up(self) -> None:
+        """Exchange item counts, unless so many records came that it has just been done."""
+        if time.monotonic() - self._worker.rolled_up_s >= self._settings.worker.roll_up_s / 2:
+            await self._worker.roll_up()
 
     async def relay(self) -> None:
         """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""

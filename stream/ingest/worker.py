@@ -75,7 +75,7 @@ class Worker:
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.num_records = 0
-        self._rolled_up_at = 0
+        self._rolled_up_at, self.rolled_up_s = 0, 0.0
         self.num_paused = 0
         """How often it waited for the learner."""
         self.moved_at = time.monotonic()
@@ -157,7 +157,7 @@ class Worker:
 
     async def roll_up(self) -> None:
         """Exchange item counts between partitions."""
-        self._rolled_up_at = self.num_records
+        self._rolled_up_at, self.rolled_up_s = self.num_records, time.monotonic()
         partitions, everywhere = sorted(self.ingest.epochs), self.settings.kafka.partitions
         await self.in_stage(self.retry, self.store.roll_up_items, partitions, everywhere)
 

@@ -2,8 +2,11 @@
 
 Ingest only: a worker reads a log that is complete, and nobody learns. Learner only: a learner then trains on the outbox
 that this left. Plain Faust: stock `take` then reads the same log from the same broker, decodes it, and does nothing
-else. End to end: the demo, with a new Redis and new topics. All see the same replay; the slower of the first two is the
-bottleneck of the last, as far as they do not share cores.
+else. End to end: the demo, with a new Redis and new topics, from the first record that is written, of a log that has
+been read, to the last sample that is learned; `published_after_s` says how much later weights with all of it are in
+force, which `publish.interval_s` decides, and `cpu_us_per_event` what CPU each process took meanwhile (a broker that is
+given by --kafka is none of them): on a machine that is busy with other things that says more than a rate does. All see
+the same replay; the slower of the first two is the bottleneck of the last, as far as they do not share cores.
 
 With `--control DIR`, the same benchmark of another checkout, with its own code, in turns with this one's: `--pairs` of
 both, each in a process of its own, the order swapped each time.
@@ -20,8 +23,9 @@ from statistics import median
 from typing import Any
 
 import msgspec
+import psutil
 from beside.running import ROOT, ControlError, consume, ratios, run_benchmark
-from beside.turns import write_whole_log
+from beside.turns import cpu_s, write_whole_log
 from chosen_log import add_log_options, chosen_log, own_topics
 from rich.console import Console
 from rich.table import Table
@@ -29,7 +33,7 @@ from rich.table import Table
 from simulators.logs.log import Log
 from simulators.pace import PaceSettings
 from simulators.replay import Replay, ReplaySettings
-from simulators.runs.demo import run_demo
+from simulators.runs.demo import Demo
 from state_store.client import connect
 from state_store.outbox import Outbox
 from stream.command.doctor import versions
@@ -40,6 +44,14 @@ from stream.settings import Settings, load_settings
 
 _POLL_S = 0.02
 _TIMEOUT_S = 900.0
+_ROLES = {
+    " worker ": "worker",
+    " learner ": "learner",
+    " monitor ": "monitor",
+    "redis-server": "redis",
+    "tansu": "broker",
+}
+"""Processes by what stands in their command lines."""
 _RATES = (
     "ingest_events_per_s",
     "learner_events_per_s",
@@ -97,6 +109,50 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
     }
 
 
+def _cpu_s() -> dict[str, float]:
+    """CPU seconds so far of this process, which writes the replay, and of those that it started."""
+    ours = psutil.Process()
+    found = {"replay": cpu_s(ours)}
+    for child in ours.children(recursive=True):
+        said = " ".join(child.cmdline())
+        name = next((name for part, name in _ROLES.items() if part in said), "others")
+        found[name] = found.get(name, 0.0) + cpu_s(child)
+    return found
+
+
+class Watched(Demo):
+    """A demo that looks what CPU its processes take, of which start-up is no part."""
+
+    cpu_s: dict[str, float]
+
+    def _write(self, *how: Any) -> None:
+        self.cpu_s = _cpu_s()
+        super()._write(*how)
+
+    def _wait_until_learned(self, *how: Any) -> None:
+        super()._wait_until_learned(*how)
+        self.cpu_s = {name: taken - self.cpu_s.get(name, 0.0) for name, taken in _cpu_s().items()}
+
+
+def whole(
+    settings: Settings, log: Log, how: ReplaySettings, in_flight: int, folder: Path, console: Console
+) -> dict[str, Any]:
+    """Rate and CPU end to end."""
+    with servers(settings) as live:
+        demo = Watched(live, log, how, PaceSettings(in_flight=in_flight), folder, console)
+        summary = demo.run()
+    num_events = summary["events_produced"]
+    by_process = {name: round(taken / num_events * 1e6, 2) for name, taken in demo.cpu_s.items()}
+    return {
+        "end_to_end_events_per_s": summary["events_per_second"],
+        "events": num_events,
+        "in_flight": in_flight,
+        "counts_match": summary["counts_match"],
+        "published_after_s": summary["published_after_seconds"],
+        "cpu_us_per_event": by_process | {"all": round(sum(by_process.values()), 2)},
+    }
+
+
 def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     """One run of everything, in this process and its roles."""
     log = chosen_log(options, options.events)
@@ -108,19 +164,13 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         with console.status("ingest only, learner only, plain Faust"):
             report: dict[str, Any] = apart(own_topics(settings, "apart"), log, how, Path(scratch) / "apart")
         console.print("end to end")
-        settings, folder = own_topics(settings, "whole"), Path(scratch) / "whole"
-        summary = run_demo(settings, log, how, PaceSettings(in_flight=options.in_flight), folder, console)
-    whole = summary["events_per_second"]
-    report["end_to_end_events_per_s"] = whole
+        folder = Path(scratch) / "whole"
+        report |= whole(own_topics(settings, "whole"), log, how, options.in_flight, folder, console)
+    rate = report["end_to_end_events_per_s"]
     slower = min(report["ingest_events_per_s"], report["learner_events_per_s"])
-    report["ratio"] = round(whole / slower, 3)
-    report["ratio_to_plain_faust"] = round(whole / report["plain_faust_events_per_s"], 3)
+    report["ratio"] = round(rate / slower, 3)
+    report["ratio_to_plain_faust"] = round(rate / report["plain_faust_events_per_s"], 3)
     report["bottleneck"] = "learner" if slower == report["learner_events_per_s"] else "ingest"
-    report |= {
-        "events": summary["events_produced"],
-        "in_flight": options.in_flight,
-        "counts_match": summary["counts_match"],
-    }
     return report | {"data": log.source, "cores": os.cpu_count(), "versions": versions()}
 
 
@@ -176,6 +226,8 @@ def show(report: dict[str, Any], console: Console) -> None:
             cells += [f"{ratio['least']:.2f} to {ratio['greatest']:.2f}"]
         table.add_row(*cells)
     console.print(table)
+    cpu = ", ".join(f"{name} {us:.1f}" for name, us in report["cpu_us_per_event"].items())
+    console.print(f"CPU us per event, end to end: {cpu}")
     console.print(
         f"bottleneck: {report['bottleneck']}; end to end runs at {report['ratio']:.0%} of it alone, and at "
         f"{report['ratio_to_plain_faust']:.2f} times the rate of a plain Faust agent that does nothing"

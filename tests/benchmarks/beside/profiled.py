@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 from beside.clock import Clock
 
-import learner.fast.model
+import learner.fast.predictor
 import learner.learner
 import stream.training.trainer
 from learner.learner import Learner
@@ -162,7 +162,7 @@ class Taught:
         watch(learner.learner, "targets_of", "targets")
         if model.fast is not None:
             watch(model.fast.table, "rows", "look-up: values")
-            watch(learner.fast.model, "cross", "look-up: keys of crosses")
+            watch(learner.fast.predictor, "cross", "look-up: keys of crosses")
             watch(model.fast.cross_table, "rows", "look-up: crosses")
             watch(model.fast, "look_up", "look-up: around them")
             watch(learner.learner, "signals_of", "signals, levels")
