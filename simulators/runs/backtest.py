@@ -19,6 +19,7 @@ from learner.learner import Learner
 from learner.parts import weight_names
 from simulators.encoding import LogEntry
 from simulators.oracle import Record
+from simulators.runs.quiet import with_quiet_told
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.weights import Manifest, WeightStore
@@ -49,6 +50,9 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events per round; item counts are exchanged at its end."""
     publish_samples: Annotated[int, Meta(gt=0)] = 20_000
     """Samples between two published versions, whose norms flow back into the features."""
+    idle_ms: Annotated[int, Meta(ge=0)] = 10_000
+    """Quiet for so long by the log's own clock, a topic partition goes on in time, as it does in a live run by
+    `worker.idle_after_ms`; 0: never."""
 
 
 class Backtest:
@@ -121,7 +125,7 @@ class Backtest:
 
     def run(self, entries: Iterable[LogEntry]) -> None:
         """Ingest and learn from a whole log, then publish once more."""
-        for chunk in _chunks(entries, self._rounds.round_events):
+        for chunk in _chunks(with_quiet_told(entries, self._rounds.idle_ms), self._rounds.round_events):
             self.ingest(chunk)
             while self._step(partial=not self._settings.recipe.has_deep):
                 self._maybe_publish()

@@ -40,6 +40,7 @@ def run_backtest(
         started = time.monotonic()
         run.run(replay.whole_log())
         seconds = time.monotonic() - started
+        num_events = replay.num_events + 2 * settings.kafka.partitions
         expected = expect(run.records, settings.join, settings.actions, settings.tasks, settings.histories)
         summary = build_summary(
             settings,
@@ -50,9 +51,9 @@ def run_backtest(
                 "run": folder.name,
                 "data": log.source,
                 "log": log.name,
-                "events_produced": len(run.records),
+                "events_produced": num_events,
                 "weights_version": run.manifest.version if run.manifest else 0,
-                "events_per_second": round(len(run.records) / seconds, 1),
+                "events_per_second": round(num_events / seconds, 1),
                 "seconds": round(seconds, 2),
                 "seed": how.seed,
                 "rows": replay.num_rows,
