@@ -31,7 +31,7 @@ from learner.models.catalog import build_interaction
 from learner.models.sequences.catalog import build_reader
 from learner.models.sequences.reader import Query, Sequences
 from learner.models.sequences.sif import SIF
-from learner.sif.tokenizer import Auxiliary
+from learner.sif.tokenizer import Auxiliary, SampleTokenizer
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -156,6 +156,11 @@ class AdaF2M2(nn.Module):
         if not self.training or sequences is None or not isinstance(self.reader, SIF):
             return None
         return self.reader.auxiliary(self._query(main_BFD), sequences.own_BID)
+
+    @property
+    def tokenizer(self) -> SampleTokenizer | None:
+        """What makes codes of samples, if the reader reads such."""
+        return self.reader.tokenizer if isinstance(self.reader, SIF) else None
 
     def update(self, output: Output) -> None:
         """Behind a step: what is moved by averages, and not by gradients."""

@@ -41,6 +41,7 @@ class Housekeeping:
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
         yield self._worker.roll_up, self._settings.worker.roll_up_s
+        yield self._worker.look_for_codes, 1.0
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
