@@ -135,7 +135,9 @@ def of_codes(passed: Pass) -> dict[str, Any]:
         "versions": len(passed.versions),
     }
     if len(passed.versions) > 1:
-        newest, before = (FrozenTokenizer(of, settings.fields, sif).codes(passed.last) for of in passed.versions[:-3:-1])
+        newest, before = (
+            FrozenTokenizer(of, settings.fields, sif).codes(passed.last) for of in passed.versions[:-3:-1]
+        )
         found["codes_changed"] = float((newest != before).mean())
     return found
 
