@@ -30,8 +30,7 @@ from learner.sif.packed import NUM_TAGS, VERSION_BITS, check_bits
 
 _HIDDEN = 32
 _ENCODING = "table_RD", "weight_TXD", "bias_TD"
-_INIT_STD, _PACE = 0.001, 10.0
-"""Embeddings are so many times a row, as rows that come seldom have to learn faster than what every sample moves."""
+_INIT_STD = 0.1
 
 
 class Auxiliary(NamedTuple):
@@ -63,7 +62,6 @@ class SampleTokenizer(nn.Module):
     num_seen: Tensor
     version: Tensor
     frozen_2TMVD: Tensor
-    frozen_table_RD: Tensor
 
     def __init__(self, slots: Sequence[Sequence[int]], num_inputs: int, settings: SifSettings, dim: int) -> None:
         super().__init__()
@@ -99,7 +97,7 @@ class SampleTokenizer(nn.Module):
             mode="sum",
             per_sample_weights=torch.from_numpy(inputs.weights_N),
         )
-        return _PACE * pooled_ND.view(*inputs.sizes_BI.shape, -1)
+        return pooled_ND.view(*inputs.sizes_BI.shape, -1)
 
     def vectors(self, emb_BID: Tensor) -> Tensor:
         """f~ of each slot, shape (B, T, D): a linear map of its slice."""
@@ -142,7 +140,6 @@ class SampleTokenizer(nn.Module):
         self.frozen_2TMVD[0] = self.codebooks.books_TMVD
         for name in _ENCODING:
             getattr(self, f"frozen_{name}").copy_(getattr(self, name))
-        self.frozen_table_RD *= _PACE
         self.version += 1
 
     def frozen(self) -> dict[str, np.ndarray]:

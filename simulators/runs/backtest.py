@@ -20,10 +20,9 @@ from learner.parts import weight_names
 from simulators.encoding import LogEntry
 from simulators.oracle import Record
 from state_store.client import connect
-from state_store.entities.codebooks import CodebookStore
 from state_store.outbox import Outbox
 from state_store.weights import Manifest, WeightStore
-from stream.ingest.codes import coding_of
+from stream.ingest.codes import Coding
 from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import Ingest
 from stream.monitor.figures.meter import Meter
@@ -79,9 +78,8 @@ class Backtest:
             self.dead.extend,
             histories=settings.histories,
         )
-        self._coding = coding_of(settings, CodebookStore(client, settings.redis.prefix))
-        if self._coding is not None:
-            self._ingest.code(self._coding.coded)
+        self._coding = Coding(settings, client)
+        self._ingest.code(self._coding.coded)
         self._partitions = range(settings.kafka.partitions)
         for partition in self._partitions:
             self._ingest.assign(partition)
@@ -150,8 +148,7 @@ class Backtest:
         Larger batches would let labels leave later than they do in life, by event time, and so would what is predicted
         when an impression passes look worse than it is.
         """
-        if self._coding is not None:
-            self._coding.look()
+        self._coding.look()
         self._ingest.process_all(self._batches(entries), self._now_ms)
         self.store.roll_up_items(self._partitions, len(self._partitions))
 

@@ -41,7 +41,7 @@ class Housekeeping:
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
         yield self._worker.roll_up, self._settings.worker.roll_up_s
-        yield self._worker.look_for_codes, 1.0
+        yield self.look_for_codebooks, 1.0
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
@@ -52,6 +52,10 @@ class Housekeeping:
     @property
     def _partitions(self) -> list[int]:
         return sorted(self._worker.ingest.epochs)
+
+    async def look_for_codebooks(self) -> None:
+        """Take the newest codebooks that samples are encoded by."""
+        await self._worker.in_stage(self._worker.retry, self._worker.coding.look)
 
     async def relay(self) -> None:
         """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""

@@ -19,10 +19,9 @@ import redis
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.types import TP
 
-from state_store.entities.codebooks import CodebookStore
 from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
-from stream.ingest.codes import coding_of
+from stream.ingest.codes import Coding
 from stream.ingest.consumer.record_batch import RecordBatch
 from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
@@ -73,9 +72,8 @@ class Worker:
             reroute=self._reroute,
             histories=settings.histories,
         )
-        self.coding = coding_of(settings, CodebookStore(client, settings.redis.prefix))
-        if self.coding is not None:
-            self.ingest.code(self.coding.coded)
+        self.coding = Coding(settings, client)
+        self.ingest.code(self.coding.coded)
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -112,8 +110,7 @@ class Worker:
         try:
             if partitions and partitions[-1] >= self.settings.kafka.partitions:
                 self.check_log()
-            if self.coding is not None:
-                self.retry(self.coding.look)
+            self.retry(self.coding.look)
             fences = {
                 p: self.retry(self.ingest.assign, p, {t: earliest[TP(t, p)] for t in topics if TP(t, p) in earliest})
                 for p in partitions
@@ -167,11 +164,6 @@ class Worker:
         self._rolled_up_at = self.num_records
         partitions, everywhere = sorted(self.ingest.epochs), self.settings.kafka.partitions
         await self.in_stage(self.retry, self.store.roll_up_items, partitions, everywhere)
-
-    async def look_for_codes(self) -> None:
-        """Take the newest codebooks that samples are encoded by."""
-        if self.coding is not None:
-            await self.in_stage(self.retry, self.coding.look)
 
     def _decode(self, batch: RecordBatch) -> Ready:
         records = [LogRecord(r.offset, r.value, r.timestamp or 0) for r in batch.records]

@@ -3,8 +3,8 @@
 Each arm is one pass of the stages without a broker: worker's stage, Redis, outbox, learner, publisher. So codes are
 those that the worker's stage made, by the frozen codebooks that were published when an impression passed. The deep part
 is alone, without masks and adapter, but for the fast part where it is asked for. Told: AUC and log-loss when the label
-comes, AUC as served, AUC by how many entries the history had; of codes also perplexity, dead codes, and how many codes
-of the newest samples are others by the version before.
+comes, AUC by how many entries the history had; of codes also perplexity, dead codes, and how many codes of the newest
+samples are others by the version before.
 """
 
 import argparse
@@ -66,6 +66,8 @@ def settings_of(log: Log, options: argparse.Namespace, arm: str, length: int, ur
         model["sif"] = {"crosses": crosses, "freeze_samples": options.freeze, **model.get("sif", {})}
     history = {"name": "past", "actions": options.actions, "length": 50, "by": "*" if is_coded else ""}
     overrides = [f"redis.url={url}", f"learner.seed={options.seed}", "monitor.enabled=false"]
+    # Each impression is predicted once, before its label is learned.
+    overrides += ["join.as_served=false", "join.settle_ms=0"]
     values = {**log.settings, "model": model, "histories": [history] if "history" in model else []}
     return load_settings(None, {}, overrides, values)
 
@@ -105,11 +107,10 @@ def figures(passed: Pass) -> dict[str, Any]:
     """Quality of one arm."""
     kind, imp, user, count, size, p, rank = passed.columns
     y = np.isin(imp, imp[(kind == SampleKind.POSITIVE) | (kind == SampleKind.CORRECTION)]).astype(np.float64)
-    base, shown = kind <= SampleKind.POSITIVE, kind == SampleKind.SHOWN
+    base = kind <= SampleKind.POSITIVE
     cold = base & (count < _COLD)
     found = {"auc": auc(y[base], p[base]), "uauc": uauc(y[base], rank[base], user[base])}
-    found |= {"log_loss": log_loss(y[base], p[base]), "auc_served": auc(y[shown], p[shown])}
-    found |= {"auc_cold": auc(y[cold], p[cold])}
+    found |= {"log_loss": log_loss(y[base], p[base]), "auc_cold": auc(y[cold], p[cold])}
     for low, high in zip(_LENGTHS, (*_LENGTHS[1:], 1 << 16), strict=True):
         of = base & (size >= low) & (size < high)
         if of.sum() >= _MIN_SAMPLES:

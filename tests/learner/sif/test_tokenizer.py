@@ -54,7 +54,7 @@ def test_inputs_are_the_values_of_fields_the_time_and_the_pairs() -> None:
 
 def test_a_slot_is_a_linear_map_of_the_means_of_its_inputs() -> None:
     tokenizer, inputs = made(), READER.read(samples_of(20))
-    table, weight = 10 * tokenizer.table_RD.detach().numpy(), tokenizer.weight_TXD.detach().numpy()
+    table, weight = tokenizer.table_RD.detach().numpy(), tokenizer.weight_TXD.detach().numpy()
     got_BTD, at = tokenizer.vectors(tokenizer.embed(inputs)).detach(), 0
     for b in range(20):
         means = []

@@ -12,11 +12,13 @@ from learner.samples.columns import Samples, concatenate, of_cores
 from learner.samples.former import read_entry
 from learner.sif.frozen import FrozenTokenizer
 from learner.sif.tokenizer import SampleTokenizer
+from state_store.client import script_text
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.entities.codebooks import CodebookStore
 from state_store.entities.packed import PackedReads
 from stream.events import Feedback, Heartbeat, Impression
-from stream.ingest.codes import Coding, coding_of
+from stream.ingest.codes import Coding
+from stream.ingest.rows import Decoded
 from stream.settings import Settings
 
 FIELDS = (
@@ -53,8 +55,7 @@ def settings_with(settings: Settings, prefix: RedisSettings) -> Settings:
 
 def fed_with(client: redis.Redis, settings: Settings) -> tuple[Fed, Coding]:
     fed = Fed(client, settings.redis, JOIN, FIELDS, ("like",), histories=(PAST,))
-    coding = coding_of(settings, CodebookStore(client, settings.redis.prefix))
-    assert coding is not None
+    coding = Coding(settings, client)
     fed.code(coding.coded)
     return fed, coding
 
@@ -121,18 +122,13 @@ def test_what_is_read_again_is_kept_once_and_a_scorer_reads_the_same(
     fed.again(1)
     fed.feed(Heartbeat(ts=T0 + 10**6))
     reads = PackedReads(fed.store.keys, ("impressions", "like"), fed.store.histories)
-    [text] = read(client, reads).histories_before(T0 + 10**5, (50,))
+    keys, args = reads.ask(0, "u", [])
+    state = reads.read(client.eval(script_text("read_state"), len(keys), *keys, *args))
+    [text] = state.histories_before(T0 + 10**5, (50,))
     entries = np.frombuffer(text, np.dtype("<f8,<u8,<u8"))
     assert [ts - T0 for ts in entries["f0"]] == [50 * n + 10 for n in range(5)]
     assert {int(word) & 15 for word in entries["f2"]} == {1}
     fed.expected()
-
-
-def read(client: redis.Redis, reads: PackedReads):  # type: ignore[no-untyped-def]
-    from state_store.client import script_text
-
-    keys, args = reads.ask(0, "u", [])
-    return reads.read(client.eval(script_text("read_state"), len(keys), *keys, *args))
 
 
 def test_codebooks_of_other_settings_are_refused_and_without_such_histories_nothing_encodes(
@@ -140,11 +136,13 @@ def test_codebooks_of_other_settings_are_refused_and_without_such_histories_noth
 ) -> None:
     declared = settings_with(settings, redis_settings)
     store = CodebookStore(client, redis_settings.prefix)
-    assert coding_of(settings, store) is None
     arrays = frozen(1)
     store.write(1, save({**arrays, "books_TMVD": arrays["books_TMVD"][:2]}))
+    plain = Coding(msgspec.structs.replace(declared, model=ModelSettings(), histories=()), client)
+    plain.look()
+    assert plain.coded(nothing := Decoded([], [b"core"], [], 0)) is nothing
     with pytest.raises(ValueError, match=r"frozen codebooks are of .*\(2, 2, 16, 64\).*\(3, 2, 16, 64\)"):
-        Coding(declared, store).look()
+        Coding(declared, client).look()
 
 
 def test_impressions_that_were_held_before_codes_were_declared_have_none(
