@@ -106,7 +106,7 @@ class Keys:
 
     @property
     def codebooks(self) -> str:
-        """Hash: version of the frozen codebooks, and what encodes by them."""
+        """Hash: digest of the frozen codebooks, and what encodes by them."""
         return f"{self.prefix}:{{w}}:codebooks"
 
     @property

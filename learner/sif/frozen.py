@@ -7,7 +7,9 @@ Legend: B samples, N values, I inputs, T slots, X length of a slot's slice, M le
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from learner.config import FieldSettings, SifSettings
 from learner.samples.columns import Samples
@@ -15,32 +17,27 @@ from learner.sif.inputs import InputReader, Inputs, slots_of
 from learner.sif.packed import pack, tag_of
 
 
+def made_for(fields: Sequence[FieldSettings], settings: SifSettings) -> int:
+    """Number of the fields and settings that a version can encode."""
+    declared = [[field.name, field.group, field.kind] for field in fields], settings
+    return int(xxh3_64_intdigest(msgspec.json.encode(declared)))
+
+
 class FrozenTokenizer:
     """Encodes by one version.
 
     Args:
         arrays: of the version.
-        fields: declared fields.
+        fields: those that it was made for.
         settings: `model.sif`.
 
-    Raises:
-        ValueError: the arrays are of a tokenizer with other settings.
     """
 
     def __init__(
         self, arrays: Mapping[str, np.ndarray], fields: Sequence[FieldSettings], settings: SifSettings
     ) -> None:
-        slots = slots_of(fields, settings)
-        books_TMVD = arrays["books_TMVD"]
-        said = len(slots), settings.levels, 1 << settings.code_bits, settings.buckets
-        found = (*books_TMVD.shape[:3], len(arrays["table_RD"]))
-        if found != said:
-            raise ValueError(
-                f"frozen codebooks are of (sub-tokens, levels, codes, buckets) {found}, and the settings say {said}; "
-                "give worker and learner the same [[fields]] and model.sif"
-            )
-        self._arrays, self._books_TMVD = arrays, books_TMVD
-        self._slots, self._reader = slots, InputReader(fields, settings)
+        self._arrays, self._books_TMVD = arrays, arrays["books_TMVD"]
+        self._slots, self._reader = slots_of(fields, settings), InputReader(fields, settings)
         self._bits = settings.code_bits
         self.version = int(arrays["version"][0])
 

@@ -167,7 +167,7 @@ class Publisher:
         # Behind the weights: whoever reads codes has the codebooks before anybody encodes by them.
         codes = frozen_codes(learner)
         if codes is not None:
-            self._weights.codebooks.write(*codes)
+            self._weights.codebooks.write(codes[1])
         self._cut_off = False
         return manifest
 

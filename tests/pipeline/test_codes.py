@@ -54,7 +54,9 @@ def test_histories_carry_codes_of_the_versions_that_were_published(
     tags = (words & np.uint64(15)).astype(int)
     assert tags[0] == 0
     assert len(set(tags.tolist())) > 2
-    assert CodebookStore(client, declared.redis.prefix).version() == max(tokenizers)
+    blob = CodebookStore(client, declared.redis.prefix).read()
+    assert blob is not None
+    assert int(arrays_in(blob)["version"][0]) == max(tokenizers)
     # What an impression said is what its entry has: what the version that it names says of it.
     said = samples.rows_B["codes"]
     for version in set(tags.tolist()) - {0}:

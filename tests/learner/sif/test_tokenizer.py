@@ -158,8 +158,3 @@ def test_codes_are_packed_and_must_have_room() -> None:
     assert [tag_of(version) for version in (15, 16, 31)] == [15, 1, 1]
     with pytest.raises(ValueError, match=r"6 sub-tokens of 2 codes of 6 bits are 72 bits, and at most 60"):
         check_bits(6, 2, 6)
-    tokenizer = made()
-    tokenizer.version += 1
-    other = SETTINGS.__class__(**{**{n: getattr(SETTINGS, n) for n in SETTINGS.__struct_fields__}, "levels": 1})
-    with pytest.raises(ValueError, match=r"\(5, 2, 16, 256\), and the settings say \(5, 1, 16, 256\)"):
-        FrozenTokenizer(tokenizer.frozen(), FIELDS, other)

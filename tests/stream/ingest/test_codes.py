@@ -10,7 +10,7 @@ from support.fed import T0, Fed
 from learner.config import FieldSettings, HistorySettings, ModelSettings, SifSettings
 from learner.samples.columns import Samples, concatenate, of_cores
 from learner.samples.former import read_entry
-from learner.sif.frozen import FrozenTokenizer
+from learner.sif.frozen import FrozenTokenizer, made_for
 from learner.sif.tokenizer import SampleTokenizer
 from state_store.client import script_text
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
@@ -28,6 +28,7 @@ FIELDS = (
 )
 SIF = SifSettings(buckets=64, code_bits=4, freeze_samples=20)
 PAST = HistorySettings("past", ("like",), by="*")
+BARE = "0", "u", "i", (T0, 0), (None,)
 JOIN = JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, time_users=1)
 
 
@@ -37,7 +38,7 @@ def frozen(version: int) -> dict[str, np.ndarray]:
     tokenizer.codebooks.books_TMVD.normal_(std=0.05)
     for _ in range(version):
         tokenizer._freeze()
-    return tokenizer.frozen()
+    return tokenizer.frozen() | {"made_for": np.array([made_for(FIELDS, SIF)], np.uint64)}
 
 
 def settings_with(settings: Settings, prefix: RedisSettings) -> Settings:
@@ -90,7 +91,7 @@ def test_an_entry_has_the_codes_of_its_sample_by_the_version_that_it_says(
     for n in range(12):
         if n in (4, 8):
             arrays = frozen(n // 4)
-            store.write(n // 4, save(arrays))
+            store.write(save(arrays))
             tokenizers[n // 4] = FrozenTokenizer(arrays, FIELDS, SIF)
         coding.look()
         event = shown(n, 50 * n)
@@ -112,10 +113,10 @@ def test_what_is_read_again_is_kept_once_and_a_scorer_reads_the_same(
     declared = settings_with(settings, redis_settings)
     fed, coding = fed_with(client, declared)
     store = CodebookStore(client, redis_settings.prefix)
-    store.write(1, save(frozen(1)))
+    store.write(save(frozen(1)))
     coding.look()
     fed.batch(0, [shown(n, 50 * n) for n in range(5)])
-    store.write(2, save(frozen(2)))
+    store.write(save(frozen(2)))
     coding.look()
     fed.again(0)
     fed.batch(1, [liked(n, 50 * n + 10) for n in range(5)])
@@ -131,18 +132,27 @@ def test_what_is_read_again_is_kept_once_and_a_scorer_reads_the_same(
     fed.expected()
 
 
-def test_codebooks_of_other_settings_are_refused_and_without_such_histories_nothing_encodes(
-    settings: Settings, client: redis.Redis, redis_settings: RedisSettings
+def test_codebooks_of_other_settings_encode_nothing_and_nobody_encodes_without_such_histories(
+    settings: Settings, client: redis.Redis, redis_settings: RedisSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     declared = settings_with(settings, redis_settings)
-    store = CodebookStore(client, redis_settings.prefix)
-    arrays = frozen(1)
-    store.write(1, save({**arrays, "books_TMVD": arrays["books_TMVD"][:2]}))
+    fed, coding = fed_with(client, declared)
+    store, given = CodebookStore(client, redis_settings.prefix), Decoded([], [fed.layout.pack_core(*BARE)], [], 0)
+    assert coding.coded(given) is given
+    store.write(save(frozen(1)))
+    coding.look()
+    assert coding.coded(given) != given
+    store.write(save({**frozen(1), "made_for": np.array([5], np.uint64)}))
+    for _ in range(3):
+        coding.look()
+    assert coding.coded(given) is given
+    assert [record.message for record in caplog.records if "samples get no codes" in record.message] == [
+        "codebooks version 1 are of other [[fields]] or model.sif: until the learner has published others, samples get "
+        "no codes"
+    ]
     plain = Coding(msgspec.structs.replace(declared, model=ModelSettings(), histories=()), client)
     plain.look()
-    assert plain.coded(nothing := Decoded([], [b"core"], [], 0)) is nothing
-    with pytest.raises(ValueError, match=r"frozen codebooks are of .*\(2, 2, 16, 64\).*\(3, 2, 16, 64\)"):
-        Coding(declared, client).look()
+    assert plain.coded(given) is given
 
 
 def test_impressions_that_were_held_before_codes_were_declared_have_none(
