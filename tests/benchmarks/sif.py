@@ -4,7 +4,8 @@ Each arm is one pass of the stages without a broker: worker's stage, Redis, outb
 those that the worker's stage made, by the frozen codebooks that were published when an impression passed. The deep part
 is alone, without masks and adapter, but for the fast part where it is asked for. Told: AUC and log-loss when the label
 comes, AUC by how many entries the history had; of codes also perplexity, dead codes, and how many codes of the newest
-samples are others by the version before.
+samples are others by the version before; how far their vectors lie from those of that version, and how far a code of
+that version would be off if the newest decoded it, both as shares of the vectors' spread over samples.
 """
 
 import argparse
@@ -136,10 +137,13 @@ def of_codes(passed: Pass) -> dict[str, Any]:
         "versions": len(passed.versions),
     }
     if len(passed.versions) > 1:
-        newest, before = (
-            FrozenTokenizer(of, settings.fields, sif).codes(passed.last) for of in passed.versions[:-3:-1]
-        )
-        found["codes_changed"] = float((newest != before).mean())
+        newest, before = (FrozenTokenizer(of, settings.fields, sif) for of in passed.versions[:-3:-1])
+        codes, former = newest.codes(passed.last), before.codes(passed.last)
+        found["codes_changed"] = float((codes != former).mean())
+        vectors = newest.decode(codes)
+        spread = np.square(vectors - vectors.mean(0)).sum()
+        found["moved"] = float(np.square(vectors - before.decode(former)).sum() / spread)
+        found["moved_by_index"] = float(np.square(newest.decode(former) - before.decode(former)).sum() / spread)
     return found
 
 
