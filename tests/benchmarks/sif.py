@@ -43,6 +43,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "SIF, no history": {"deep": "sif", "history": "sif", "sif": {"freeze_samples": _NEVER}},
     "SIF": {"deep": "sif", "history": "sif"},
     "DNN with SIF": {"deep": "dnn", "history": "sif"},
+    "DNN with items": {"deep": "dnn", "history": "sif", "sif": {"tokens": "items"}},
 }
 """The model section of each."""
 
