@@ -45,11 +45,14 @@ class HistorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Entries that a sample carries at most, 24 bytes each; an impression makes two or three samples. Redis keeps twice
     as many per user."""
     by: str = ""
-    """Field of the item, of kind `id` or `categorical`, whose value is kept beside each item as its category. With
-    another one the history begins anew."""
+    """Field of the item, of kind `id` or `categorical`, whose value is kept beside each item as its category; or `*`:
+    codes of the whole sample that was shown (`model.sif`). With another one the history begins anew."""
 
 
-Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet"]
+BY_SAMPLE = "*"
+"""What `by` is where the whole sample is kept."""
+
+Deep = Literal["none", "fm", "deepfm", "dnn", "youtubednn", "afn", "dcnv2", "dcnv2_stacked", "eulernet", "sif"]
 """Interaction models; `learner/models/catalog.py` makes each, and its file there names the paper."""
 
 
@@ -73,6 +76,42 @@ class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.kind == "snr" and self.layers < 2:
             raise ValueError(f"model.heads: snr routes between layers of sub-networks: layers >= 2, got {self.layers}")
+
+
+class SifSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Past samples as tokens, of `model.history = "sif"` (SIF, arXiv 2604.15650; `learner/sif`)."""
+
+    tokens: Literal["codes", "items"] = "codes"
+    """Tokens of a past sample: `codes`, those of the whole sample, kept by histories with `by = "*"`; `items`, its item
+    alone, what codes are compared with."""
+    fields_per_token: Annotated[int, Meta(gt=0, le=256)] = 8
+    """B, fields of one group (user, item, context, cross) that make one sub-token."""
+    crosses: tuple[tuple[str, str], ...] = ()
+    """Pairs of fields whose pairs of values are further inputs, of the group cross."""
+    buckets: Annotated[int, Meta(ge=16, le=1 << 20)] = 1 << 14
+    """R, rows of the tokenizer's own table, in which values lie by their hash; whoever encodes has all of them."""
+    levels: Annotated[int, Meta(gt=0, le=8)] = 2
+    """M, codes of one sub-token. Sub-tokens times levels times bits are at most 60."""
+    code_bits: Annotated[int, Meta(ge=1, le=8)] = 6
+    """log2 V of a codebook."""
+    num_blocks: Annotated[int, Meta(gt=0, le=16)] = 2
+    """N, blocks of the mixer; heads of attention: `model.history_heads`."""
+    decay: Annotated[float, Meta(ge=0, lt=1)] = 0.99
+    """Of the codebooks' moving averages, per micro-batch."""
+    restart_batches: PositiveInt = 500
+    """A code that nothing was near to for so many micro-batches begins anew."""
+    commitment: Annotated[float, Meta(ge=0, le=1000)] = 0.25
+    """lambda in L_VQ: how much vectors are drawn to their codes."""
+    vq_weight: Annotated[float, Meta(ge=0, le=1000)] = 1.0
+    """beta, of L_VQ."""
+    align_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.25
+    """gamma, of L_align: how much W_res of the target is drawn to what its codes would be."""
+    token_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.1
+    """delta, of L_token, the label as the codes alone say it; 1 until the first version is frozen."""
+    entropy_weight: Annotated[float, Meta(ge=0, le=1000)] = 0.01
+    """Of the entropy of the codes' usage, which is to be high."""
+    freeze_samples: PositiveInt = 20_000
+    """Samples learned between two frozen versions of tokenizer and codebooks; samples are encoded by a frozen one."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,14 +184,15 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What AdaF2M2 is compared with: probability that an id's embedding is 0 in the main forward of a sample that is
     learned (after DropoutNet, Volkovs et al., NIPS 2017); 0: never."""
 
-    history: Literal["none", "mean", "din", "multi_din", "dmt", "sim"] = "none"
+    history: Literal["none", "mean", "din", "multi_din", "dmt", "sim", "sif"] = "none"
     """What the deep part makes of `[[histories]]` (`learner/models/sequences`): vectors that are more fields of g."""
     history_items: Annotated[int, Meta(gt=0, le=1000)] = 20
     """Of each history the newest so many entries; of `sim` the newest that have the candidate's category."""
     history_hidden: Annotated[tuple[Width, ...], Meta(max_length=8)] = (36,)
     """Widths of the activation units' hidden layers, of `din` and `multi_din`."""
     history_heads: Annotated[int, Meta(gt=0, le=64)] = 2
-    """Heads of attention, of `dmt` and `sim`."""
+    """Heads of attention, of `dmt`, `sim` and `sif`."""
+    sif: SifSettings = SifSettings()
     heads: HeadSettings = HeadSettings()
     """Where the learner learns all tasks (`learner.tasks`): the deep part's logits of each."""
 

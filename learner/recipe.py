@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
-from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
+from learner.config import BY_SAMPLE, FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.content.config import ContentStartSettings, check_fields
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
@@ -55,6 +55,7 @@ class Recipe(msgspec.Struct, frozen=True):
                 f"model.history is {self.model.history!r}, and no [[histories]] are declared; declare one, or set it "
                 "to 'none'"
             )
+        self._check_tokens()
         if not self.learns_all:
             return
         if sum(task.is_main for task in self.tasks) != 1:
@@ -76,6 +77,27 @@ class Recipe(msgspec.Struct, frozen=True):
             raise ValueError(
                 "learner.tasks is 'all', model.fast is false and model.heads.kind is 'none': nothing would learn the "
                 "tasks besides the main one; choose a kind of heads, or turn the fast part on"
+            )
+
+    def _check_tokens(self) -> None:
+        """Whether what is kept of samples is what the model reads, and SIF's end has its mixer before it."""
+        if self.model.deep == "sif" and self.model.history != "sif":
+            raise ValueError(
+                f"model.deep is 'sif', the end of SIF's mixer, and model.history is {self.model.history!r}; set it to "
+                "'sif'"
+            )
+        coded = [history.name for history in self.histories if history.by == BY_SAMPLE]
+        reads = self.has_deep and self.model.history == "sif" and self.model.sif.tokens == "codes"
+        others = [history.name for history in self.histories if history.by != BY_SAMPLE]
+        if reads and others:
+            raise ValueError(
+                f"model.history is 'sif', which reads codes of samples, and histories {others} keep none; give them "
+                f"by = {BY_SAMPLE!r}, or set model.sif.tokens to 'items'"
+            )
+        if coded and not reads:
+            raise ValueError(
+                f"histories {coded} are by {BY_SAMPLE!r}, which keeps codes of samples, and nothing makes any; set "
+                "model.deep, model.history = 'sif' and model.sif.tokens = 'codes', or give `by` a field of the item"
             )
 
     @property

@@ -105,6 +105,11 @@ class Keys:
         return f"{self.prefix}:{{w}}:chunks"
 
     @property
+    def codebooks(self) -> str:
+        """Hash: digest of the frozen codebooks, and what encodes by them."""
+        return f"{self.prefix}:{{w}}:codebooks"
+
+    @property
     def weights_epoch(self) -> str:
         """Integer: owners the weights have had."""
         return f"{self.prefix}:{{w}}:epoch"

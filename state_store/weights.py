@@ -10,6 +10,7 @@ from state_store.chunks.refs import REDIS, BlobRef, ChunkRef, ChunksGoneError, S
 from state_store.chunks.snapshots import Snapshots
 from state_store.chunks.sweeping import Sweeper
 from state_store.client import script
+from state_store.entities.codebooks import CodebookStore
 from state_store.keys import Keys
 from state_store.rollout import RolloutStore
 
@@ -111,6 +112,8 @@ class WeightStore:
         """Written, and not named by a manifest yet."""
         self.rollouts = RolloutStore(client, prefix)
         """Which of them are to be served."""
+        self.codebooks = CodebookStore(client, prefix)
+        """What samples are encoded by."""
         self._keep = script(client, "keep")
         self._publish = script(client, "publish")
         self._increase = script(client, "increase")

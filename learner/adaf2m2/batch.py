@@ -7,6 +7,7 @@ from torch import Tensor
 
 from learner.adaf2m2.histories import HistoryRows
 from learner.fast.inputs.occurrences import Occurrences
+from learner.sif.inputs import Inputs
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -40,6 +41,8 @@ class HistoryBatch(msgspec.Struct, frozen=True):
     mask_BHL: Tensor
     """bool: whether there is an entry whose item has a row."""
     gaps_BHL: Tensor
+    codes_BHL: Tensor
+    inputs: Inputs | None
 
 
 def batch_of(
@@ -82,4 +85,6 @@ def _of_histories(histories: HistoryRows, occurrence_N: np.ndarray) -> HistoryBa
         torch.from_numpy(categories_N.reshape(shape)),
         torch.from_numpy(histories.items_BHL > 0),
         torch.from_numpy(histories.gaps_BHL),
+        torch.from_numpy(histories.codes_BHL),
+        histories.inputs,
     )

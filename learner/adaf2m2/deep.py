@@ -14,12 +14,13 @@ from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
 from learner.adaf2m2.histories import HistoryPlan, HistoryRows
-from learner.adaf2m2.loss import Target, losses_by_task, total_loss
+from learner.adaf2m2.loss import Target, losses_by_task, tokens_loss, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.fast.inputs.occurrences import Occurrences, take
 from learner.heads.balance import Balance
 from learner.named import below
 from learner.recipe import Recipe
+from learner.sif.inputs import InputReader
 from learner.tables.table import Group, Table
 
 VALUES, SQUARES = "deep", "deep_squares"
@@ -54,8 +55,15 @@ def history_plan(recipe: Recipe) -> HistoryPlan | None:
     """Which entries of histories the deep part reads; None where it reads none."""
     if not recipe.deep_histories:
         return None
-    by_category = recipe.model.history == "sim"
-    return HistoryPlan(recipe.histories, recipe.fields, recipe.model.history_items, by_category=by_category)
+    model = recipe.model
+    reads_samples = model.history == "sif" and model.sif.tokens == "codes"
+    return HistoryPlan(
+        recipe.histories,
+        recipe.fields,
+        model.history_items,
+        by_category=model.history == "sim",
+        inputs=InputReader(recipe.fields, model.sif) if reads_samples else None,
+    )
 
 
 class Occurring(msgspec.Struct, frozen=True):
@@ -163,8 +171,10 @@ class DeepPart:
         if said.output is None or said.rows_UW is None or said.batch is None:
             return
         self._optimiser.zero_grad()
-        total_loss(said.output, target, self._recipe.model).backward()  # type: ignore[no-untyped-call]
+        loss = total_loss(said.output, target, self._recipe.model) + tokens_loss(said.output, target)
+        loss.backward()  # type: ignore[no-untyped-call]
         self._step(said.rows_UW, said.batch)
+        self.dense.update(said.output)
 
     def learn_tasks(self, said: Said, targets: Sequence[Target]) -> None:
         """The same with heads: a target for each task, in which samples without a label of it do not count."""
@@ -175,8 +185,10 @@ class DeepPart:
         self._optimiser.zero_grad()
         losses, counts_T = losses_by_task(said.output, targets, self._recipe.model)
         parameters = [said.rows_UW, *self.dense.parameters()]
+        losses[self._recipe.main] = losses[self._recipe.main] + tokens_loss(said.output, targets[self._recipe.main])
         self._balance.backward(losses, counts_T, self.dense.heads.penalty(), parameters)
         self._step(said.rows_UW, said.batch)
+        self.dense.update(said.output)
 
     def _step(self, rows_UW: Tensor, batch: Batch) -> None:
         """With the gradients that there are: Adam for what is dense, Adagrad for the rows."""

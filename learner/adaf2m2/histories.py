@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from learner.config import FieldSettings, HistorySettings
+from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
 from learner.samples.columns import Samples
+from learner.sif.inputs import InputReader, Inputs
 from learner.tables.compiled import compiled
 from learner.tables.table import Table
 
@@ -21,10 +22,16 @@ class HistoryRows(msgspec.Struct, frozen=True):
     categories_BHL: np.ndarray
     gaps_BHL: np.ndarray
     """float32: milliseconds to the impression."""
+    codes_BHL: np.ndarray
+    """int64: codes of the sample, 0 of a history without."""
+    inputs: Inputs | None = None
+    """What the candidates' tokens are made of, where they are samples' tokens."""
 
     def take(self, chosen_B: np.ndarray) -> "HistoryRows":
         """Those of the samples where `chosen_B` (booleans) is true."""
-        return HistoryRows(self.items_BHL[chosen_B], self.categories_BHL[chosen_B], self.gaps_BHL[chosen_B])
+        inputs = None if self.inputs is None else self.inputs.take(chosen_B)
+        items_BHL, categories_BHL = self.items_BHL[chosen_B], self.categories_BHL[chosen_B]
+        return HistoryRows(items_BHL, categories_BHL, self.gaps_BHL[chosen_B], self.codes_BHL[chosen_B], inputs)
 
 
 class HistoryPlan:
@@ -35,6 +42,7 @@ class HistoryPlan:
         fields: declared fields of a sample.
         most: L.
         by_category: only those that have the candidate's category.
+        inputs: reads what tokens of samples are made of, where they are wanted.
 
     Raises:
         ValueError: by category, and a history has none.
@@ -47,13 +55,19 @@ class HistoryPlan:
         most: int,
         *,
         by_category: bool,
+        inputs: InputReader | None = None,
     ) -> None:
         single = [field.name for field in fields if field.kind in ("id", "categorical")]
-        self.most, self._by_category = most, by_category
-        self._columns_H = np.array([single.index(history.by) if history.by else -1 for history in histories])
-        bare = [history.name for history in histories if not history.by]
+        self.most, self._by_category, self._inputs = most, by_category, inputs
+        self._is_coded_H = np.array([history.by == BY_SAMPLE for history in histories])
+        self._columns_H = np.array(
+            [-1 if history.by in ("", BY_SAMPLE) else single.index(history.by) for history in histories]
+        )
+        bare = [history.name for history, column in zip(histories, self._columns_H, strict=True) if column < 0]
         if by_category and bare:
-            raise ValueError(f"model.history is 'sim', which searches by category, and histories {bare} have no `by`")
+            raise ValueError(
+                f"model.history is 'sim', which searches by category, and histories {bare} have no field in `by`"
+            )
 
     def rows(self, samples: Samples, table: Table) -> HistoryRows:
         """Rows of a block's histories, as the table has them now.
@@ -76,8 +90,16 @@ class HistoryPlan:
             np.append(table.find(np.ascontiguousarray(entries[name])), np.int32(0)) for name in ("item", "category")
         )
         gaps_BHL = rows["ts"][:, None, None] - np.append(entries["ts"], np.nan)[picked_BHL]
+        codes_BHL = np.append(entries["category"].view(np.int64), 0)[picked_BHL]
+        codes_BHL[:, ~self._is_coded_H] = 0
+        categories_BHL = categories_E[picked_BHL]
+        categories_BHL[:, self._is_coded_H] = 0
         return HistoryRows(
-            items_E[picked_BHL], categories_E[picked_BHL], np.nan_to_num(gaps_BHL, nan=0.0).astype(np.float32)
+            items_E[picked_BHL],
+            categories_BHL,
+            np.nan_to_num(gaps_BHL, nan=0.0).astype(np.float32),
+            codes_BHL,
+            None if self._inputs is None else self._inputs.read(samples),
         )
 
 

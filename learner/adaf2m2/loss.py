@@ -58,6 +58,21 @@ def total_loss(output: Output, target: Target, model: ModelSettings) -> Tensor:
     return main + model.aux_weight * aux / copies
 
 
+def tokens_loss(output: Output, target: Target) -> Tensor:
+    """What a tokenizer of samples adds: beta L_VQ + gamma L_align + delta L_token (SIF); 0 without one.
+
+    Args:
+        output: the forwards.
+        target: of the main task.
+    """
+    told = output.tokens
+    if told is None:
+        return torch.zeros(())
+    size = ((target.weights_B > 0) | (target.undo_B > 0)).sum().clamp(min=1)
+    plain = Target(target.labels_B, target.weights_B, target.undo_B, torch.zeros_like(target.shift_B))
+    return told.loss + told.token_weight * _loss(told.logit_B, plain) / size
+
+
 def losses_by_task(output: Output, targets: Sequence[Target], model: ModelSettings) -> tuple[list[Tensor], Tensor]:
     """Loss of one micro-batch for each task, scalars, and how many of its samples count in each, shape (T,).
 

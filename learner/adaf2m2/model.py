@@ -25,11 +25,13 @@ from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.dropout import kept_ids
 from learner.adaf2m2.mask import FeatureMask
-from learner.config import FieldSettings, HistorySettings, ModelSettings
+from learner.config import BY_SAMPLE, FieldSettings, HistorySettings, ModelSettings
 from learner.heads.build import build_heads
 from learner.models.catalog import build_interaction
 from learner.models.sequences.catalog import build_reader
 from learner.models.sequences.reader import Query, Sequences
+from learner.models.sequences.sif import SIF
+from learner.sif.tokenizer import Auxiliary, SampleTokenizer
 
 
 class Output(msgspec.Struct, frozen=True):
@@ -42,6 +44,8 @@ class Output(msgspec.Struct, frozen=True):
     main_BT: Tensor | None = None
     """Of each task, where there are heads; `main_B` is the main one's."""
     masked_KBT: Tensor | None = None
+    tokens: Auxiliary | None = None
+    """What a tokenizer of samples adds to the loss, in training."""
 
 
 class AdaF2M2(nn.Module):
@@ -71,12 +75,13 @@ class AdaF2M2(nn.Module):
         self.settings = settings
         self._state_fields = [i for i, field in enumerate(fields) if field.state]
         self.register_buffer("is_id_F", torch.tensor([field.kind == "id" for field in fields]), persistent=False)
-        self.reader = build_reader(settings, len(histories))
-        num_fields = len(fields) + (0 if self.reader is None else self.reader.num_fields)
+        self.reader = build_reader(settings, fields, len(histories))
+        num_read = 0 if self.reader is None else self.reader.num_fields
         names = [field.name for field in fields]
         self._item = names.index("item_id") if self.reader is not None else -1
-        self._categories = [names.index(history.by) if history.by else -1 for history in histories]
-        self.interaction = build_interaction(settings, num_fields)
+        self._categories = [-1 if history.by in ("", BY_SAMPLE) else names.index(history.by) for history in histories]
+        self.interaction = build_interaction(settings, len(fields) + num_read)
+        num_fields = num_read if num_read and self.interaction.takes_read_alone else len(fields) + num_read
         self.has_first_order = settings.wide or self.interaction.needs_first_order
         self.adapter = self._adapter(len(fields), num_counts) if settings.adapter else None
         self.mask = self._mask(len(fields)) if settings.num_masks else None
@@ -138,16 +143,37 @@ class AdaF2M2(nn.Module):
             return None
         emb_UD = rows_UD[:, :-1].contiguous()
         items, categories = (nnf.embedding(index, emb_UD) for index in (told.items_BHL, told.categories_BHL))
-        return Sequences(items, categories, told.mask_BHL, told.gaps_BHL)
+        own_BID = self.reader.embed(told.inputs) if isinstance(self.reader, SIF) else None
+        return Sequences(items, categories, told.mask_BHL, told.gaps_BHL, told.codes_BHL, own_BID)
+
+    def _query(self, emb_BFD: Tensor) -> Query:
+        nothing_BD = torch.zeros_like(emb_BFD[:, 0])
+        category_BHD = torch.stack([emb_BFD[:, c] if c >= 0 else nothing_BD for c in self._categories], dim=1)
+        return Query(emb_BFD[:, self._item], category_BHD, emb_BFD)
+
+    def _tokens(self, main_BFD: Tensor, sequences: Sequences | None) -> Auxiliary | None:
+        """What the tokenizer adds to the loss of samples that are learned."""
+        if not self.training or sequences is None or not isinstance(self.reader, SIF):
+            return None
+        return self.reader.auxiliary(self._query(main_BFD), sequences.own_BID)
+
+    @property
+    def tokenizer(self) -> SampleTokenizer | None:
+        """What makes codes of samples, if the reader reads such."""
+        return self.reader.tokenizer if isinstance(self.reader, SIF) else None
+
+    def update(self, output: Output) -> None:
+        """Behind a step: what is moved by averages, and not by gradients."""
+        if output.tokens is not None and isinstance(self.reader, SIF):
+            self.reader.update(output.tokens.quantised)
 
     def _read(self, emb_BFD: Tensor, sequences: Sequences | None) -> Tensor:
         """The fields with what is read of the histories behind them; a masked copy asks as what is left of it."""
         if self.reader is None or sequences is None:
             return emb_BFD
         sequences = sequences.repeated(len(emb_BFD) // len(sequences.mask_BHL))
-        nothing_BD = torch.zeros_like(emb_BFD[:, 0])
-        category_BHD = torch.stack([emb_BFD[:, c] if c >= 0 else nothing_BD for c in self._categories], dim=1)
-        return torch.cat([emb_BFD, self.reader(Query(emb_BFD[:, self._item], category_BHD), sequences)], dim=1)
+        read_BXD: Tensor = self.reader(self._query(emb_BFD), sequences)
+        return read_BXD if self.interaction.takes_read_alone else torch.cat([emb_BFD, read_BXD], dim=1)
 
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
         """Main logits; if a generator is given, also masked ones, and ids are dropped from the main ones.
@@ -162,17 +188,20 @@ class AdaF2M2(nn.Module):
             given = emb_BFD * keep_BF.unsqueeze(-1), first_BF * keep_BF
         main_BFD, main_first_BF, weight_BF = self._weigh(*given, batch)
         sequences = self._sequences(rows_UD, batch)
+        tokens = self._tokens(main_BFD, sequences)
         if self.heads is not None:
             given = emb_BFD, main_BFD
-            return self._by_task(given, (first_BF, main_first_BF), weight_BF, mask_generator, sequences)
+            said = self._by_task(given, (first_BF, main_first_BF), weight_BF, mask_generator, sequences)
+            return msgspec.structs.replace(said, tokens=tokens)
         if self.mask is None or mask_generator is None:
-            return Output(self.interaction(self._read(main_BFD, sequences)) + main_first_BF.sum(1), None, weight_BF)
+            main_B = self.interaction(self._read(main_BFD, sequences)) + main_first_BF.sum(1)
+            return Output(main_B, None, weight_BF, tokens=tokens)
         masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
         logits = self.interaction(self._read(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]), sequences))
         main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
         # A masked field is unknown to the first-order part, too.
         masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
-        return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF)
+        return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF, tokens=tokens)
 
     def of_pooled(self, emb_BFD: Tensor, first_BF: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
         """Main logits of embeddings and first-order terms that are pooled already, shape (B,); (B, T) with heads."""

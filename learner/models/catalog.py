@@ -11,6 +11,7 @@ from learner.models.dnn import DNN
 from learner.models.eulernet import EulerNet
 from learner.models.fm import FM
 from learner.models.interaction import Interaction
+from learner.models.sif import SIFHead
 from learner.models.youtubednn import YouTubeDNN
 
 _Builder = Callable[[ModelSettings, int], Interaction]
@@ -53,6 +54,7 @@ BUILDERS: Mapping[str, _Builder] = {
     "dcnv2": lambda model, num_fields: DCNv2(num_fields, model.dim, **_crosses(model)),
     "dcnv2_stacked": lambda model, num_fields: StackedDCNv2(num_fields, model.dim, **_crosses(model)),
     "eulernet": _eulernet,
+    "sif": lambda model, num_fields: SIFHead(model.dim, hidden=model.hidden, dropout=model.dropout),
 }
 """Name -> what makes it, of settings and F."""
 

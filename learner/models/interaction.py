@@ -18,6 +18,9 @@ class Interaction(nn.Module):
     needs_first_order: ClassVar[bool] = False
     """Whether the paper's model has a learned weight per feature, too: AdaF2M2 adds these, as they are of rows."""
 
+    takes_read_alone: ClassVar[bool] = False
+    """Whether it is given what is read of histories (`learner/models/sequences`), and no fields."""
+
     def forward(self, emb_BFD: Tensor) -> Tensor:
         """Logit per sample."""
         raise NotImplementedError

@@ -207,7 +207,7 @@ def decode(entry: bytes, layout: Layout) -> Samples:
 
 
 def of_cores(cores: Sequence[bytes], layout: Layout) -> Samples:
-    """Samples of what impressions say (`Layout.pack_core`); what the join says, and the state, is zero."""
+    """Samples of what impressions say (`Layout.pack_core`) without codes; what the join says, and the state, is 0."""
     size = layout.bare_dtype.itemsize
     rows = bytearray(len(cores) * size)
     at = layout.core_offset
@@ -218,7 +218,7 @@ def of_cores(cores: Sequence[bytes], layout: Layout) -> Samples:
         fixed_at = keys_at + keys_size
         texts.append(core[CORE_HEAD.size : keys_at])
         keys.append(core[keys_at:fixed_at])
-        rows[at : at + layout.core_size] = core[fixed_at:]
+        rows[at : at + layout.bare_core_size] = core[fixed_at : fixed_at + layout.bare_core_size]
         at += size
     text, flat = b"".join(texts), b"".join(keys)
     head = HEADER.pack(MAGIC, layout.tag, len(cores), len(text), len(flat))

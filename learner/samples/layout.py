@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
-from learner.config import FieldSettings, HistorySettings
+from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
 from learner.samples.keys import NO_KEY, KeyCache, arm_key
 
 MAGIC, HISTORY_MAGIC = b"CSC1", b"CSC2"
@@ -66,15 +66,19 @@ class Layout:
         self.multi = [n for n, field in enumerate(fields) if field.kind == "multi"]
         self.bare_tag, self.former_tag = self._tag(VERSION), self._tag(_FORMER)
         self.tag = self._tag(VERSION, [[history.name, history.by] for history in histories])
+        self.has_codes = any(history.by == BY_SAMPLE for history in histories)
+        """Whether an impression also says the codes of its sample, which histories keep (`learner/sif`)."""
         columns = [*self._joined(), *self._core(), *self._state()]
         self.bare_dtype = np.dtype(columns)
         """Of samples that carry no histories."""
         sizes = [("history_sizes", "<u2", (len(self.histories),))] if histories else []
-        self.dtype = np.dtype([*columns, *sizes])
+        codes = [("codes", "<u8")] if self.has_codes else []
+        self.dtype = np.dtype([*self._joined(), *self._core(), *codes, *self._state(), *sizes])
         self.former_dtype = np.dtype([column for column in columns if column[0] not in _ADDED])
         self._fixed = struct.Struct(
-            "<qqQiddqQBd" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi)
+            "<qqQiddqQBd" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi) + "Q" * len(codes)
         )
+        self._no_codes = (0,) * len(codes)
         self.key_caches = [KeyCache(field.name) for field in fields]
         """Of each field; those of numeric ones are not asked."""
         names = [field.name for field in fields]
@@ -146,14 +150,21 @@ class Layout:
         offset: int = self.dtype.fields["ts"][1]  # type: ignore[index]
         return offset
 
+    @cached_property
+    def bare_core_size(self) -> int:
+        """Bytes of it without codes, which are the last of it."""
+        return self._fixed.size - 8 * self.has_codes
+
     def key_offset(self, name: str) -> int:
-        """Where the key of a field of one value is in a core's fixed part; -1 for the empty name.
+        """Where the key of a field of one value, or `*`, the codes, is in a core's fixed part; -1 for the empty name.
 
         Raises:
             ValueError: there is no such field.
         """
         if not name:
             return -1
+        if name == BY_SAMPLE:
+            return self.bare_core_size
         names = [self.fields[n].name for n in self.single]
         keys_at: int = self.dtype.fields["keys"][1]  # type: ignore[index]
         return keys_at - self.core_offset + 8 * names.index(name)
@@ -215,6 +226,7 @@ class Layout:
             *[NO_KEY if given[at] is None else key(given[at]) for at, key in self._singles],  # type: ignore[arg-type]
             *[_NAN if given[at] is None else given[at] for at in self._numbers],
             *sizes,
+            *self._no_codes,
         )
         return b"".join((CORE_HEAD.pack(self.tag, len(text), len(keys), len(self.actions)), text, keys, fixed))
 

@@ -23,6 +23,7 @@ from simulators.runs.quiet import with_quiet_told
 from state_store.client import connect
 from state_store.outbox import Outbox
 from state_store.weights import Manifest, WeightStore
+from stream.ingest.codes import Coding
 from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import Ingest
 from stream.monitor.figures.meter import Meter
@@ -81,6 +82,8 @@ class Backtest:
             self.dead.extend,
             histories=settings.histories,
         )
+        self._coding = Coding(settings, client)
+        self._ingest.code(self._coding.coded)
         self._partitions = range(settings.kafka.partitions)
         for partition in self._partitions:
             self._ingest.assign(partition)
@@ -149,6 +152,7 @@ class Backtest:
         Larger batches would let labels leave later than they do in life, by event time, and so would what is predicted
         when an impression passes look worse than it is.
         """
+        self._coding.look()
         self._ingest.process_all(self._batches(entries), self._now_ms)
         self.store.roll_up_items(self._partitions, len(self._partitions))
 

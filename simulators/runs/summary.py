@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from learner.config import BY_SAMPLE
+from learner.samples.keys import NO_KEY
 from learner.samples.kind import SampleKind
 from learner.samples.layout import HISTORY_ENTRY
 from simulators.oracle import Expected, History
-from state_store.entities.histories import SPARE, read_histories
+from state_store.entities.histories import SPARE, history_field, read_histories
 from state_store.states import StateStore
 from stream.command.doctor import versions
 from stream.monitor.figures.bucket import NORMS, NULL, SEEN, merge
@@ -66,7 +68,11 @@ def _other_histories(store: StateStore, num_partitions: int, expected: Expected)
         stored: dict[str, History] = {}
         for p in range(num_partitions):
             for user, text in read_histories(store.client, store.keys.user(p, ""), kept.field).items():
-                stored[user] = sorted(stored.get(user, []) + np.frombuffer(text, HISTORY_ENTRY).tolist())
+                entries = np.frombuffer(text, HISTORY_ENTRY).copy()
+                if kept.field == history_field(name, BY_SAMPLE):
+                    # Which codes a sample gets the oracle does not know.
+                    entries["category"] = NO_KEY
+                stored[user] = sorted(stored.get(user, []) + entries.tolist())
         for user in stored.keys() | wanted.keys():
             have, want = stored.get(user, [])[-most:], wanted.get(user, [])[-most:]
             if have != want:

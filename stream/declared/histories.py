@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from learner.config import FieldSettings, HistorySettings
+from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
 from state_store.config import ActionSettings
 
 
@@ -32,7 +32,7 @@ def check_histories(
             raise ValueError(
                 f"histories: {history.name!r} is of {unknown}, which actions.names {list(actions.names)} lacks"
             )
-        if history.by and history.by not in categories:
+        if history.by not in ("", BY_SAMPLE, *categories):
             raise ValueError(
                 f"histories: {history.name!r} is by {history.by!r}; it may be by a field of the item of kind id or "
                 f"categorical: {', '.join(categories) or 'none'}"

@@ -41,6 +41,7 @@ class Housekeeping:
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
         yield self.roll_up, self._settings.worker.roll_up_s
+        yield self.look_for_codebooks, 1.0
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
@@ -56,6 +57,10 @@ class Housekeeping:
         """Exchange item counts, unless so many records came that it has just been done."""
         if time.monotonic() - self._worker.rolled_up_s >= self._settings.worker.roll_up_s / 2:
             await self._worker.roll_up()
+
+    async def look_for_codebooks(self) -> None:
+        """Take the newest codebooks that samples are encoded by."""
+        await self._worker.in_stage(self._worker.retry, self._worker.coding.look)
 
     async def relay(self) -> None:
         """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""

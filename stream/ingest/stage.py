@@ -67,7 +67,7 @@ class Ingest:
         histories: Sequence[HistorySettings] = (),
     ) -> None:
         self._store = store
-        self._decode = RowDecoder(
+        self._decode: Callable[[str, int, Sequence[LogRecord], int], Decoded] = RowDecoder(
             store.topics[0], fields, actions, limits, histories, num_partitions=num_partitions, reroute=reroute
         ).decode
         self._bury = bury
@@ -76,6 +76,11 @@ class Ingest:
         """(topic, partition) -> last offset applied."""
         self.outcomes: Counter[str] = Counter()
         """What the fence said to this worker's batches."""
+
+    def code(self, coded: Callable[[Decoded], Decoded]) -> None:
+        """From now on, put codes of samples into what was decoded."""
+        decode = self._decode
+        self._decode = lambda *read: coded(decode(*read))
 
     def assign(self, partition: int, earliest: Mapping[str, int] | None = None) -> dict[str, int]:
         """Take a partition over; returns the last offset applied per topic (-1: none).

@@ -21,6 +21,7 @@ from faust.types import TP
 
 from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
+from stream.ingest.codes import Coding
 from stream.ingest.consumer.record_batch import RecordBatch
 from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
@@ -71,6 +72,8 @@ class Worker:
             reroute=self._reroute,
             histories=settings.histories,
         )
+        self.coding = Coding(settings, client)
+        self.ingest.code(self.coding.coded)
         self.log_watch = LogWatch(settings, self.store)
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -107,6 +110,7 @@ class Worker:
         try:
             if partitions and partitions[-1] >= self.settings.kafka.partitions:
                 self.check_log()
+            self.retry(self.coding.look)
             fences = {
                 p: self.retry(self.ingest.assign, p, {t: earliest[TP(t, p)] for t in topics if TP(t, p) in earliest})
                 for p in partitions

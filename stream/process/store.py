@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import redis
 from redis.exceptions import ClusterError, RedisClusterException
 
+from learner.config import BY_SAMPLE
 from learner.samples.layout import Layout
 from state_store.client import RedisUnavailableError, connect
 from state_store.config import RedisSettings
@@ -43,7 +44,8 @@ def kept_histories(layout: Layout) -> Histories:
     )
     places = (layout.key_offset("item_id"), *(layout.key_offset(history.by) for history in layout.histories))
     # Impressions may be held that passed before there were histories: what comes of them is kept all the same.
-    return Histories(kept, layout.tag, {layout.tag: places, layout.bare_tag: places})
+    bare = tuple(-1 if layout.has_codes and at == layout.key_offset(BY_SAMPLE) else at for at in places)
+    return Histories(kept, layout.tag, {layout.tag: places, layout.bare_tag: bare})
 
 
 def probe_writes(client: redis.Redis, prefix: str, partitions: Iterable[int]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from learner.learner import Learner
+from learner.published.codes import frozen_codes
 from learner.published.encoding import Changed, encode_snapshot, take_changed
 from learner.published.messages import cut
 from state_store.errors import lost_ownership
@@ -163,6 +164,10 @@ class Publisher:
         self.version = manifest.version
         self.gate.let_through(metrics)
         self._norms.write(learner, manifest.version)
+        # Behind the weights: whoever reads codes has the codebooks before anybody encodes by them.
+        codes = frozen_codes(learner)
+        if codes is not None:
+            self._weights.codebooks.write(codes[1])
         self._cut_off = False
         return manifest
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learner.adaf2m2.histories import HistoryPlan
-from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
+from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings, SifSettings
 from learner.fast.config import FastSettings
 from learner.learned import Learned, joined
 from learner.learner import Learner
@@ -27,7 +27,8 @@ FIELDS = (
     FieldSettings("genre", "item", "categorical"),
 )
 HISTORIES = (HistorySettings("liked", ("like",), by="genre"), HistorySettings("seen", ("like",), length=8, by="genre"))
-DEEP = [{"history": name, "fast": False} for name in READERS]
+DEEP: list[dict[str, Any]] = [{"history": name, "fast": False} for name in READERS if name != "sif"]
+DEEP.append({"deep": "sif", "history": "sif", "sif": SifSettings(tokens="items"), "fast": False})
 PARTS: list[dict[str, Any]] = [*DEEP, {"deep": "none"}, {"history": "din", "num_masks": 2}]
 parts = pytest.mark.parametrize("model", PARTS, ids=str)
 NUM_ITEMS, NUM_GENRES = 12, 2
@@ -169,5 +170,5 @@ def test_the_newest_entries_are_picked(by_category: bool) -> None:
             gaps = [float(one.rows_B["ts"][b] - e["ts"]) for e in entries]
             assert got.gaps_BHL[b, h].tolist() == gaps + [0.0] * (3 - len(entries))
     assert (got.items_BHL > 0).any()
-    with pytest.raises(ValueError, match=r"searches by category, and histories \['liked'\] have no `by`"):
+    with pytest.raises(ValueError, match=r"searches by category, and histories \['liked'\] have no field in `by`"):
         _plan([HistorySettings("liked", ("like",))], 3, by_category=True)

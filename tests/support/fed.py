@@ -1,6 +1,6 @@
 """One partition of a state store that is fed by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import redis
@@ -17,7 +17,7 @@ from state_store.records import OutboxEntry
 from state_store.states import StateStore
 from state_store.tasks import TaskSettings
 from stream.events import Event, Feedback, Heartbeat, encode_event
-from stream.ingest.rows import LogRecord
+from stream.ingest.rows import Decoded, LogRecord
 from stream.ingest.stage import Ingest
 from stream.process.store import kept_histories
 from stream.sections import EventSettings
@@ -67,6 +67,15 @@ class Fed:
         after = Fed(self.store.client, self._settings, join, self.fields, self._actions.names, self._tasks)
         after.log = self.log
         return after
+
+    def code(self, coded: Callable[[Decoded], Decoded]) -> None:
+        """Let impressions have codes of their samples."""
+        self._ingest.code(coded)
+
+    def again(self, topic: int) -> None:
+        """The whole log of a topic once more, as after a restart from an older offset."""
+        records = [LogRecord(r.offset, r.value, 0) for r in self.log if r.topic == _TOPICS[topic]]
+        self._ingest.process(_TOPICS[topic], 0, records, T0 + _DAY_MS)
 
     def batch(self, topic: int, events: Sequence[Event]) -> None:
         """Events of one topic in one batch."""

@@ -15,10 +15,15 @@ class Sequences(NamedTuple):
     """bool: whether there is an entry whose item has a row."""
     gaps_BHL: Tensor
     """Milliseconds from each entry to the impression."""
+    codes_BHL: Tensor | None = None
+    """int64: codes of the sample that each entry is of (`learner/sif/packed.py`); 0 where a history has none."""
+    own_BID: Tensor | None = None
+    """What the reader itself has of the candidate's inputs, if it has embeddings of its own."""
 
     def repeated(self, times: int) -> "Sequences":
         """The same for several copies of each sample, copy by copy."""
-        return Sequences(*(tensor.repeat(times, *[1] * (tensor.dim() - 1)) for tensor in self))
+        told = [None if of is None else of.repeat(times, *[1] * (of.dim() - 1)) for of in self]
+        return Sequences(*told)  # type: ignore[arg-type]
 
 
 class Query(NamedTuple):
@@ -27,6 +32,8 @@ class Query(NamedTuple):
     item_BD: Tensor
     category_BHD: Tensor
     """Of the field that each history's category is of; zeros where it has none."""
+    fields_BFD: Tensor | None = None
+    """All its fields."""
 
 
 class Reader(nn.Module):

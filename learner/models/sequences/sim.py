@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from learner.models.sequences.reader import Query, Reader, Sequences
 
-_NUM_GAPS = 64
+NUM_GAPS = 64
 """Buckets of time: the last begins after a hundred years."""
 
 
@@ -40,7 +40,7 @@ class SIM(Reader):
         super().__init__(num_histories, dim)
         check_heads(dim, num_heads)
         self.num_heads = num_heads
-        self.gaps = nn.Embedding(_NUM_GAPS, dim)
+        self.gaps = nn.Embedding(NUM_GAPS, dim)
         nn.init.normal_(self.gaps.weight, std=0.01)
         self.to_query = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(num_histories))
         self.to_key = nn.ModuleList(nn.Linear(2 * dim, dim, bias=False) for _ in range(num_histories))
@@ -75,7 +75,7 @@ def gap_buckets(gaps_BHL: Tensor) -> Tensor:
     >>> gap_buckets(torch.tensor([0.0, 1000.0, 3000.0, 1e15])).tolist()
     [0, 2, 4, 63]
     """
-    return (2 * torch.log2(1 + gaps_BHL.clamp(min=0) / 1000)).long().clamp(max=_NUM_GAPS - 1)
+    return (2 * torch.log2(1 + gaps_BHL.clamp(min=0) / 1000)).long().clamp(max=NUM_GAPS - 1)
 
 
 def attend(q_BND: Tensor, k_BLD: Tensor, v_BLD: Tensor, mask_BL: Tensor, num_heads: int) -> Tensor:

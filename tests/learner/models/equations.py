@@ -141,6 +141,10 @@ def eulernet(w: Weights, emb_BFD: np.ndarray) -> np.ndarray:
     return (logits_B1[0] + logits_B1[1])[:, 0]
 
 
+def sif(w: Weights, emb_BFD: np.ndarray) -> np.ndarray:
+    return layers(w, "end", emb_BFD.mean(1), last_is_linear=True)[:, 0]
+
+
 EQUATIONS: Mapping[str, Callable[[Weights, np.ndarray], np.ndarray]] = {
     "fm": fm,
     "deepfm": deepfm,
@@ -150,4 +154,5 @@ EQUATIONS: Mapping[str, Callable[[Weights, np.ndarray], np.ndarray]] = {
     "dcnv2": dcnv2,
     "dcnv2_stacked": dcnv2_stacked,
     "eulernet": eulernet,
+    "sif": sif,
 }

@@ -13,14 +13,14 @@ from learner.named import below
 from tests.learner.models.equations import Weights, layers, normal
 
 H, L, D, HEADS = 2, 7, 6, 3
-names = pytest.mark.parametrize("name", READERS)
+names = pytest.mark.parametrize("name", [name for name in READERS if name != "sif"])
 
 
 def made(name: str) -> Reader:
     """With weights that are neither 0 nor 1 anywhere, so that each of them matters."""
     torch.manual_seed(3)
     settings = ModelSettings(dim=D, history=name, history_items=L, history_hidden=(5, 4), history_heads=HEADS)
-    reader = build_reader(settings, H)
+    reader = build_reader(settings, [], H)
     assert reader is not None
     with torch.no_grad():
         for parameter in reader.parameters():
@@ -142,7 +142,10 @@ def test_what_is_not_there_changes_nothing(name: str) -> None:
 def test_samples_do_not_mix(name: str) -> None:
     reader, (query, sequences) = made(name).train(), given()
     alone = [
-        reader(Query(*(tensor[b : b + 1] for tensor in query)), Sequences(*(tensor[b : b + 1] for tensor in sequences)))
+        reader(
+            Query(*(tensor[b : b + 1] for tensor in query[:2])),
+            Sequences(*(tensor[b : b + 1] for tensor in sequences[:4])),
+        )
         for b in range(30)
     ]
     torch.testing.assert_close(reader(query, sequences), torch.cat(alone), rtol=1e-4, atol=1e-5)
@@ -162,4 +165,4 @@ def test_every_parameter_and_every_entry_gets_a_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["dmt", "sim"])
 def test_heads_must_divide_the_vectors(name: str) -> None:
     with pytest.raises(ValueError, match=r"history_heads must divide model\.dim, 6, got 4"):
-        build_reader(ModelSettings(dim=6, history=name, history_heads=4), 1)
+        build_reader(ModelSettings(dim=6, history=name, history_heads=4), [], 1)

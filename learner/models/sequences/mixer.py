@@ -1,0 +1,93 @@
+"""SIF-Mixer: attention over the sub-tokens of each sample, then over the samples at each sub-token.
+
+Block of SIF (arXiv 2604.15650), each part added to what it took, normalised before: (i) attention with several heads
+across the T sub-tokens inside each sample; (ii) the same across the L + 1 samples at each position; (iii) a
+feed-forward layer of width 4 D. Sample 0 is the target, and the only one that is asked of the last block: there, (ii)
+has one query, and (iii) one sample.
+
+Legend: B samples asked for, R rows (the target and what lies before it), T sub-tokens, D length of a vector.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from learner.models.sequences.sim import attend
+
+
+class Attention(nn.Module):
+    """Attention with several heads and its four maps.
+
+    Args:
+        dim: D.
+        num_heads: a divisor of D.
+
+    Shape:
+        q_BND, k_BLD, mask_BL -> (B, N, D)
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+        """What the queries attend to."""
+        mixed_BND: Tensor = self.out(attend(self.q(q_BND), self.k(k_BLD), self.v(k_BLD), mask_BL, self.num_heads))
+        return mixed_BND
+
+
+class MixerBlock(nn.Module):
+    """One block.
+
+    Args:
+        dim: D.
+        num_heads: a divisor of D.
+
+    Shape:
+        x_BRTD, mask_BR -> (B, R, T, D); (B, 1, T, D) of the last one
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.tokens, self.samples = Attention(dim, num_heads), Attention(dim, num_heads)
+        self.norm_1, self.norm_2, self.norm_3 = (nn.LayerNorm(dim) for _ in range(3))
+        self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+
+    def forward(self, x_BRTD: Tensor, mask_BR: Tensor, *, is_last: bool) -> Tensor:
+        """The rows after the block; of the last one, the target alone."""
+        B, R, T, D = x_BRTD.shape
+        rows_NTD = self.norm_1(x_BRTD).flatten(0, 1)
+        everything_NT = torch.ones(B * R, T, dtype=torch.bool)
+        x_BRTD = x_BRTD + self.tokens(rows_NTD, rows_NTD, everything_NT).view(B, R, T, D)
+        columns_NRD = self.norm_2(x_BRTD).transpose(1, 2).flatten(0, 1)
+        num_asked = 1 if is_last else R
+        mixed_NQD = self.samples(columns_NRD[:, :num_asked], columns_NRD, mask_BR.repeat_interleave(T, 0))
+        x_BQTD = x_BRTD[:, :num_asked] + mixed_NQD.view(B, T, num_asked, D).transpose(1, 2)
+        mixed_BQTD: Tensor = x_BQTD + self.narrow(torch.relu(self.wide(self.norm_3(x_BQTD))))
+        return mixed_BQTD
+
+
+class Mixer(nn.Module):
+    """N blocks, and a norm behind them.
+
+    Args:
+        dim: D.
+        num_blocks: N.
+        num_heads: a divisor of D.
+
+    Shape:
+        x_BRTD, mask_BR (bool: whether there is a row; the first always is) -> the target's sub-tokens, (B, T, D)
+    """
+
+    def __init__(self, dim: int, num_blocks: int, num_heads: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(MixerBlock(dim, num_heads) for _ in range(num_blocks))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x_BRTD: Tensor, mask_BR: Tensor) -> Tensor:
+        """The target's sub-tokens."""
+        last = len(self.blocks) - 1
+        for n, block in enumerate(self.blocks):
+            x_BRTD = block(x_BRTD, mask_BR, is_last=n == last)
+        target_BTD: Tensor = self.norm(x_BRTD[:, 0])
+        return target_BTD
