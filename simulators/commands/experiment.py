@@ -95,6 +95,14 @@ def kuairand_pure(context: typer.Context) -> None:
     run_stream("kuairand-pure", context.args)
 
 
+@experiment.command("domains", context_settings=_PASS_ON)
+def domains(context: typer.Context) -> None:
+    """IDP's protocol, from some domains to another (--target, --sources, --users, --losses; --help shows all)."""
+    from simulators.commands.domains import run as run_domains
+
+    run_domains(context.args)
+
+
 def run(arguments: Sequence[str]) -> None:
     """Do what the arguments say.
 

@@ -48,7 +48,7 @@ def test_with_a_redis_that_answers_no_more(
     with Role("learner", samples.settings, tmp_path) as learner:
         wait_until(lambda: samples.learned() == 200, "it to learn", [learner])
         samples.put(40)
-        time.sleep(float(os.environ['ZZ']))
+        time.sleep(float(os.environ["ZZ"]))
         os.kill(server.pid, signal.SIGSTOP)
         try:
             if noticed:
