@@ -81,7 +81,7 @@ def ml_1m(context: typer.Context) -> None:
 def kuairand_pure(context: typer.Context) -> None:
     """KuaiRand-Pure (--stream, --tasks or --new-items, --events, --only, --seeds, --out, --json; --help shows all)."""
     if "--new-items" in context.args:
-        from simulators.commands.new_items import run as run_new_items
+        from simulators.commands.starts.new_items import run as run_new_items
 
         run_new_items("kuairand-pure", context.args)
         return
@@ -93,6 +93,14 @@ def kuairand_pure(context: typer.Context) -> None:
     from simulators.commands.one_pass.stream import run as run_stream
 
     run_stream("kuairand-pure", context.args)
+
+
+@experiment.command("domains", context_settings=_PASS_ON)
+def domains(context: typer.Context) -> None:
+    """IDP's protocol, from some domains to another (--target, --sources, --users, --losses; --help shows all)."""
+    from simulators.commands.starts.domains import run as run_domains
+
+    run_domains(context.args)
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -108,7 +116,7 @@ def run(arguments: Sequence[str]) -> None:
         retrieval(arguments if others is None else ["--retrieval", *others])
         return
     if "--new-items" in arguments:
-        from simulators.commands.new_items import run as run_new_items
+        from simulators.commands.starts.new_items import run as run_new_items
 
         run_new_items("ml-1m", arguments)
         return

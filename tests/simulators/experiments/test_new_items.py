@@ -8,8 +8,8 @@ import pytest
 from support.logs import synthetic_log
 
 from learner.samples.columns import Samples, concatenate
-from simulators.commands.new_items import run as run_command
 from simulators.commands.options import UsageError
+from simulators.commands.starts.new_items import run as run_command
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.new_items.arms import CATEGORY, CONTENT, IDS, RANDOM, WHOLE, arm
 from simulators.experiments.new_items.judge import LATE, LIMITS, LOG_LOSS, SERVED_AUC, WITHHELD, NewItemsJudge
