@@ -24,7 +24,7 @@ from learner.sif.codebooks import Quantised
 from learner.sif.inputs import Inputs, slots_of
 from learner.sif.tokenizer import Auxiliary, SampleTokenizer, slices_of
 
-_INIT_STD = 0.01
+_INIT_STD, _BESIDE_FIELDS = 0.01, 0.1
 
 
 class SIF(Reader):
@@ -57,6 +57,9 @@ class SIF(Reader):
         for embedding in (self.gaps, self.outcomes):
             nn.init.normal_(embedding.weight, std=_INIT_STD)
         self.mixer = Mixer(dim, settings.sif.num_blocks, settings.history_heads)
+        if settings.deep != "sif":
+            # Beside embeddings, which begin small, vectors with components of about one would drown them.
+            nn.init.constant_(self.mixer.norm.weight, _BESIDE_FIELDS)
 
     @property
     def num_fields(self) -> int:
