@@ -25,7 +25,7 @@ FIELDS = (
     FieldSettings("item_id", "item", "id", state=True),
     FieldSettings("genre", "item", "categorical"),
 )
-SIF = SifSettings(buckets=512, freeze_samples=300, num_blocks=1, code_bits=5, restart_batches=20)
+SIF = SifSettings(buckets=512, freeze_samples=1000, num_blocks=1, code_bits=5, restart_batches=20)
 FORMS: list[dict[str, Any]] = [{}, {"deep": "dnn"}, {"num_masks": 2, "adapter": True}, {"fast": True}]
 forms = pytest.mark.parametrize("model", FORMS, ids=str)
 NUM_ITEMS, NUM_GENRES = 12, 2
@@ -45,7 +45,7 @@ def recipe_of(model: dict[str, Any], **given: Any) -> Recipe:
 
 
 class World:
-    """Users come once, and like anything if what they liked before is of genre 1: nothing but codes tells that."""
+    """Users come once, and like genre 1, or anything if what they liked before is of genre 1: codes alone tell that."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self.rng, self.num = recipe, np.random.default_rng(0), 0
@@ -76,7 +76,8 @@ class World:
         words = np.zeros(len(past), np.uint64) if tokenizer is None else tokenizer.words(past)
         ts_N = np.repeat(samples.rows_B["ts"], sizes) - 5000
         entries = list(zip(ts_N.tolist(), past.item_keys.tolist(), words.tolist(), strict=True))
-        samples.rows_B["label"] = samples.rows_B["kind"] = tastes
+        is_one = samples.rows_B["keys"][:, 2] == value_key("genre", "g1")
+        samples.rows_B["label"] = samples.rows_B["kind"] = is_one | (tastes == 1)
         samples.rows_B["history_sizes"] = sizes[:, None]
         return Samples(samples.layout, samples.rows_B, samples.keys_M, samples.texts, np.array(entries, HISTORY_ENTRY))
 
@@ -89,12 +90,12 @@ def learn(learner: Learner, samples: Samples, size: int = 64) -> Learned:
 def test_it_learns_what_only_codes_tell_goes_on_and_is_served_as_it_says(model: dict[str, Any]) -> None:
     recipe = recipe_of(model)
     world, learner = World(recipe), Learner(recipe)
-    for _ in range(15):
+    for _ in range(19):
         learned = learn(learner, samples := world.samples(200, learner))
     assert np.mean((learned.predictions_B > 0.5) == samples.rows_B["label"]) > 0.9
     given = frozen_codes(learner)
     assert given is not None
-    assert given[0] == 3000 // 300
+    assert given[0] == 3
     restored, scorer = Learner(recipe), ServingModel(recipe)
     restored.restore(*learner.state())
     take_changed(learner)
@@ -106,7 +107,8 @@ def test_it_learns_what_only_codes_tell_goes_on_and_is_served_as_it_says(model: 
     shown = world.samples(100, learner)
     shown.rows_B["kind"] = SampleKind.SHOWN
     served, said = scorer.predict(shown), learn(learner, shown, 100)
-    np.testing.assert_allclose(served.predictions_B, said.predictions_B, atol=1e-5)
+    # The adapter is told norms: the learner's own, and those that a sample says, which are 0 here.
+    np.testing.assert_allclose(served.predictions_B, said.predictions_B, atol=1e-3 if "adapter" in model else 1e-5)
     assert served.predictions_B.std() > 0.1
 
 
@@ -124,7 +126,7 @@ def test_with_heads_of_several_tasks_the_main_one_teaches_the_codes() -> None:
     heads = HeadSettings(kind="shared_bottom")
     recipe = recipe_of({"heads": heads, "fast": True}, tasks=tasks, learner={"tasks": "all"})
     world, learner = World(recipe), Learner(recipe)
-    for _ in range(2):
+    for _ in range(5):
         learn(learner, world.samples(200, learner))
     given = frozen_codes(learner)
     assert given is not None
