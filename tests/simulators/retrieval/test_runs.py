@@ -79,7 +79,7 @@ def test_runs_over_the_stream_are_kept_and_compared(tmp_path: Path) -> None:
 def test_the_command_runs_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("simulators.commands.retrieval._ratings", lambda *_: ratings())
+    monkeypatch.setattr("simulators.commands.retrieval.opened_ratings", lambda *_: ratings())
     for stream in ([], ["--stream"]):
         arguments = ["--retrieval", *stream, "--variants", "base", "ssl", "--seeds", "1", "--epochs", "1", "--top", "3"]
         small = ["--set", "dim=4", "hidden=8,4", "out=4", "--json", "--out", str(tmp_path / f"out{len(stream)}")]
