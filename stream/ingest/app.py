@@ -1,6 +1,7 @@
 """The worker wired to Faust: one agent on both topics, and timers."""
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,6 +33,8 @@ log = logging.getLogger("coldstream.worker")
 
 _TAKE_WITHIN_S = 0.1
 _GROUP_GRACE_S = 6.0
+_SWITCH_S = 0.0005
+"""Behind each answer from Redis the stage's thread waits so long for the interpreter, while another one decodes."""
 
 
 def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
@@ -114,6 +117,7 @@ def run_worker(settings: Settings) -> None:
     _join_group(worker, name)
     app = build_app(worker, name)
     spare_garbage_collector()
+    sys.setswitchinterval(_SWITCH_S)
 
     begin_grace = end_after(GRACE_S, log)
 

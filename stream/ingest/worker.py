@@ -1,7 +1,7 @@
 """The worker's hot path: feeds batches to the ingest stage, with retries and back-pressure.
 
-The agent and the timers only wire stages. Stages block on Redis, so they run in one thread beside the event loop: calls
-stay in order, and rebalances are answered while Redis works. Another thread decodes what comes next.
+Stages block on Redis, so they run in one thread beside the event loop: calls stay in order, and rebalances are answered
+while Redis works. Another thread decodes what comes next.
 """
 
 import asyncio
@@ -85,8 +85,7 @@ class Worker:
         """When a fence moved last, or was known to have a reason not to."""
         self.brought_at: dict[TP, float] = {}
         """When a topic partition brought records last."""
-        self.app: faust.App
-        """Set when the worker is wired to Faust (`stream.ingest.app`)."""
+        self.app: faust.App  # Set when the worker is wired to Faust (`stream.ingest.app`).
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = False
         self._gave_up = False
@@ -131,10 +130,10 @@ class Worker:
 
     async def apply(self, ready: Ready | None) -> None:
         """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
-        if ready is None or self._gave_up:
-            return
         try:
-            applied = await self.in_stage(self._apply, ready)
+            applied = None if ready is None else await self.in_stage(self._apply, ready)
+            if ready is None or applied is None:
+                return
             if ready.records:
                 self.brought_at[TP(ready.topic, ready.partition)] = time.monotonic()
             self.num_records += len(ready.records)
@@ -170,7 +169,9 @@ class Worker:
         span = Span(batch.first, batch.offset, batch.num_lost)
         return self.ingest.decode(batch.topic, batch.partition, records, now_ms(), span)
 
-    def _apply(self, ready: Ready) -> Applied:
+    def _apply(self, ready: Ready) -> Applied | None:
+        if self._gave_up:
+            return None
         expected = self.ingest.applied.get((ready.topic, ready.partition), -1) + 1
         if ready.span.first != expected:
             # A redelivery, or another log.
@@ -216,10 +217,10 @@ class Worker:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self.is_stopping:
+                self._gave_up = True  # What stands behind this is not to be tried.
                 raise StoppingError("stopping while a server is away")
             time.sleep(min(left, _STOP_POLL_S))
-            # It is known what this waits for; it is not the consumer.
-            self.moved_at = time.monotonic()
+            self.moved_at = time.monotonic()  # It is known what this waits for; it is not the consumer.
 
     async def in_stage(self, call: Callable[..., T], *args: Any) -> T:
         """Call in the stage's thread."""

@@ -1,0 +1,50 @@
+"""Batches are decoded ahead, and applied in their order."""
+
+import asyncio
+
+from faust.types import TP
+
+from stream.ingest.consumer.record_batch import RecordBatch
+from stream.ingest.lookahead import Lookahead
+
+
+def batch(number: int) -> RecordBatch:
+    return RecordBatch(TP("impressions", 0), [], number, number)
+
+
+def test_one_batch_is_applied_one_stands_ready_and_one_is_decoded() -> None:
+    asyncio.run(_ahead())
+
+
+async def _ahead() -> None:
+    decoded, asked, applied = list[int](), list[int](), list[int]()
+    may_go_on = asyncio.Semaphore(0)
+    one_at_a_time = asyncio.Lock()
+
+    async def decode(of: RecordBatch) -> int:
+        decoded.append(of.first)
+        return of.first
+
+    async def apply(number: int) -> None:
+        asked.append(number)
+        async with one_at_a_time:
+            await may_go_on.acquire()
+            applied.append(number)
+
+    lookahead = Lookahead(decode, apply)
+
+    async def all_of_them() -> None:
+        for number in range(6):
+            await lookahead.take(batch(number))
+        await lookahead.settle()
+
+    taking = asyncio.ensure_future(all_of_them())
+    for done in range(6):
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert applied == list(range(done))
+        assert asked == list(range(min(done + 2, 6)))
+        assert decoded == list(range(min(done + 3, 6)))
+        may_go_on.release()
+    await taking
+    assert applied == list(range(6))
