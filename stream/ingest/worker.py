@@ -140,11 +140,11 @@ class Worker:
             if self.num_records - self._rolled_up_at >= self.settings.worker.roll_up_records:
                 await self.roll_up()
             self.moved_at = time.monotonic()
-            while applied.backlog > self.settings.worker.outbox_high_water and not self.is_stopping:
-                self.num_paused += 1
-                self.moved_at = time.monotonic()
+            backlog = applied.backlog
+            while backlog > self.settings.worker.outbox_high_water and not self.is_stopping:
+                self.num_paused, self.moved_at = self.num_paused + 1, time.monotonic()
                 await asyncio.sleep(_HIGH_WATER_PAUSE_S)
-                applied = await self.in_stage(self.retry, self.ingest.tick, ready.partition)
+                backlog = (await self.in_stage(self.retry, self.ingest.tick, ready.partition)).backlog
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
