@@ -9,11 +9,11 @@ tasks, is `learner/heads`; its bias tower is not here.
 import torch
 from torch import Tensor, nn
 
+from learner.models.sequences.attention import Attention, check_heads
 from learner.models.sequences.reader import Query, Reader, Sequences
-from learner.models.sequences.sim import attend, check_heads
 
 
-class Block(nn.Module):
+class Block(Attention):
     """x = LN(q + MHA(q, k, k)); LN(x + FFN(x)).
 
     Args:
@@ -25,16 +25,13 @@ class Block(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
+        super().__init__(dim, num_heads)
         self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor) -> Tensor:
         """What the queries become."""
-        mixed_BND = attend(self.q(q_BND), self.k(k_BLD), self.v(k_BLD), mask_BL, self.num_heads)
-        x_BND = self.norm_1(q_BND + self.out(mixed_BND))
+        x_BND = self.norm_1(q_BND + super().forward(q_BND, k_BLD, mask_BL))
         y_BND: Tensor = self.norm_2(x_BND + self.narrow(torch.relu(self.wide(x_BND))))
         return y_BND
 

@@ -11,29 +11,7 @@ Legend: B samples asked for, R rows (the target and what lies before it), T sub-
 import torch
 from torch import Tensor, nn
 
-from learner.models.sequences.sim import attend
-
-
-class Attention(nn.Module):
-    """Attention with several heads and its four maps.
-
-    Args:
-        dim: D.
-        num_heads: a divisor of D.
-
-    Shape:
-        q_BND, k_BLD, mask_BL -> (B, N, D)
-    """
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
-
-    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-        """What the queries attend to."""
-        mixed_BND: Tensor = self.out(attend(self.q(q_BND), self.k(k_BLD), self.v(k_BLD), mask_BL, self.num_heads))
-        return mixed_BND
+from learner.models.sequences.attention import Attention
 
 
 class MixerBlock(nn.Module):

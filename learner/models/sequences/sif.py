@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from learner.config import FieldSettings, ModelSettings
+from learner.models.sequences.attention import check_heads
 from learner.models.sequences.mixer import Mixer
 from learner.models.sequences.reader import Query, Reader, Sequences
-from learner.models.sequences.sim import NUM_GAPS, check_heads, gap_buckets
+from learner.models.sequences.sim import NUM_GAPS, gap_buckets
 from learner.sif.codebooks import Quantised
 from learner.sif.inputs import Inputs, slots_of
 from learner.sif.tokenizer import Auxiliary, SampleTokenizer, slices_of

@@ -6,12 +6,10 @@ an embedding of the time that has passed since (the paper's z_j = concat(e_j, e_
 learned by their bucket; ours are halves of octaves of seconds.
 """
 
-import math
-
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from learner.models.sequences.attention import attend, check_heads
 from learner.models.sequences.reader import Query, Reader, Sequences
 
 NUM_GAPS = 64
@@ -59,16 +57,6 @@ class SIM(Reader):
         return torch.stack(found, dim=1)
 
 
-def check_heads(dim: int, num_heads: int) -> None:
-    """Whether vectors can be cut into so many heads.
-
-    Raises:
-        ValueError: they cannot.
-    """
-    if dim % num_heads:
-        raise ValueError(f"model.history_heads must divide model.dim, {dim}, got {num_heads}")
-
-
 def gap_buckets(gaps_BHL: Tensor) -> Tensor:
     """Buckets of spans of milliseconds, half an octave of seconds wide.
 
@@ -76,19 +64,3 @@ def gap_buckets(gaps_BHL: Tensor) -> Tensor:
     [0, 2, 4, 63]
     """
     return (2 * torch.log2(1 + gaps_BHL.clamp(min=0) / 1000)).long().clamp(max=NUM_GAPS - 1)
-
-
-def attend(q_BND: Tensor, k_BLD: Tensor, v_BLD: Tensor, mask_BL: Tensor, num_heads: int) -> Tensor:
-    """Scaled dot-product attention, head by head; zeros where there is nothing to attend to.
-
-    Returns:
-        (B, N, D).
-    """
-    B, N, D = q_BND.shape
-    q, k, v = (x.view(B, -1, num_heads, D // num_heads).transpose(1, 2) for x in (q_BND, k_BLD, v_BLD))
-    scores = q @ k.transpose(-1, -2) / math.sqrt(D // num_heads)
-    mask = mask_BL[:, None, None, :]
-    # A row without any entry would be a softmax of nothing.
-    weights = nnf.softmax(scores.masked_fill(~mask, -1e9), dim=-1) * mask
-    mixed: Tensor = (weights @ v).transpose(1, 2).reshape(B, N, D)
-    return mixed

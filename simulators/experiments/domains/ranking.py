@@ -12,6 +12,8 @@ from simulators.experiments.domains.data import Domain
 
 CUTS = (1, 5, 10)
 NUM_DRAWN = 100
+TEST, VALIDATE = 1, 2
+"""Which item from the end is asked for."""
 _AT_ONCE = 512
 
 Scores = Callable[[list[np.ndarray]], np.ndarray]
@@ -32,7 +34,7 @@ def asked(domain: Domain, last: int, seed: int) -> Asked:
 
     Args:
         domain: whose users.
-        last: 1: the last item is asked for, to test; 2: the one before, to validate.
+        last: `TEST`, or `VALIDATE`.
         seed: of the drawn items.
     """
     rng, drawn = np.random.default_rng((seed, last)), []
@@ -87,9 +89,9 @@ def gains(ranks_U: np.ndarray) -> Mapping[str, np.ndarray]:
     return found
 
 
-def popularity(domain: Domain, last: int) -> Scores:
+def popularity(domain: Domain) -> Scores:
     """Items by how often they were taken in what may be learned from."""
-    taken = np.concatenate([items[:-last] for items in domain.sequences])
+    taken = np.concatenate([items[:-VALIDATE] for items in domain.sequences])
     counts_J = np.bincount(taken, minlength=domain.num_items + 1)[1:].astype(np.float64)
     return lambda histories: np.tile(counts_J, (len(histories), 1))
 

@@ -15,8 +15,18 @@ from learner.sequence.matcher import Matcher, generated, texts_of
 from learner.sequence.sasrec import SasRec
 from simulators.experiments.domains.arms import ARMS, Arm
 from simulators.experiments.domains.data import Domain, union
-from simulators.experiments.domains.ranking import Ranks, Scores, asked, by_text, gains, popularity, ranks
-from simulators.experiments.domains.training import SELECTED_BY, Trained, fit, scores_of
+from simulators.experiments.domains.ranking import (
+    TEST,
+    VALIDATE,
+    Ranks,
+    Scores,
+    asked,
+    by_text,
+    gains,
+    popularity,
+    ranks,
+)
+from simulators.experiments.domains.training import Trained, fit, scores_of, validated
 from simulators.experiments.kept import Kept, KeptError
 from stream.command.doctor import versions
 
@@ -27,7 +37,6 @@ NEAREST = (1, 5, 10, 20)
 _ROUNDS = 100
 _FEWEST_EVENTS = 5
 """Of a source item whose id others may be made of."""
-_TEST, _VALIDATE = 1, 2
 
 
 class DomainsResult(msgspec.Struct, frozen=True):
@@ -81,7 +90,7 @@ class Domains:
     ) -> None:
         self.sources, self.target, self.kept = union(sources), target, kept
         self._settings, self._matcher = settings, matcher
-        self._test = asked(target, _TEST, 0)
+        self._test = asked(target, TEST, 0)
 
     @property
     def arms(self) -> list[str]:
@@ -170,7 +179,7 @@ class Domains:
 
     def _of_nothing_learned(self, name: str) -> Scores:
         if name == POPULAR:
-            return popularity(self.target, _VALIDATE)
+            return popularity(self.target)
         matcher = Matcher(msgspec.structs.replace(self._matcher, behaviour=0.0), 0)
         texts_IH = texts_of(self.target.words, self._matcher.buckets)
         # The map as it begins keeps cosines about as they are.
@@ -179,21 +188,16 @@ class Domains:
 
     def _begin(self, model: SasRec, arm: Arm, source: Source, seed: int) -> int:
         """Give a model what its arm begins with; returns m, which the target's validation chooses."""
-        if arm.encoder:
-            taken = {name: value for name, value in source.model.state_dict().items() if not name.startswith("items.")}
-            model.load_state_dict(taken, strict=False)
+        # What ids are worth the encoder says that they were learned with.
+        asked_of = model if arm.encoder else SasRec(self.target.num_items, model.settings)
+        taken = {name: value for name, value in source.model.state_dict().items() if not name.startswith("items.")}
+        asked_of.load_state_dict(taken, strict=False)
         if arm.ids == "random":
             return 0
-        if not arm.encoder:
-            helper = SasRec(self.target.num_items, model.settings)
-            nearest = self._begin(helper, Arm("", arm.ids, encoder=True, learns=False), source, seed)
-            self._put(model, source, arm.ids, nearest)
-            return nearest
-        what, best = asked(self.target, _VALIDATE, seed), (-1.0, 0)
+        what, best = asked(self.target, VALIDATE, seed), (-1.0, 0)
         for nearest in NEAREST:
-            self._put(model, source, arm.ids, nearest)
-            found = gains(ranks(scores_of(model), what).full_U)[SELECTED_BY].mean()
-            best = max(best, (float(found), nearest))
+            self._put(asked_of, source, arm.ids, nearest)
+            best = max(best, (validated(asked_of, what), nearest))
         self._put(model, source, arm.ids, best[1])
         return best[1]
 

@@ -12,9 +12,8 @@ import torch
 
 from learner.sequence.sasrec import SasRec
 from simulators.experiments.domains.data import Domain
-from simulators.experiments.domains.ranking import Asked, Scores, asked, gains, ranks
+from simulators.experiments.domains.ranking import TEST, VALIDATE, Asked, Scores, asked, gains, ranks
 
-_TEST, _VALIDATE = 1, 2
 SELECTED_BY = "NDCG@10"
 
 
@@ -81,7 +80,7 @@ def fit(model: SasRec, domain: Domain, seed: int, told: Callable[[str], None], *
     """
     settings, rng = model.settings, np.random.default_rng(seed)
     torch.manual_seed(seed)
-    validate = _VALIDATE if to_test else _TEST
+    validate = VALIDATE if to_test else TEST
     what = asked(domain, validate, seed)
     pieces_WL = windows(what.histories, settings.length)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.lr)

@@ -8,10 +8,10 @@ from simulators.experiments.domains.arms import SCRATCH
 from simulators.experiments.domains.ranking import NUM_DRAWN, gains, names
 from simulators.experiments.domains.run import Domains, DomainsResult
 from simulators.experiments.reporting.markdown import figure, table, with_interval
-from simulators.experiments.statistics.bootstrap import Interval, interval
+from simulators.experiments.statistics.bootstrap import NUM_REPLICATES, Interval, interval
+from simulators.experiments.statistics.replicates import drawn_users
 
 _JUDGED_BY = "NDCG@10"
-_REPLICATES = 1000
 
 
 def report(experiment: Domains, results: Sequence[DomainsResult], command: str) -> str:
@@ -70,8 +70,5 @@ def _difference(experiment: Domains, loss: str, arm: str, seeds: Sequence[int]) 
         for seed in seeds
     ]
     difference_U = np.mean(of_seed, axis=0)
-    counts_RU = np.random.default_rng(0).multinomial(
-        len(difference_U), np.full(len(difference_U), 1 / len(difference_U)), _REPLICATES
-    )
-    drawn_R = counts_RU @ difference_U / len(difference_U)
-    return interval(np.concatenate([[difference_U.mean()], drawn_R]))
+    counts_UR = drawn_users(len(difference_U), NUM_REPLICATES, seed=0)
+    return interval(difference_U @ counts_UR / len(difference_U))

@@ -11,7 +11,7 @@ import pytest
 from simulators.commands.options import UsageError
 from simulators.commands.starts.domains import run
 from simulators.experiments.domains.data import Domain, read_domain, union
-from simulators.experiments.domains.ranking import asked, gains, names, popularity, ranks
+from simulators.experiments.domains.ranking import TEST, VALIDATE, asked, gains, names, popularity, ranks
 from simulators.experiments.domains.training import batches, windows
 from simulators.logs.errors import DataError
 
@@ -68,7 +68,7 @@ def test_one_is_left_out_and_ranked_among_all_and_among_others() -> None:
     rng = np.random.default_rng(3)
     sequences = [rng.permutation(150)[: rng.integers(3, 9)] + 1 for _ in range(40)]
     domain = Domain("d", sequences, [["w"]] * 150)
-    test, validate = asked(domain, 1, 0), asked(domain, 2, 0)
+    test, validate = asked(domain, TEST, 0), asked(domain, VALIDATE, 0)
     assert [items[-1] for items in sequences] == test.next_U.tolist()
     assert [items[-2] for items in sequences] == validate.next_U.tolist()
     for items, before, drawn in zip(sequences, validate.histories, test.drawn_UC, strict=True):
@@ -83,7 +83,7 @@ def test_one_is_left_out_and_ranked_among_all_and_among_others() -> None:
         assert found.full_U[user] == (scores_UJ[user] > own).sum() + 0.5 * equal
         assert found.drawn_U[user] == (of_drawn > own).sum() + 0.5 * (of_drawn == own).sum()
     assert set(names()) < set(gains(found.full_U))
-    counts = popularity(domain, 2)([np.array([1])])[0]
+    counts = popularity(domain)([np.array([1])])[0]
     assert counts.sum() == sum(len(items) - 2 for items in sequences)
 
 
