@@ -6,7 +6,7 @@ import numpy as np
 
 from learner.adaf2m2.deep import SQUARES, Said, groups_of, served_groups
 from learner.fast.block import Predicted
-from learner.fast.inputs.histories import history_ids
+from learner.fast.inputs.histories import entries_of
 from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
@@ -150,7 +150,7 @@ def look_up(
         crosses: of `FastPredictor.crosses_of`, if they are at hand.
     """
     has_vectors = bool(recipe.histories) and recipe.fast.history_items > 0
-    entries = history_ids(samples, recipe.fast.history_items) if has_vectors else None
+    entries = entries_of(samples, recipe.fast.history_items) if has_vectors else None
     return part.look_up(
         values,
         samples.rows_B["ts"],

@@ -80,6 +80,7 @@ class HistoryPlan:
         keys_BK = np.ascontiguousarray(rows["keys"])
         wanted_BH = np.where(self._columns_H >= 0, keys_BK[:, self._columns_H], 0) if self._by_category else None
         picked_BHL = _pick(
+            rows["history_starts"].astype(np.int64),
             rows["history_sizes"].astype(np.int64),
             np.ascontiguousarray(entries["category"]),
             np.zeros((0, 0), np.uint64) if wanted_BH is None else wanted_BH,
@@ -104,14 +105,16 @@ class HistoryPlan:
 
 
 @compiled
-def _pick(sizes_BH: np.ndarray, categories_E: np.ndarray, wanted_BH: np.ndarray, most: int) -> np.ndarray:
+def _pick(
+    starts_BH: np.ndarray, sizes_BH: np.ndarray, categories_E: np.ndarray, wanted_BH: np.ndarray, most: int
+) -> np.ndarray:
     """Numbers of the entries, the newest first; -1 where there are fewer than `most`."""
     num_samples, num_histories = sizes_BH.shape
     picked_BHL = np.full((num_samples, num_histories, most), -1, np.int64)
-    begin = 0
     for b in range(num_samples):
         for h in range(num_histories):
-            end, found = begin + sizes_BH[b, h], 0
+            begin, found = starts_BH[b, h], 0
+            end = begin + sizes_BH[b, h]
             for e in range(end - 1, begin - 1, -1):
                 if found == most:
                     break
@@ -119,5 +122,4 @@ def _pick(sizes_BH: np.ndarray, categories_E: np.ndarray, wanted_BH: np.ndarray,
                     continue
                 picked_BHL[b, h, found] = e
                 found += 1
-            begin = end
     return picked_BHL

@@ -14,7 +14,7 @@ from learner.content.stand_ins import StandIns
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import cross, plan_of
-from learner.fast.inputs.histories import merged
+from learner.fast.inputs.histories import Entries, rows_as_learned
 from learner.fast.layout import Constants, component_names, constants_of, served_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
@@ -72,7 +72,6 @@ class FastPredictor:
         self.components = component_names(settings, has_deep=constants.has_deep)
         self._plan = plan_of(settings.crosses, fields)
         self._constants = constants
-        self._item_field = next((n for n, field in enumerate(fields) if field.name == "item_id"), 0)
         self.table, self.cross_table, self.beliefs, self.starts = tables
         self.dense = dense
 
@@ -88,7 +87,7 @@ class FastPredictor:
         learning: bool | np.ndarray,
         crosses: Ids | None = None,
         item_ids: Sequence[str] = (),
-        entries: Ids | None = None,
+        entries: Entries | None = None,
     ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
 
@@ -101,7 +100,7 @@ class FastPredictor:
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
             crosses: of `crosses_of`, if they are at hand.
             item_ids: of the samples' items, where they may be learned and starts are made of content.
-            entries: of the samples' histories (`history_ids`), if there are vectors of these.
+            entries: of the samples' histories (`entries_of`), if there are vectors of these.
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
@@ -113,21 +112,21 @@ class FastPredictor:
             occurring(values.offsets_B1, rows_N, values.kinds_N, values.weights_N),
             occurring(crosses.offsets_B1, pairs_N, crosses.kinds_N, crosses.weights_N),
             made_MX,
-            None if entries is None else occurring(entries.offsets_B1, entry_rows_N, *entries[2:]),
+            None
+            if entries is None
+            else occurring(entries.offsets_B1, entry_rows_N, entries.kinds_N, entries.weights_N),
         )
 
     def _rows(
-        self, values: Ids, entries: Ids | None, ts_B: np.ndarray, learning: bool | np.ndarray
+        self, values: Ids, entries: Entries | None, ts_B: np.ndarray, learning: bool | np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of values, and of entries, in the order in which their samples are learned."""
+        """Rows of values, and of entries, as their samples find them in turn."""
         if entries is None:
             return rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
-        if learning is False:
-            return self.table.find(values.keys_N), self.table.find(entries.keys_N)
-        learn_B = np.broadcast_to(np.asarray(learning, np.bool_), len(ts_B))
-        ours = merged(values, entries, ts_B, learn_B, self._item_field)
-        rows_N = self.table.rows(ours.keys_N, ours.fields_N, ours.ts_N, learning=ours.learn_N)
-        return rows_N[~ours.is_entry_N], rows_N[ours.is_entry_N]
+        before_E = self.table.find(entries.keys_E)
+        rows_N = rows_of(self.table, values, ts_B, learning)
+        after_E = before_E if learning is False else self.table.find(entries.keys_E)
+        return rows_N, rows_as_learned(entries, before_E, after_E, values, rows_N)
 
     def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray | None:
         """Where ids of items are that have no row; None if they all do."""

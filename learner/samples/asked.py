@@ -83,9 +83,9 @@ def samples_of(layout: Layout, ts: int, user_id: str, item_ids: Sequence[str], c
 
 def with_histories(samples: Samples, histories: Sequence[bytes]) -> Samples:
     """The same samples with one user's histories, as they are kept, in the order of their declaration."""
-    text = b"".join(histories)
-    samples.rows_B["history_sizes"] = [len(of) // HISTORY_ENTRY.itemsize for of in histories]
-    entries_H = np.frombuffer(text * len(samples), HISTORY_ENTRY)
+    sizes_H = np.array([len(of) // HISTORY_ENTRY.itemsize for of in histories])
+    samples.rows_B["history_starts"], samples.rows_B["history_sizes"] = np.cumsum(sizes_H) - sizes_H, sizes_H
+    entries_H = np.frombuffer(b"".join(histories), HISTORY_ENTRY)
     return Samples(samples.layout, samples.rows_B, samples.keys_M, samples.texts, entries_H)
 
 

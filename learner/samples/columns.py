@@ -10,6 +10,7 @@ import numpy as np
 from learner.samples.kind import SampleKind
 from learner.samples.layout import (
     CORE_HEAD,
+    FORMER_HISTORY_MAGIC,
     HEADER,
     HISTORY_ENTRY,
     HISTORY_HEADER,
@@ -35,8 +36,8 @@ class Samples:
         keys_M: of the values of multi-valued fields, sample by sample and field by field; `rows_B["sizes"]` says how
             many each has.
         texts: five of each sample, one after the other: impression, user, item, domain, stage.
-        entries_H: of histories (`HISTORY_ENTRY`), sample by sample and history by history; `rows_B["history_sizes"]`
-            says how many each has. Default: none.
+        entries_H: of histories (`HISTORY_ENTRY`), which samples share; `rows_B["history_starts"]` says where those of
+            each history of each sample begin, and `rows_B["history_sizes"]` how many it has. Default: none.
     """
 
     def __init__(
@@ -104,33 +105,35 @@ class Samples:
         np.cumsum(self.rows_B["sizes"].sum(axis=1, dtype=np.int64), out=bounds[1:])
         return bounds
 
-    @cached_property
-    def history_bounds(self) -> np.ndarray:
-        """Where each sample's histories begin in `entries_H`, and the end."""
-        bounds = np.zeros(len(self) + 1, np.int64)
-        if self.layout.histories:
-            np.cumsum(self.rows_B["history_sizes"].sum(axis=1, dtype=np.int64), out=bounds[1:])
-        return bounds
-
     # Parts --------------------------------------------------------------------------------------------------------
 
     def slice(self, start: int, stop: int) -> "Samples":
         """The samples from `start` up to `stop`; arrays are shared."""
-        bounds, ours, end = self.key_bounds, self.history_bounds, min(stop, len(self))
+        bounds, end = self.key_bounds, min(stop, len(self))
         return Samples(
             self.layout,
             self.rows_B[start:stop],
             self.keys_M[bounds[start] : bounds[end]],
             self.texts[start * NUM_TEXTS : stop * NUM_TEXTS],
-            self.entries_H[ours[start] : ours[end]],
+            self.entries_H,
         )
 
     def take(self, chosen_B: np.ndarray) -> "Samples":
         """Those where `chosen_B` (booleans) is true."""
         texts = np.array(self.texts, object).reshape(-1, NUM_TEXTS)[chosen_B]
         of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
-        entries_H = self.entries_H[np.repeat(chosen_B, np.diff(self.history_bounds))]
-        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist(), entries_H)
+        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist(), self.entries_H)
+
+    def _own_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows, and the entries that they name, without those that only other samples of the block had."""
+        starts_N = self.rows_B["history_starts"].ravel().astype(np.int64)
+        ends_N = starts_N + self.rows_B["history_sizes"].ravel()
+        steps_E = np.bincount(starts_N, minlength=len(self.entries_H) + 1)
+        is_named_E = np.cumsum(steps_E - np.bincount(ends_N, minlength=len(self.entries_H) + 1))[:-1] > 0
+        moved_E = np.append(np.cumsum(is_named_E) - is_named_E, 0)
+        rows_B = self.rows_B.copy()
+        rows_B["history_starts"] = moved_E[starts_N].reshape(rows_B["history_starts"].shape)
+        return rows_B, self.entries_H[is_named_E]
 
     # As bytes -----------------------------------------------------------------------------------------------------
 
@@ -138,11 +141,12 @@ class Samples:
         """One entry of an outbox, or several put together."""
         text = msgspec.msgpack.encode(self.texts)[_mark_size(len(self.texts)) :]
         sizes = self.layout.tag, len(self), len(text), self.keys_M.nbytes
+        rows_B, entries_H = self._own_entries() if self.layout.histories else (self.rows_B, self.entries_H)
         if self.layout.histories:
-            head = HISTORY_HEADER.pack(HISTORY_MAGIC, *sizes, self.entries_H.nbytes)
+            head = HISTORY_HEADER.pack(HISTORY_MAGIC, *sizes, entries_H.nbytes)
         else:
             head = HEADER.pack(MAGIC, *sizes)
-        return b"".join((head, text, self.keys_M.tobytes(), self.entries_H.tobytes(), self.rows_B.tobytes()))
+        return b"".join((head, text, self.keys_M.tobytes(), entries_H.tobytes(), rows_B.tobytes()))
 
 
 def _mark_size(length: int) -> int:
@@ -154,9 +158,13 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     """Blocks of one layout, one behind the other."""
     if len(parts) == 1:
         return parts[0]
+    rows_B = np.concatenate([part.rows_B for part in parts])
+    if parts[0].layout.histories:
+        sizes, moved_by = [len(part) for part in parts], np.cumsum([0, *(len(part.entries_H) for part in parts[:-1])])
+        rows_B["history_starts"] += np.repeat(moved_by, sizes).astype(np.uint32)[:, None]
     return Samples(
         parts[0].layout,
-        np.concatenate([part.rows_B for part in parts]),
+        rows_B,
         np.concatenate([part.keys_M for part in parts]),
         list(chain.from_iterable(part.texts for part in parts)),
         np.concatenate([part.entries_H for part in parts]),
@@ -174,7 +182,8 @@ def decode(entry: bytes, layout: Layout) -> Samples:
     Raises:
         LayoutError: it is of another layout.
     """
-    has_histories = entry.startswith(HISTORY_MAGIC)
+    is_shared, is_unshared = entry.startswith(HISTORY_MAGIC), entry.startswith(FORMER_HISTORY_MAGIC)
+    has_histories = is_shared or is_unshared
     head = HISTORY_HEADER if has_histories else HEADER
     _, tag, num_samples, text_size, keys_size, *more = head.unpack_from(entry)
     if tag not in (layout.tag, layout.bare_tag, layout.former_tag) or (has_histories and tag == layout.bare_tag):
@@ -187,7 +196,7 @@ def decode(entry: bytes, layout: Layout) -> Samples:
     entries_at = keys_at + keys_size
     rows_at = entries_at + sum(more)
     dtype = layout.former_dtype if tag == layout.former_tag else layout.bare_dtype
-    dtype = layout.dtype if has_histories else dtype
+    dtype = layout.dtype if is_shared else layout.unshared_dtype if is_unshared else dtype
     size = rows_at + num_samples * dtype.itemsize
     if size != len(entry):
         raise LayoutError(

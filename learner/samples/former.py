@@ -7,7 +7,7 @@ import numpy as np
 
 from learner.samples.columns import LayoutError, Samples, decode, of_cores
 from learner.samples.kind import SampleKind
-from learner.samples.layout import HISTORY_MAGIC, MAGIC, FeatureValue, Layout
+from learner.samples.layout import MAGICS, FeatureValue, Layout
 
 
 class Shown(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -124,5 +124,5 @@ def read_entry(entry: bytes, layout: Layout) -> Samples:
     Raises:
         LayoutError: its columns are of another layout.
     """
-    is_columns = entry.startswith((MAGIC, HISTORY_MAGIC))
+    is_columns = entry.startswith(MAGICS)
     return decode(entry, layout) if is_columns else to_columns(_decoder.decode(entry), layout)

@@ -6,8 +6,9 @@
     keys    of the values of multi-valued fields, sample by sample and field by field, 8 bytes each
     rows    of fixed length, one per sample: what the join says, what the impression says, the state as of it
 
-Where histories are declared, the magic is `CSC2`, the header also has their bytes, their entries (`HISTORY_ENTRY`)
-stand before the rows, sample by sample and history by history, and a row ends with how many each history has.
+Where histories are declared, the magic is `CSC3`, the header also has the bytes of their entries (`HISTORY_ENTRY`),
+which stand before the rows, and a row ends with where each history of the sample begins among them, and how many it
+has: samples of one user share them.
 
 All numbers are little endian. The worker packs what an impression says (its core: tag, sizes, number of actions, texts,
 keys, the middle of the row); the state store's script (`state_store/lua/apply`) puts the join's words before it, the
@@ -27,7 +28,10 @@ from xxhash import xxh3_64_intdigest
 from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
 from learner.samples.keys import NO_KEY, KeyCache, arm_key
 
-MAGIC, HISTORY_MAGIC = b"CSC1", b"CSC2"
+MAGIC, HISTORY_MAGIC = b"CSC1", b"CSC3"
+FORMER_HISTORY_MAGIC = b"CSC2"
+"""Of entries in which each sample has its histories for itself, in order, and no row says where."""
+MAGICS = MAGIC, HISTORY_MAGIC, FORMER_HISTORY_MAGIC
 VERSION = 2
 _FORMER = 1
 """Version of samples without the columns that `_ADDED` names; they may still wait when a new version is started."""
@@ -71,9 +75,12 @@ class Layout:
         columns = [*self._joined(), *self._core(), *self._state()]
         self.bare_dtype = np.dtype(columns)
         """Of samples that carry no histories."""
+        starts = [("history_starts", "<u4", (len(self.histories),))] if histories else []
         sizes = [("history_sizes", "<u2", (len(self.histories),))] if histories else []
         codes = [("codes", "<u8")] if self.has_codes else []
-        self.dtype = np.dtype([*self._joined(), *self._core(), *codes, *self._state(), *sizes])
+        self.dtype = np.dtype([*self._joined(), *self._core(), *codes, *self._state(), *starts, *sizes])
+        self.unshared_dtype = np.dtype([*self._joined(), *self._core(), *codes, *self._state(), *sizes])
+        """Of samples that have their histories one behind the other."""
         self.former_dtype = np.dtype([column for column in columns if column[0] not in _ADDED])
         self._fixed = struct.Struct(
             "<qqQiddqQBd" + "Q" * len(self.single) + "f" * len(self.numeric) + "H" * len(self.multi) + "Q" * len(codes)
@@ -170,7 +177,7 @@ class Layout:
         return keys_at - self.core_offset + 8 * names.index(name)
 
     def widened(self, rows_B: np.ndarray) -> np.ndarray:
-        """Rows of `bare_dtype` or `former_dtype` as today's: of what they have not it is not known, or was none.
+        """Rows of another type as today's: of what they have not it is not known, or was none.
 
         >>> layout = Layout([FieldSettings(name, name[:4], "id") for name in ("user_id", "item_id")], ["like"])
         >>> layout.widened(np.zeros(1, layout.former_dtype))[["served_arm", "served_canary", "served_other"]].tolist()
@@ -180,6 +187,8 @@ class Layout:
         found["served_other"] = _NAN
         for name in rows_B.dtype.names or ():
             found[name] = rows_B[name]
+        if rows_B.dtype == self.unshared_dtype != self.dtype:
+            found["history_starts"] = one_behind_the_other(rows_B["history_sizes"])
         return found
 
     def describe(self) -> str:
@@ -229,6 +238,17 @@ class Layout:
             *self._no_codes,
         )
         return b"".join((CORE_HEAD.pack(self.tag, len(text), len(keys), len(self.actions)), text, keys, fixed))
+
+
+def one_behind_the_other(sizes_BH: np.ndarray) -> np.ndarray:
+    """Where the entries of each history begin, if no two samples share any.
+
+    >>> one_behind_the_other(np.array([[2, 0], [1, 3]], np.uint16)).tolist()
+    [[0, 2], [2, 3]]
+    """
+    ends_BH = np.cumsum(sizes_BH, dtype=np.int64).reshape(sizes_BH.shape)
+    starts_BH: np.ndarray = ends_BH - sizes_BH
+    return starts_BH
 
 
 def _as_columns(

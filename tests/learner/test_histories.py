@@ -17,7 +17,7 @@ from learner.samples.asked import asked_rows
 from learner.samples.columns import Samples, blocks, concatenate
 from learner.samples.keys import value_key
 from learner.samples.kind import SampleKind
-from learner.samples.layout import HISTORY_ENTRY
+from learner.samples.layout import HISTORY_ENTRY, one_behind_the_other
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
 from learner.tables.table import Group, Table
 
@@ -68,6 +68,7 @@ def samples_of(recipe: Recipe, count: int, seed: int = 0) -> Samples:
         for name, value in (("ts", ts), ("kind", label), ("label", label), ("imp_key", b + 1)):
             rows_B[name][b] = value
         texts += [f"{b}", *names[:2], None, None]
+    rows_B["history_starts"] = one_behind_the_other(rows_B["history_sizes"])
     return Samples(layout, rows_B, np.zeros(0, np.uint64), texts, np.array(entries, HISTORY_ENTRY))
 
 
@@ -158,12 +159,11 @@ def test_the_newest_entries_are_picked(by_category: bool) -> None:
     known += [value_key("genre", f"g{g}") for g in range(NUM_GENRES)]
     table.put(np.array(known, np.uint64), np.zeros(len(known)), {})
     got = _plan(HISTORIES, 3, by_category=by_category).rows(one, table)
-    at = 0
     for b, sizes in enumerate(one.rows_B["history_sizes"].tolist()):
         wanted = one.rows_B["keys"][b, 2]
         for h, size in enumerate(sizes):
+            at = one.rows_B["history_starts"][b, h]
             entries = [e for e in one.entries_H[at : at + size] if not by_category or e["category"] == wanted][::-1][:3]
-            at += size
             for name, rows_L in (("item", got.items_BHL[b, h]), ("category", got.categories_BHL[b, h])):
                 rows = table.find(np.array([e[name] for e in entries], np.uint64)).tolist()
                 assert rows_L.tolist() == rows + [0] * (3 - len(entries))

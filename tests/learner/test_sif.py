@@ -16,7 +16,7 @@ from learner.samples.asked import asked_rows
 from learner.samples.columns import Samples, blocks
 from learner.samples.keys import value_key
 from learner.samples.kind import SampleKind
-from learner.samples.layout import HISTORY_ENTRY
+from learner.samples.layout import HISTORY_ENTRY, one_behind_the_other
 from learner.sif.frozen import FrozenTokenizer
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
 
@@ -79,6 +79,7 @@ class World:
         is_one = samples.rows_B["keys"][:, 2] == value_key("genre", "g1")
         samples.rows_B["label"] = samples.rows_B["kind"] = is_one | (tastes == 1)
         samples.rows_B["history_sizes"] = sizes[:, None]
+        samples.rows_B["history_starts"] = one_behind_the_other(samples.rows_B["history_sizes"])
         return Samples(samples.layout, samples.rows_B, samples.keys_M, samples.texts, np.array(entries, HISTORY_ENTRY))
 
 

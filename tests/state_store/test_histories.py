@@ -17,7 +17,7 @@ from learner.samples.columns import LayoutError, Samples, concatenate, decode
 from learner.samples.former import read_entry
 from learner.samples.keys import NO_KEY, value_key
 from learner.samples.kind import SampleKind
-from learner.samples.layout import Layout
+from learner.samples.layout import FORMER_HISTORY_MAGIC, HISTORY_HEADER, Layout
 from state_store.client import script_text
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.entities.histories import SPARE, history_field, read_histories
@@ -56,15 +56,12 @@ def samples_of(fed: Fed) -> Samples:
 
 def carried(samples: Samples) -> list[list[list[tuple[int, int, int]]]]:
     """Of each sample, of each history: its entries."""
-    found, at = [], 0
-    for sizes in samples.rows_B["history_sizes"].tolist():
-        of_one = []
-        for size in sizes:
-            of_one.append(samples.entries_H[at : at + size].tolist())
-            at += size
-        found.append(of_one)
-    assert at == len(samples.entries_H)
-    return found
+    rows = samples.rows_B
+    places = zip(rows["history_starts"].tolist(), rows["history_sizes"].tolist(), strict=True)
+    return [
+        [samples.entries_H[at : at + size].tolist() for at, size in zip(starts, sizes, strict=True)]
+        for starts, sizes in places
+    ]
 
 
 def key(item: str) -> tuple[int, int]:
@@ -220,6 +217,47 @@ def test_blocks_are_cut_put_together_and_encoded(client: redis.Redis, redis_sett
     assert carried(concatenate(parts)) == carried(decode(whole.encode(), fed.layout)) == told
     chosen = np.arange(len(whole)) % 3 == 0
     assert carried(whole.take(chosen)) == told[::3]
+
+
+def test_samples_of_one_user_share_the_entries_of_a_batch(client: redis.Redis, redis_settings: RedisSettings) -> None:
+    """Consecutive impressions have almost the same histories; what none of them names is not there."""
+    fed = Fed(client, redis_settings, JOIN, FIELDS, ACTIONS, histories=(LIKED,))
+    for n in range(40):
+        fed.feed(shown(n, f"{n}", f"x{n}"), did(n, f"{n}", f"x{n}"))
+    fed.batch(0, [shown(100 + n, f"more {n}", f"y{n}") for n in range(20)])
+    fed.feed(END)
+    samples = samples_of(fed)
+    assert samples.rows_B["history_sizes"].sum() > 20 * 40
+    more = next(read_entry(e.payload, fed.layout) for e in fed.entries() if b"more 7" in e.payload)
+    assert [len(of) for (of,) in carried(more)] == [40] * 20
+    assert len(more.entries_H) == 40
+    few = samples.take(samples.is_labelled & np.array([imp == "5" for imp in samples.imp_ids]))
+    assert carried(decode(few.encode(), fed.layout)) == carried(few) == [[[(T0 + n, *key(f"x{n}")) for n in range(5)]]]
+    assert len(decode(few.encode(), fed.layout).entries_H) == 5
+
+
+def test_entries_of_a_former_version_are_read(client: redis.Redis, redis_settings: RedisSettings) -> None:
+    """There each sample has its histories for itself, and no row says where."""
+    fed = Fed(client, redis_settings, JOIN, FIELDS, ACTIONS, histories=(LIKED, ANY))
+    _feed(fed, _log(random.Random(3), 40), random.Random(4))
+    samples = samples_of(fed)
+    entry = samples.encode()
+    rows_B = np.zeros(len(samples), fed.layout.unshared_dtype)
+    for name in rows_B.dtype.names or ():
+        rows_B[name] = samples.rows_B[name]
+    each = b"".join(
+        samples.entries_H[at : at + size].tobytes()
+        for at, size in zip(
+            samples.rows_B["history_starts"].ravel(), samples.rows_B["history_sizes"].ravel(), strict=True
+        )
+    )
+    _, *sizes, _ = HISTORY_HEADER.unpack_from(entry)
+    head = HISTORY_HEADER.pack(FORMER_HISTORY_MAGIC, *sizes, len(each))
+    texts_and_keys = entry[HISTORY_HEADER.size : HISTORY_HEADER.size + sum(sizes[2:])]
+    former = read_entry(head + texts_and_keys + each + rows_B.tobytes(), fed.layout)
+    assert carried(former) == carried(samples)
+    assert former.encode() == concatenate([former]).encode()
+    assert carried(concatenate([former, samples])) == 2 * carried(samples)
 
 
 def test_histories_that_are_declared_while_impressions_wait(client: redis.Redis, redis_settings: RedisSettings) -> None:

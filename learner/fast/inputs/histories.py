@@ -4,7 +4,8 @@ P_h is the mean over the entries of history h whose item has a row, less the run
 entry's has. It is multiplied with the item's and the content's vector, as U_u is. What teaches the item's side is the
 sum of all vectors of the user's side, so P_h does, too; the items of a history learn from it only at `history_rate`.
 
-Legend: B samples, N entries, H histories, D factors, R rows, X columns, K components.
+Legend: B samples, E entries that they share, N entries as each has them, H histories, D factors, R rows, X columns,
+K components.
 """
 
 from typing import NamedTuple
@@ -15,75 +16,75 @@ from learner.fast.block import Block, TableArrays, Work
 from learner.fast.layout import CONTENT, FACTORS, ITEM, Constants
 from learner.samples.columns import Samples
 from learner.tables.compiled import compiled, inlined
-from learner.tables.ids import Ids, ids_of
+from learner.tables.ids import Ids
 from learner.tables.rows import BOTH
 
 
-def history_ids(samples: Samples, most: int) -> Ids:
-    """The newest entries of every history, sample by sample: keys of the items, kinds the histories' numbers.
+class Entries(NamedTuple):
+    """Entries of histories; sample b has those from `offsets_B1[b]` up to the next offset."""
+
+    offsets_B1: np.ndarray
+    keys_E: np.ndarray
+    """Of the items, of all entries that samples share."""
+    places_N: np.ndarray
+    """int64: which of them each is."""
+    kinds_N: np.ndarray
+    """uint8: number of the history."""
+    weights_N: np.ndarray
+
+
+def entries_of(samples: Samples, most: int) -> Entries:
+    """The newest entries of every history, sample by sample.
 
     Args:
         samples: B of them.
         most: entries of one history.
     """
-    sizes_BH = samples.rows_B["history_sizes"].astype(np.int64)
-    keys_N = np.ascontiguousarray(samples.entries_H["item"])
-    return ids_of(*_newest(sizes_BH, keys_N, most))
+    rows_B = samples.rows_B
+    starts_BH, sizes_BH = rows_B["history_starts"].astype(np.int64), rows_B["history_sizes"].astype(np.int64)
+    newest_BH = np.minimum(sizes_BH, most)
+    offsets_B1 = np.zeros(len(rows_B) + 1, np.int64)
+    np.cumsum(newest_BH.sum(axis=1), out=offsets_B1[1:])
+    places_N, kinds_N = _places(starts_BH + sizes_BH - newest_BH, newest_BH, int(offsets_B1[-1]))
+    keys_E = np.ascontiguousarray(samples.entries_H["item"])
+    return Entries(offsets_B1, keys_E, places_N, kinds_N, np.ones(len(places_N), np.float32))
 
 
 @compiled
-def _newest(
-    sizes_BH: np.ndarray, keys_N: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    offsets_B1 = np.zeros(len(sizes_BH) + 1, np.int64)
-    kept_N, kinds_N = np.empty(len(keys_N), np.uint64), np.empty(len(keys_N), np.uint8)
-    n = at = 0
-    for b in range(len(sizes_BH)):
-        for h in range(sizes_BH.shape[1]):
-            end = at + sizes_BH[b, h]
-            for m in range(max(at, end - most), end):
-                kept_N[n], kinds_N[n] = keys_N[m], h
+def _places(begins_BH: np.ndarray, sizes_BH: np.ndarray, num_entries: int) -> tuple[np.ndarray, np.ndarray]:
+    places_N, kinds_N = np.empty(num_entries, np.int64), np.empty(num_entries, np.uint8)
+    n = 0
+    for b in range(len(begins_BH)):
+        for h in range(begins_BH.shape[1]):
+            for e in range(begins_BH[b, h], begins_BH[b, h] + sizes_BH[b, h]):
+                places_N[n], kinds_N[n] = e, h
                 n += 1
-            at = end
-        offsets_B1[b + 1] = n
-    return offsets_B1, kept_N[:n], kinds_N[:n], np.ones(n, np.float32)
+    return places_N, kinds_N
 
 
-class Merged(NamedTuple):
-    """Occurrences of values and entries of histories, sample by sample, the values first."""
+def rows_as_learned(
+    entries: Entries, before_E: np.ndarray, after_E: np.ndarray, values: Ids, rows_N: np.ndarray
+) -> np.ndarray:
+    """Row of each entry as its sample finds it, so that where a block ends decides nothing; 0 if it had none then.
 
-    keys_N: np.ndarray
-    fields_N: np.ndarray
-    ts_N: np.ndarray
-    learn_N: np.ndarray
-    """An entry of a history gives no row to an item that has none."""
-    is_entry_N: np.ndarray
-
-
-def merged(values: Ids, entries: Ids, ts_B: np.ndarray, learn_B: np.ndarray, item_field: int) -> Merged:
-    """Both in the order in which their samples are learned, so that where a block ends decides nothing.
+    Samples are learned one by one, and an item has its row from the first of its samples on that gave it one.
 
     Args:
-        values: occurrences of values.
-        entries: of histories.
-        ts_B: event times of the samples.
-        learn_B: whether each is learned.
-        item_field: number of the item's id among the fields.
+        entries: of B samples.
+        before_E: rows of their items before the block.
+        after_E: rows of their items behind it.
+        values: occurrences of the block's values.
+        rows_N: their rows.
     """
-    sizes_B, entry_sizes_B = np.diff(values.offsets_B1), np.diff(entries.offsets_B1)
-    number_B = np.arange(len(ts_B))
-    sample_N = np.concatenate([np.repeat(number_B, sizes_B), np.repeat(number_B, entry_sizes_B)])
-    order_N = np.argsort(sample_N, kind="stable")
-    num_values, num_entries = len(values.keys_N), len(entries.keys_N)
-    fields_N = np.concatenate([values.kinds_N, np.full(num_entries, item_field, np.uint8)])
-    is_entry_N = np.repeat([False, True], [num_values, num_entries])
-    return Merged(
-        np.concatenate([values.keys_N, entries.keys_N])[order_N],
-        fields_N[order_N],
-        ts_B[sample_N][order_N],
-        (learn_B[sample_N] & ~is_entry_N)[order_N],
-        is_entry_N[order_N],
-    )
+    rows_M: np.ndarray = after_E[entries.places_N]
+    is_new_M = (before_E != after_E)[entries.places_N]
+    if is_new_M.any():
+        made_U, first_U = np.unique(rows_N, return_index=True)
+        sample_N = np.repeat(np.arange(len(values.offsets_B1) - 1), np.diff(values.offsets_B1))
+        sample_M = np.repeat(np.arange(len(entries.offsets_B1) - 1), np.diff(entries.offsets_B1))
+        made_by_M = sample_N[first_U][np.searchsorted(made_U, rows_M[is_new_M])]
+        rows_M[is_new_M] = np.where(made_by_M <= sample_M[is_new_M], rows_M[is_new_M], 0)
+    return rows_M
 
 
 @inlined
@@ -149,10 +150,10 @@ def learn_histories(
 
 
 __all__ = [
-    "Merged",
+    "Entries",
     "add_histories",
-    "history_ids",
+    "entries_of",
     "learn_histories",
-    "merged",
     "multiply_histories",
+    "rows_as_learned",
 ]

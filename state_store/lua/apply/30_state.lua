@@ -39,7 +39,7 @@ do
     if not state then
       state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
       if num_histories > 0 then
-        state.histories = {}
+        state.histories, state.views = {}, {}
         for h = 1, num_histories do
           state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil
         end

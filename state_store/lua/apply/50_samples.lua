@@ -85,9 +85,17 @@ local function parts_of(held)
   return parts
 end
 
-local remember, histories_of
+-- Where a msgpack string at `at` begins and where the next value does.
+local function text_at(text, at)
+  local mark, size = string.byte(text, at, at + 1)
+  if mark < 192 then return at + 1, at + 1 + mark - 160 end
+  if mark == 217 then return at + 2, at + 2 + size end
+  return at + 3, at + 3 + 256 * size + string.byte(text, at + 2)
+end
+
+local remember, carry_histories
 if num_histories > 0 then
-  local NO_CATEGORY, SIZES = string.rep('\0', 8), '<' .. string.rep('I2', num_histories)
+  local NO_CATEGORY = string.rep('\0', 8)
 
   -- What an action of a user adds to the histories. Cores of other layouts, or of a former version, do not say which keys.
   function remember(held, user, mask, ts)
@@ -100,22 +108,26 @@ if num_histories > 0 then
         local item, by = places[1], places[h + 1]
         local category = by >= 0 and sub(row, by + 1, by + 8) or NO_CATEGORY
         local entry = pack_bytes('<d', ts) .. sub(row, item + 1, item + 8) .. category
-        user.histories[h] = with_entry(user.histories[h], entry, ts, history.kept)
+        local list, is_last = with_entry(user.histories[h], entry, ts, history.kept)
+        if not is_last then leave_view(user, h) end
+        user.histories[h] = list
         user.remembered = user.remembered or {}
         user.remembered[h] = true
       end
     end
   end
 
-  -- The histories as of an impression, one behind the other, and how many entries each has.
-  function histories_of(held)
-    local _, user = cmsgpack.unpack(parts_of(held)[2])
-    local kept, found, sizes = user_state(user).histories, {}, {}
+  -- What a sample carries: the histories as of its impression.
+  function carry_histories(held, carried)
+    local text, n = parts_of(held)[2], #carried
+    local _, user_at = text_at(text, 1)
+    local from, behind = text_at(text, user_at)
+    local user = user_state(sub(text, from, behind - 1))
     for h, history in ipairs(histories) do
-      found[h] = history_before(kept[h], held.ts, history.length)
-      sizes[h] = #found[h] / ENTRY
+      local first, last = history_before(user.histories[h], held.ts, history)
+      carried[n + 1], carried[n + 2], carried[n + 3] = view_of(user, h, first, last), first, last
+      n = n + 3
     end
-    return concat(found), pack_bytes(SIZES, unpack_all(sizes))
   end
 end
 
@@ -147,16 +159,17 @@ local function emit(kind, label, delay, held, labels, known, t, values)
   end
   local of = columns[tag]
   if not of then
-    of = {n = 0, texts = {}, keys = {}, rows = {}, histories = {}, text_size = 0, keys_size = 0, history_size = 0}
+    of = {n = 0, texts = {}, keys = {}, rows = {}, carried = {}, text_size = 0, keys_size = 0}
     columns[tag], tags[#tags + 1] = of, tag
   end
   local n, rows, row = of.n + 1, of.rows, parts[5]
-  if tag == options.history_tag then
-    local found, sizes = histories_of(held)
-    of.histories[n], of.history_size, row = found, of.history_size + #found, row .. sizes
-  end
   of.n, of.texts[n], of.keys[n] = n, text, keys
-  rows[2 * n - 1], rows[2 * n] = head, row
+  if tag == options.history_tag then
+    carry_histories(held, of.carried)
+    rows[3 * n - 2], rows[3 * n - 1] = head, row
+  else
+    rows[2 * n - 1], rows[2 * n] = head, row
+  end
   of.text_size, of.keys_size = of.text_size + #text, of.keys_size + #keys
 end
 

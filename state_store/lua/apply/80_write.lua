@@ -14,7 +14,8 @@ local function write_entity(key, fields, state, ttl_s)
   end
   if state.remembered then
     for h in pairs(state.remembered) do
-      values[#values + 1], values[#values + 2] = histories[h].field, state.histories[h]
+      local kept = cut_history(state.histories[h], histories[h].kept)
+      values[#values + 1], values[#values + 2] = histories[h].field, kept
     end
   end
   if #values == 0 then return false end
@@ -42,11 +43,15 @@ end
 if #former > 0 then add_entry(#former, '\221' .. pack_bytes('>I4', #former), concat(former)) end
 for _, tag in ipairs(tags) do
   local of = columns[tag]
-  local head = pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size)
+  local text, keys, entries, head = concat(of.texts), concat(of.keys), '', nil
   if tag == options.history_tag then
-    head = pack_bytes('<c4I4I4I4I4I4', 'CSC2', tag, of.n, of.text_size, of.keys_size, of.history_size)
+    local size
+    entries, size = join_views(of.rows, of.carried, of.n)
+    head = pack_bytes('<c4I4I4I4I4I4', 'CSC3', tag, of.n, of.text_size, of.keys_size, size)
+  else
+    head = pack_bytes('<c4I4I4I4I4', 'CSC1', tag, of.n, of.text_size, of.keys_size)
   end
-  add_entry(of.n, head, concat(of.texts), concat(of.keys), concat(of.histories), concat(of.rows))
+  add_entry(of.n, head, text, keys, entries, concat(of.rows))
 end
 
 local values = {'epoch', epoch, 'seq', seq}
