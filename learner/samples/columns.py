@@ -124,7 +124,7 @@ class Samples:
         of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
         return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist(), self.entries_H)
 
-    def _own_entries(self) -> tuple[np.ndarray, np.ndarray]:
+    def own_entries(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows, and the entries that they name, without those that only other samples of the block had."""
         starts_N = self.rows_B["history_starts"].ravel().astype(np.int64)
         ends_N = starts_N + self.rows_B["history_sizes"].ravel()
@@ -141,7 +141,7 @@ class Samples:
         """One entry of an outbox, or several put together."""
         text = msgspec.msgpack.encode(self.texts)[_mark_size(len(self.texts)) :]
         sizes = self.layout.tag, len(self), len(text), self.keys_M.nbytes
-        rows_B, entries_H = self._own_entries() if self.layout.histories else (self.rows_B, self.entries_H)
+        rows_B, entries_H = self.own_entries() if self.layout.histories else (self.rows_B, self.entries_H)
         if self.layout.histories:
             head = HISTORY_HEADER.pack(HISTORY_MAGIC, *sizes, entries_H.nbytes)
         else:
@@ -158,16 +158,18 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     """Blocks of one layout, one behind the other."""
     if len(parts) == 1:
         return parts[0]
-    rows_B = np.concatenate([part.rows_B for part in parts])
+    # Each part only with what its samples name: parts of parts would drag along all that their wholes once had.
+    own = [part.own_entries() if part.layout.histories else (part.rows_B, part.entries_H) for part in parts]
+    rows_B, entries = np.concatenate([rows for rows, _ in own]), [entries_H for _, entries_H in own]
     if parts[0].layout.histories:
-        sizes, moved_by = [len(part) for part in parts], np.cumsum([0, *(len(part.entries_H) for part in parts[:-1])])
-        rows_B["history_starts"] += np.repeat(moved_by, sizes).astype(np.uint32)[:, None]
+        moved_by = np.cumsum([0, *(len(entries_H) for entries_H in entries[:-1])])
+        rows_B["history_starts"] += np.repeat(moved_by, [len(part) for part in parts]).astype(np.uint32)[:, None]
     return Samples(
         parts[0].layout,
         rows_B,
         np.concatenate([part.keys_M for part in parts]),
         list(chain.from_iterable(part.texts for part in parts)),
-        np.concatenate([part.entries_H for part in parts]),
+        np.concatenate(entries),
     )
 
 
