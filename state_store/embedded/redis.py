@@ -31,15 +31,19 @@ class EmbeddedRedis(ChildServer):
     Args:
         folder: working folder of the server; a temporary one by default.
         options: further arguments for redis-server, such as `"--appendonly", "yes"`.
+        executable: another server than the one that is found, as of a newer Redis, or Valkey.
     """
 
     name = "redis"
 
-    def __init__(self, folder: Path | None = None, options: tuple[str, ...] = ("--save", "")) -> None:
+    def __init__(
+        self, folder: Path | None = None, options: tuple[str, ...] = ("--save", ""), executable: Path | None = None
+    ) -> None:
         super().__init__()
         self._temporary = tempfile.TemporaryDirectory(prefix="coldstream-redis-") if folder is None else None
         self._folder = folder or Path(self._temporary.name if self._temporary else ".")
         self._options = options
+        self._executable = executable
 
     @property
     def url(self) -> str:
@@ -49,7 +53,8 @@ class EmbeddedRedis(ChildServer):
     def command(self) -> list[str]:
         """Loopback only."""
         address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        return [find_redis_server(), *address, "--dir", str(self._folder), *self._options]
+        executable = find_redis_server() if self._executable is None else str(self._executable)
+        return [executable, *address, "--dir", str(self._folder), *self._options]
 
     def is_ready(self) -> bool:
         """It answers PING."""
