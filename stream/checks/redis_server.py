@@ -8,13 +8,12 @@ import redis
 from state_store.address.redis_url import masked_url
 from state_store.keys import Keys
 from state_store.refusals import ADVICE, is_weather, refusal, told
-from stream.checks.finding import Finding, bad, degraded, ok
+from stream.checks.finding import Finding, bad, ok
+from stream.checks.redis_memory import check_room
 from stream.process.store import probe_writes
 from stream.settings import Settings
 
 _OLDEST = (6, 2)
-_FULL = 0.9
-"""Share of maxmemory from which on it is told."""
 
 
 def check_redis(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
@@ -33,7 +32,7 @@ def check_redis(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
     yield _version(settings, info)
     yield from _writes(settings, client)
     if info is not None:
-        yield from _memory(info)
+        yield from check_room(client)
     yield _eviction(client)
     yield from _rights(settings, client)
 
@@ -63,20 +62,6 @@ def _writes(settings: Settings, client: redis.Redis) -> Iterator[Finding]:
         yield bad("redis writes", told(exc))
     else:
         yield ok("redis writes", "taken")
-
-
-def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
-    limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
-    if not limit:
-        yield ok("redis memory", f"{used / 2**20:.0f} MiB used, no maxmemory")
-        return
-    said = f"{used / 2**20:.0f} of {limit / 2**20:.0f} MiB used"
-    if used >= limit:
-        yield bad("redis memory", f"{said}: {ADVICE['OOM']}")
-    elif used >= _FULL * limit:
-        yield degraded("redis memory", f"{said}: raise maxmemory before it is full")
-    else:
-        yield ok("redis memory", said)
 
 
 def _eviction(client: redis.Redis) -> Finding:

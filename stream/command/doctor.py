@@ -13,6 +13,7 @@ from state_store.refusals import told
 from stream.checks.finding import Finding, bad, ok
 from stream.checks.kafka_cluster import check_codecs, check_kafka
 from stream.checks.pipeline import check_pipeline
+from stream.checks.redis_memory import check_kinds
 from stream.checks.redis_server import check_redis
 from stream.checks.scorer import check_scorer
 from stream.kafka.broker import find_tansu
@@ -61,6 +62,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield bad("redis", str(exc))
     if client is not None:
         yield from _guarded("redis", check_redis(settings, client))
+        yield from _guarded("redis kinds", check_kinds(settings, client))
         yield from _guarded("pipeline", check_pipeline(settings, client))
     if not settings.kafka.url:
         yield _embedded("kafka", find_tansu)

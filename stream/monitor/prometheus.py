@@ -171,6 +171,11 @@ class _Figures(Collector):
             resident.append((["learner", "learner"], health["learner"]["resident_bytes"]))
         resident += [(["monitor", "monitor"], health["monitor_bytes"]), (["redis", "redis"], health["redis_bytes"])]
         yield _gauge("resident_bytes", "memory of a process", ["role", "name"], resident)
+        memory = health["redis_memory"]
+        kinds = (([row["kind"]], row["num_bytes"]) for row in memory["kinds"]) if memory else ()
+        yield _gauge("redis_kind_bytes", "memory of Redis by kind, estimated from some of its keys", ["kind"], kinds)
+        sizes = ((["user"], memory["user_bytes"]), (["item"], memory["item_bytes"])) if memory else ()
+        yield _gauge("redis_entity_bytes", "mean memory of one, estimated; of an item by partition", ["of"], sizes)
         yield _gauge("ready", "whether every role reports", [], [([], float(not health["missing"]))])
 
     def _of_waits(self) -> Iterator[Metric]:

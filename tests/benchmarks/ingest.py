@@ -1,6 +1,9 @@
 """`coldstream bench ingest`: the coalescing worker's consumer against plain Faust `take`, on one topic, in one run.
 
 Both decode every event. Runs alternate, so that a machine that slows down slows both; medians are compared.
+
+With `--workers N ...`, instead: events/s that N worker processes apply on one Redis, or a cluster of three masters
+(`--masters 1 3`), as a table; see `beside/scaling.py`.
 """
 
 import argparse
@@ -12,6 +15,8 @@ from statistics import median
 from typing import Any
 
 import msgspec
+from beside import scaling
+from beside.flavours import CLUSTER, add_server_option
 from beside.running import consume
 from rich.console import Console
 from rich.table import Table
@@ -34,11 +39,26 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--events", type=int, default=200_000, help="impressions in the topic")
     parser.add_argument("--log", default="synthetic", help="name or file")
     parser.add_argument("--data", type=Path, help="folder with its files")
+    parser.add_argument("--workers", type=int, nargs="+", help="instead, how ingest scales: numbers of workers")
+    parser.add_argument("--masters", type=int, nargs="+", choices=(1, CLUSTER), default=[1], help="of Redis")
+    parser.add_argument("--partitions", type=int, default=12, help="of each topic, where workers are counted")
+    add_server_option(parser)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each consumer")
     parser.add_argument("--kafka", default="", help="HOST:PORT; default: an embedded broker")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
+    if options.workers:
+        report = scaling.measure(options, console)
+        scaling.show(report, console)
+    else:
+        report = compare(options, console)
+    if options.json:
+        print(msgspec.json.encode(report).decode())
+
+
+def compare(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """The two consumers, in turns."""
     with ExitStack() as stack:
         url = options.kafka or stack.enter_context(EmbeddedBroker()).url
         kafka = KafkaSettings(url=url, impressions=f"bench-{os.getpid()}", feedback=f"bench-{os.getpid()}-feedback")
@@ -70,8 +90,7 @@ def main(arguments: list[str]) -> None:
         )
     console.print(table)
     console.print(f"ratio of medians: {report['ratio']:.1f}")
-    if options.json:
-        print(msgspec.json.encode(report).decode())
+    return report
 
 
 def _report(runs: dict[str, list[dict[str, float]]], num_events: int) -> dict[str, Any]:

@@ -16,15 +16,13 @@ import argparse
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import msgspec
 import psutil
-from beside.running import ROOT, ControlError, consume, ratios, run_benchmark
+from beside.running import ROOT, ControlError, consume, ratios, run_benchmark, time_until
 from beside.turns import cpu_s, write_whole_log
 from chosen_log import add_log_options, chosen_log, own_topics
 from rich.console import Console
@@ -42,8 +40,6 @@ from stream.process.status import read_status
 from stream.process.store import open_store
 from stream.settings import Settings, load_settings
 
-_POLL_S = 0.02
-_TIMEOUT_S = 900.0
 _ROLES = {
     " worker ": "worker",
     " learner ": "learner",
@@ -59,23 +55,6 @@ _RATES = (
     "end_to_end_events_per_s",
     "plain_faust_events_per_s",
 )
-
-
-def _time_until(count: Callable[[], int], target: int, role: Role) -> float:
-    """Seconds from the first to the last of `target` units; start-up is not measured."""
-    began, first, deadline = 0.0, 0, time.monotonic() + _TIMEOUT_S
-    while True:
-        done = count()
-        now = time.monotonic()
-        if done and not began:
-            began, first = now, done
-        if done >= target:
-            # Scaled up by what was done before the clock started.
-            return (now - began) * target / max(1, target - first)
-        role.check()
-        if now > deadline:
-            raise TimeoutError(f"{done} of {target} after {_TIMEOUT_S:.0f} s")
-        time.sleep(_POLL_S)
 
 
 def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> dict[str, float]:
@@ -96,10 +75,10 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
             return status.num_trained if status else 0
 
         with Role("worker", live, folder) as worker:
-            ingest_s = _time_until(applied, num_events, worker)
+            ingest_s = time_until(applied, num_events, [worker])
         num_samples = sum(outbox.sequences().values())
         with Role("learner", live, folder) as learner:
-            learn_s = _time_until(trained, num_samples, learner)
+            learn_s = time_until(trained, num_samples, [learner])
         plain = consume("plain", live.kafka.url, live.topics, num_events)
     return {
         "ingest_events_per_s": round(num_events / ingest_s, 1),

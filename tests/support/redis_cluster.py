@@ -14,10 +14,9 @@ from state_store.embedded.redis import EmbeddedRedis
 
 _NUM_SLOTS = 16_384
 _BUS_OFFSET = 10_000
-_OPTIONS = (
-    "--save", "", "--appendonly", "yes", "--appendfsync", "always",
-    "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1500",
-)  # fmt: skip
+DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+"""Nothing is forgotten when a node is killed."""
+_OPTIONS = ("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "1500")
 
 
 def _is_free(port: int) -> bool:
@@ -40,13 +39,19 @@ def _ports_with_bus(count: int) -> list[int]:
 
 
 class EmbeddedRedisCluster:
-    """Three masters that forget nothing when they are killed, each in a folder of its own."""
+    """Three masters, each in a folder of its own.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: of their folders.
+        options: of each, for redis-server.
+        executable: another server than the one that is found.
+    """
+
+    def __init__(self, folder: Path, options: tuple[str, ...] = DURABLE, executable: Path | None = None) -> None:
         self.nodes = []
         for n, port in enumerate(_ports_with_bus(3)):
             (folder / str(n)).mkdir(parents=True)
-            node = EmbeddedRedis(folder / str(n), _OPTIONS)
+            node = EmbeddedRedis(folder / str(n), (*options, *_OPTIONS), executable)
             node.port = port
             self.nodes.append(node)
 

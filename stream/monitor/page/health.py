@@ -15,6 +15,7 @@ from state_store.resident import resident_bytes
 from state_store.rollout import DamagedRolloutError, Rollout, RolloutStore
 from state_store.states import fence_counts
 from state_store.tasks import labels_by_task
+from stream.checks.redis_memory import estimate_memory
 from stream.monitor.page.findings import Findings
 from stream.monitor.page.waits import ANSWER, RedisProbe, Waits, redis_missing
 from stream.process.status import SILENT_S, LearnerStatus, read_status, read_workers, sample_lag
@@ -23,6 +24,9 @@ from stream.process.weather import Weather
 from stream.settings import Settings
 
 log = logging.getLogger("coldstream.monitor")
+
+_MEMORY_EVERY_S = 10.0
+"""How often it is estimated what takes Redis' memory."""
 
 
 def rates(counts: Mapping[str, int]) -> dict[str, float]:
@@ -61,6 +65,8 @@ class Health:
         self._weather = weather or Weather(log)
         self._probe = RedisProbe(client, settings.redis.prefix, self._partitions, self._weather)
         self._bytes: int | None = None
+        self._memory: dict[str, Any] | None = None
+        self._memory_at = float("-inf")
         self._waits = Waits(folder, self._weather)
         self._findings = Findings(settings, client)
         self._known: tuple[dict[str, Any], LearnerStatus | None] = ({}, None)
@@ -86,6 +92,8 @@ class Health:
         self._fences = self._store.fences(self._partitions)
         self._known = workers, read_status(self._client, self._settings.redis.prefix)
         self._bytes = self._redis_bytes()
+        if time.monotonic() - self._memory_at > _MEMORY_EVERY_S:
+            self._memory, self._memory_at = self._redis_memory(), time.monotonic()
         try:
             self._rollout = self._rollouts.read()
         except DamagedRolloutError as exc:
@@ -111,6 +119,7 @@ class Health:
             "rates": rates(counts),
             "outcomes": self._outcomes(workers),
             "redis_bytes": self._bytes,
+            "redis_memory": self._memory,
             "monitor_bytes": resident_bytes(),
             "watermark_delay_s": self._watermark_delays(fences),
             "missing": unready + self._missing(now_ms, workers, None if learner is None else learner.time_ms),
@@ -138,6 +147,15 @@ class Health:
             return None
         nodes = [found] if "used_memory" in found else list(found.values())
         return sum(int(node["used_memory"]) for node in nodes)
+
+    def _redis_memory(self) -> dict[str, Any] | None:
+        """What takes it, estimated from some of the keys; None if this user may not ask."""
+        try:
+            found = estimate_memory(self._store, len(self._partitions))
+        except redis.ResponseError:
+            return None
+        each = {"user_bytes": found.user_bytes, "item_bytes": found.item_bytes}
+        return {**msgspec.to_builtins(found), **each}
 
     def _watermark_delays(self, fences: Sequence[Mapping[bytes, bytes]]) -> dict[str, float]:
         """Partition -> by how much event time the watermark lies behind the newest event."""

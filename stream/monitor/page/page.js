@@ -318,6 +318,12 @@ function drawTasks(tasks) {
   fill(byId("tasks"), names, rows);
 }
 
+function bytes(count) {
+  const units = ["bytes", "KiB", "MiB", "GiB"];
+  const n = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log2(Math.max(1, count)) / 10)));
+  return `${fixed(count / 1024 ** n, n ? 1 : 0)} ${units[n]}`;
+}
+
 function tile(name, value) {
   const box = document.createElement("div");
   box.append(element("dt", name), element("dd", value));
@@ -365,6 +371,15 @@ async function refreshHealth() {
     if (learner.held_back) tiles.push(tile("weights held back", learner.held_back));
   }
   tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));
+  if (health.redis_memory) {
+    const memory = health.redis_memory, about = memory.is_whole ? "" : "about ";
+    const kinds = memory.kinds.filter((row) => row.num_bytes > 0).map((row) => `${row.kind} ${about}${bytes(row.num_bytes)}`);
+    const each = (size) => (size === null ? "\u2013" : `${about}${whole(Math.round(size))}`);
+    tiles.push(
+      tile("Redis memory by kind", kinds.join(", ") || "\u2013"),
+      tile("bytes per user / item and partition", `${each(memory.user_bytes)} / ${each(memory.item_bytes)}`),
+    );
+  }
   byId("health").replaceChildren(...tiles);
   showWaits(health.waits, health.time_ms);
   showRollout(health);

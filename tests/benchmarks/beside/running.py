@@ -5,16 +5,20 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from state_store.errors import OperatorError
+from stream.command.roles import Role
 
 ROOT = Path(__file__).resolve().parents[3]
 _LEAST_S = 300.0
 _SLOWEST_EVENTS_PER_S = 200.0
 _TAIL_LINES = 12
+_POLL_S = 0.02
+_TIMEOUT_S = 900.0
 
 
 class ControlError(OperatorError):
@@ -43,6 +47,24 @@ def consume(kind: str, broker: str, topics: Sequence[str], num_events: int) -> d
     )
     found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+def time_until(count: Callable[[], int], target: int, roles: Sequence[Role]) -> float:
+    """Seconds from the first to the last of `target` units; start-up is not measured."""
+    began, first, deadline = 0.0, 0, time.monotonic() + _TIMEOUT_S
+    while True:
+        done = count()
+        now = time.monotonic()
+        if done and not began:
+            began, first = now, done
+        if done >= target:
+            # Scaled up by what was done before the clock started.
+            return (now - began) * target / max(1, target - first)
+        for role in roles:
+            role.check()
+        if now > deadline:
+            raise TimeoutError(f"{done} of {target} after {_TIMEOUT_S:.0f} s")
+        time.sleep(_POLL_S)
 
 
 def run_benchmark(checkout: Path, name: str, arguments: Sequence[str]) -> dict[str, Any]:

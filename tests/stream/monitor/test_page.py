@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,10 @@ def check_live_page(page: Page, user: str, parts: Sequence[str]) -> None:
     before = learned.inner_text()
     expect(learned).not_to_have_text(before, timeout=15_000)
     assert page.locator("#now tbody tr").count() == 17
+    kinds = page.locator("#health div", has_text="Redis memory by kind").locator("dd")
+    expect(kinds).to_have_text(re.compile(r"users (about )?[\d.]+ [KMG]iB"), timeout=20_000)
+    each = page.locator("#health div", has_text="bytes per user").locator("dd")
+    expect(each).to_have_text(re.compile(r"^(about )?[\d,]+ / (about )?[\d,]+$"))
     page.select_option("#metric", "rank_uauc")
     expect(page.locator("#series .gtitle")).to_contain_text("UAUC of the rank score")
     page.select_option("#metric", "calibration")
@@ -155,6 +160,8 @@ def check_metrics(url: str) -> None:
         "coldstream_feature_age_seconds{",
         "coldstream_join_total{",
         "coldstream_lag_records{",
+        'coldstream_redis_kind_bytes{kind="users"}',
+        'coldstream_redis_entity_bytes{of="user"}',
         "coldstream_ready 1",
     ):
         assert name in metrics

@@ -103,6 +103,7 @@ def test_where_nothing_was_served_nothing_is_shown(all_settings: Settings) -> No
         "rollout": msgspec.to_builtins(Rollout()),
         "monitor_bytes": 1,
         "redis_bytes": 1,
+        "redis_memory": None,
         "missing": [],
         "waits": [],
         "waited": [],

@@ -1,0 +1,1 @@
+"""What takes the memory of Redis, by kind."""
