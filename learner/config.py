@@ -227,7 +227,9 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block: Annotated[int, Meta(gt=0, le=1 << 16)] = 1024
     """Samples taken at a time at most; without a deep part it decides nothing but speed."""
     micro_batch: Annotated[int, Meta(gt=0, le=1 << 16)] = 256
-    """Samples per step of the deep part, at most a block; it waits a moment for so many."""
+    """Samples per step of the deep part, at most a block."""
+    wait_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.2
+    """For how long the deep part waits for a micro-batch to be full, before it learns from what there is."""
     embedding_lr: Rate = 0.1
     """Adagrad, embedding rows of the deep part."""
     dense_lr: Rate = 1e-3

@@ -86,9 +86,9 @@ class Learner:
         # Blocks of impressions that have just passed are not asked.
         has_labels = bool(samples.is_labelled.any())
         with_ages, self._num_blocks = has_labels and self._num_blocks % _AGED_ONE_IN == 0, self._num_blocks + has_labels
-        parts = self._until_looks(samples)
-        if self.deep is not None:
-            parts = (part for piece in parts for part in blocks(piece, self.settings.micro_batch))
+        # Looks lie within micro-batches, which are cut as if there were none.
+        batches = [samples] if self.deep is None else blocks(samples, self.settings.micro_batch)
+        parts = (part for batch in batches for part in self._until_looks(batch))
         learned = [self._learn(part, with_ages=with_ages) for part in parts]
         return learned[0] if len(learned) == 1 else joined(learned)
 

@@ -7,7 +7,6 @@ import numpy as np
 import redis
 
 from learner.learner import Learner
-from learner.samples.columns import blocks, concatenate
 from learner.samples.former import read_entry
 from learner.samples.layout import Layout
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
@@ -20,6 +19,8 @@ from stream.ingest.stage import Ingest
 from stream.process.store import open_store
 from stream.serving.scorer import packed_reads
 from stream.settings import Settings
+from stream.training.norms import NormWriter
+from stream.training.queue import Piece, SampleQueue, whole_batches
 
 _ENTRIES_PER_READ = 256
 _USER_STATE = ("user_counts", "user_norm", "user_norm_version", "user_first_ts", "user_last_ts")
@@ -61,7 +62,9 @@ class Pipeline:
         self._read_state = script(client, "read_state")
         self._outbox = Outbox(client, settings.redis.prefix, 1)
         self._cursor: dict[int, int] = {}
+        self._queue = SampleQueue()
         self._learner = Learner(settings.recipe)
+        self._norms = NormWriter(self._store, 1)
         self.model = ServingModel(settings.recipe)
         self._values = settings.publish.values
         self.version = 0
@@ -89,11 +92,18 @@ class Pipeline:
         return self._topics[topic], 0, [LogRecord(first + n, entry.value, 0) for n, entry in enumerate(batch)]
 
     def learn(self) -> None:
-        """Learn from all that the join has let go."""
+        """Learn from all that the join has let go; a deep part's last micro-batch waits until it is full."""
+        sizes = self._learner.settings.block, self._learner.micro_batch
         while entries := self._outbox.read(self._cursor, max_entries=_ENTRIES_PER_READ).entries:
-            samples = concatenate([read_entry(entry.payload, self.layout) for entry in entries])
-            for block in blocks(samples, self._learner.settings.block):
-                self._learner.learn(block)
+            for entry in entries:
+                samples = read_entry(entry.payload, self.layout)
+                sequences = np.arange(entry.sequence + 1 - len(samples), entry.sequence + 1)
+                self._queue.put(Piece(entry.partition, sequences, samples, entry.sequence))
+            while size := whole_batches(len(self._queue), sizes, partial=False):
+                samples = self._queue.pop(size).samples
+                self._learner.learn(samples)
+                learned = samples.take(samples.is_learned)
+                self._norms.note(learned, np.zeros(len(learned), np.int64))
             self._cursor[0] = entries[-1].sequence
             self._outbox.trim(self._cursor)
 
@@ -102,6 +112,8 @@ class Pipeline:
         changed = take_changed(self._learner)
         self.model.load(encode_snapshot(self._learner, changed if self.version else None, self._values))
         self.version += 1
+        # The adapter is told norms by the state.
+        self._norms.write(self._learner, self.version)
 
     def state(self, user_ids: Sequence[str], item_ids: Sequence[str]) -> State:
         """What is known of some users and items, in one round trip.

@@ -11,7 +11,8 @@ from xxhash import xxh3_64_intdigest
 
 from learner.config import Seed
 from simulators.abtest.arm import Arm
-from simulators.abtest.choice import Choice, reach
+from simulators.abtest.choice import Choice, best, reach
+from simulators.abtest.paired import Pairs
 from simulators.abtest.retrieved import Retrieval
 from simulators.abtest.tally import Period, Tally
 from simulators.world.items import NONE
@@ -40,6 +41,9 @@ class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Share of the candidates that a two-tower model finds for each user instead (`simulators/abtest/retrieved.py`)."""
     learns_from: Literal["own", "all"] = "own"
     """Whose impressions an arm learns from in the test: its own users', or everybody's."""
+    paired: bool = False
+    """In the test, both arms rank every visit, and one's list is shown: how far their lists reach is then compared
+    visit by visit (`simulators/abtest/paired.py`). Each arm must know everybody: `learns_from` is all."""
     cap: Annotated[float, Meta(gt=0, le=1)] = 0.99
     """No user's figure counts for more than this quantile of its group's; 1: as it is. Tails are so long that means are
     else those of a few users, and intervals of them are wrong."""
@@ -49,6 +53,12 @@ class TrialSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Behind a broker: after each round the world waits until what could be learned is learned, and served."""
     seed: Seed = 7
     """Of the world, of the split, of the noise that is added."""
+
+    def __post_init__(self) -> None:
+        if self.paired and self.learns_from != "all":
+            raise ValueError(
+                "paired: each arm ranks the other's users, too, and must have learned from them; let learns_from be all"
+            )
 
 
 class Side(Protocol):
@@ -95,7 +105,7 @@ class Trial:
 
     def __init__(self, world: World, arms: Sequence[Arm], how: TrialSettings, opened: Opened) -> None:
         self._how, self._arms, self._opened = how, arms, opened
-        self.world, self.tally = world, Tally(world.parameters.outcomes)
+        self.world, self.tally = world, Tally(world.parameters.outcomes, Pairs() if how.paired else None)
         self._choices = [Choice(arm.how.noise, np.random.default_rng([how.seed, n])) for n, arm in enumerate(arms)]
         self._retrieval = Retrieval(world, how.retrieved, how.seed) if how.retrieved else None
         self._rows = Rows(world.parameters)
@@ -122,7 +132,8 @@ class Trial:
         slots_VC = self.world.candidates(len(visits), self._how.candidates, self._how.offered)
         if self._retrieval is not None:
             slots_VC = self._retrieval.among(visits, slots_VC)
-        lists_VL = self.lists(visits, slots_VC, arms_V)
+        is_paired = self.tally.pairs is not None and period is Period.TEST
+        lists_VL = (self.both if is_paired else self.lists)(visits, slots_VC, arms_V)
         self.tally.judge(users_V, reach(self.world, visits, slots_VC, lists_VL), period)
         shown = self.world.show(visits, lists_VL)
         self.tally.update(shown, period)
@@ -156,6 +167,15 @@ class Trial:
                 ranked_WL = choice.lists(slots_WC, side.scores(visits.take(of_arm), slots_WC), size)
                 lists_VL[of_arm, : ranked_WL.shape[1]] = ranked_WL
         return lists_VL
+
+    def both(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
+        """The same, where both arms rank every visit; notes what either would have shown."""
+        sides = zip(self._opened.sides, self._choices, strict=True)
+        scores_AM = [choice.judged(side.scores(visits, slots_VC)) for side, choice in sides]
+        assert self.tally.pairs is not None
+        self.tally.pairs.judge(self.world, visits, slots_VC, scores_AM)
+        first_VL, second_VL = (best(slots_VC, scores_M, self.world.parameters.lists.size) for scores_M in scores_AM)
+        return np.where(arms_V[:, None] == 0, first_VL, second_VL)
 
     def _split(self, users_V: np.ndarray) -> np.ndarray:
         users_S, of_user_V = np.unique(users_V, return_inverse=True)

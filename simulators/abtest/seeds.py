@@ -7,6 +7,7 @@ import msgspec
 
 from simulators.abtest.arm import Arm
 from simulators.abtest.local import in_process
+from simulators.abtest.reporting.kept import KeptRuns, made_of
 from simulators.abtest.reporting.report import Run
 from simulators.abtest.run import Opened, Trial, TrialSettings
 from simulators.abtest.tally import Tally
@@ -28,6 +29,7 @@ def run_seeds(
     seeds: Sequence[int],
     told: Told,
     opens: Opens = in_process,
+    kept: tuple[KeptRuns, str] | None = None,
 ) -> Iterator[Run]:
     """Run after run, as they are done.
 
@@ -38,20 +40,34 @@ def run_seeds(
         seeds: of the worlds; the learners have them, too.
         told: progress.
         opens: the arms' pipelines.
+        kept: where runs are kept, and what the worlds are called there; those that are there are not run again.
+
+    Raises:
+        KeptRunError: a run that is there is of another test.
     """
     for seed in seeds:
-        by_day: list[Verdict] = []
+        of_seed, how_now = [_with_seed(arm, seed) for arm in arms], msgspec.structs.replace(how, seed=seed)
+        made, run = made_of(parameters, of_seed, how_now), None
+        if kept is not None:
+            run = kept[0].find(f"{kept[1]}seed-{seed}", made)
+        if run is not None:
+            for day, verdict in enumerate(run.by_day, start=1):
+                told(seed, day, verdict)
+        else:
+            by_day: list[Verdict] = []
 
-        def day_over(day: int, tally: Tally, seed: int = seed, by_day: list[Verdict] = by_day) -> None:
-            if day > 0:
-                by_day.append(verdict_of(tally, how.cap))
-            told(seed, day, by_day[-1] if by_day else None)
+            def day_over(day: int, tally: Tally, seed: int = seed, by_day: list[Verdict] = by_day) -> None:
+                if day > 0:
+                    by_day.append(verdict_of(tally, how.cap))
+                told(seed, day, by_day[-1] if by_day else None)
 
-        of_seed = [_with_seed(arm, seed) for arm in arms]
-        world, how_now = World(parameters, seed), msgspec.structs.replace(how, seed=seed)
-        with opens(world, of_seed, how_now) as opened:
-            Trial(world, of_seed, how_now, opened).run(day_over)
-        yield Run(seed, by_day)
+            world = World(parameters, seed)
+            with opens(world, of_seed, how_now) as opened:
+                Trial(world, of_seed, how_now, opened).run(day_over)
+            run = Run(seed, by_day)
+            if kept is not None:
+                kept[0].keep(f"{kept[1]}seed-{seed}", made, run)
+        yield run
 
 
 def _with_seed(arm: Arm, seed: int) -> Arm:

@@ -8,6 +8,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from simulators.abtest.paired import Pairs
 from simulators.world.parameters import Outcome
 from simulators.world.world import Impressions
 
@@ -29,9 +30,11 @@ class Tally:
 
     Args:
         outcomes: of the world; the seconds of those with a value are the duration.
+        pairs: what either arm would have shown, where both rank every visit.
     """
 
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+    def __init__(self, outcomes: Sequence[Outcome], pairs: Pairs | None = None) -> None:
+        self.pairs = pairs
         self._counted = [o for o, outcome in enumerate(outcomes) if not outcome.value]
         self._valued = [o for o, outcome in enumerate(outcomes) if outcome.value]
         self.metrics = (ACTIVE_DAYS, DURATION, IMPRESSIONS, *(outcomes[o].name for o in self._counted), REACH)
@@ -62,6 +65,8 @@ class Tally:
         """Count what was shown in a stretch of time; stretches come in order."""
         if not len(shown):
             return
+        if self.pairs is not None:
+            self.pairs.update(shown)
         self._grow(int(shown.user_N.max()) + 1)
         sums_UM, reactions = self._sums_PUM[period], shown.reactions
         users_S, of_user_N = np.unique(shown.user_N, return_inverse=True)

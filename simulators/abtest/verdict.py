@@ -1,6 +1,6 @@
 """Tallies -> differences by group and metric, as in AdaF2M2's Table 1."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 from statistics import mean
 from typing import Any
@@ -8,8 +8,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from simulators.abtest.analysis.difference import Difference, adjusted, capped, mismatch, relative_difference
-from simulators.abtest.analysis.pooled import pooled, power_of, users_needed
+from simulators.abtest.analysis.difference import (
+    Difference,
+    adjusted,
+    capped,
+    mismatch,
+    paired_difference,
+    relative_difference,
+)
+from simulators.abtest.analysis.pooled import pooled, pooled_with_few, power_of, users_needed
+from simulators.abtest.paired import GAINS, Pairs
 from simulators.abtest.tally import Period, Tally
 
 GROUPS = ("new", "old", "all")
@@ -47,7 +55,7 @@ def verdict_of(tally: Tally, cap: float = 1.0) -> Verdict:
         users[group] = [int((arm_G == n).sum()) for n in (0, 1)]
         differences[group] = _differences(
             tally.metrics, arm_G, *(_capped(of_UM[is_in_U], cap) for of_UM in (test_UM, before_UM))
-        )
+        ) | ({} if tally.pairs is None else _gains(tally.pairs, is_in_U))
         means[group] = [dict(zip(tally.metrics, _mean(test_UM[is_in_U][arm_G == n]), strict=True)) for n in (0, 1)]
     return Verdict(differences, users, means, mismatch(*users["all"]))
 
@@ -72,16 +80,28 @@ def _differences(
     return found
 
 
+def _gains(pairs: Pairs, is_in_U: np.ndarray) -> dict[str, Difference]:
+    found = {gain: paired_difference(*pairs.of(gain, is_in_U).T) for gain in GAINS}
+    return {gain: difference for gain, difference in found.items() if difference is not None}
+
+
 def pooled_of(verdicts: Sequence[Verdict]) -> Differences:
-    """Over runs, as random effects; of those metrics that every run has."""
+    """Over runs, as random effects; of those metrics that every run has.
+
+    What is compared visit by visit is so certain in each world that worlds are what it depends on.
+    """
     return {
         group: {
-            metric: pooled([one.differences[group][metric] for one in verdicts])
+            metric: _pool(metric)([one.differences[group][metric] for one in verdicts])
             for metric in verdicts[0].differences[group]
             if all(metric in one.differences[group] for one in verdicts)
         }
         for group in GROUPS
     }
+
+
+def _pool(metric: str) -> Callable[[Sequence[Difference]], Difference]:
+    return pooled_with_few if metric in GAINS else pooled
 
 
 def excluding_zero(verdicts: Sequence[Verdict]) -> tuple[int, int]:

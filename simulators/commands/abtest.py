@@ -12,7 +12,7 @@ from rich.console import Console
 
 from simulators.commands.options import RunName, UsageError, checked, grouped
 from simulators.commands.outcome import emptied, run_folder
-from stream.command.options import AsJson
+from stream.command.options import AsJson, usable_folder
 from stream.command.output import print_json
 
 _MOST_SEEDS = 1000
@@ -29,6 +29,9 @@ class TrialOptions:
     retrieved: Annotated[float, typer.Option(help="Share of the candidates that a two-tower model finds.")] = 0.0
     cap: Annotated[float, typer.Option(help="No figure of a user is above this quantile; 1: as it is.")] = 0.99
     learns_from: Annotated[str, typer.Option(help="Whose impressions an arm learns from: own, or all.")] = "own"
+    paired: Annotated[bool, typer.Option("--paired", help="Both arms rank every visit; needs --learns-from all.")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,12 @@ class ModeOptions:
     broker: Annotated[
         str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
     ] = None
+    kafka: Annotated[
+        str | None,
+        typer.Option(help="HOST:PORT[,HOST:PORT] of your own Kafka, in its place; arms' [kafka] say how to log in."),
+    ] = None
     loose: Annotated[
-        bool, typer.Option("--loose", help="With --broker: do not wait until what could be learned is served.")
+        bool, typer.Option("--loose", help="Through Kafka: do not wait until what could be learned is served.")
     ] = False
     vary: Annotated[
         list[str] | None,
@@ -53,17 +60,26 @@ class ModeOptions:
         Raises:
             UsageError: they do not.
         """
-        broker = self.broker
-        if broker not in (None, "embedded", "kafka"):
-            raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
-        if self.fast and broker is not None:
-            raise UsageError(f"--fast is without a broker, --broker {broker} is with one; leave one of them out")
-        if self.loose and broker is None:
+        if self.broker not in (None, "embedded", "kafka"):
+            raise UsageError(f"--broker {self.broker!r}: expected embedded or kafka")
+        if self.broker is not None and self.kafka is not None:
+            raise UsageError(f"--broker {self.broker} starts one, --kafka {self.kafka} is there; leave one of them out")
+        if self.kafka == "":
+            raise UsageError("--kafka '': expected HOST:PORT[,HOST:PORT]")
+        live = f"--broker {self.broker}" if self.kafka is None else f"--kafka {self.kafka}"
+        if self.fast and self.is_live:
+            raise UsageError(f"--fast is without a broker, {live} is with one; leave one of them out")
+        if self.loose and not self.is_live:
             raise UsageError(
-                "--loose says how long a broker's pipelines are waited for; give --broker embedded or kafka"
+                "--loose says how long a live pipeline is waited for; give --broker embedded, --broker kafka or --kafka"
             )
-        if self.vary and broker is not None:
-            raise UsageError(f"--vary runs many worlds in this process; leave --broker {broker} out")
+        if self.vary and self.is_live:
+            raise UsageError(f"--vary runs many worlds in this process; leave {live} out")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether arms are processes behind Kafka."""
+        return self.broker is not None or self.kafka is not None
 
 
 @grouped
@@ -80,26 +96,29 @@ def abtest(
         float, typer.Option(min=0, max=10, help="Say how many users a relative effect needs, as 0.01; 0: do not.")
     ] = 0.0,
     name: RunName = "abtest",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what a run of this name has done: its worlds are not run again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
     mode.check()
     names, test = _loaded(_files(first, second, aa=aa), world, asdict(trial) | {"strict": not mode.loose})
-    folder = emptied(run_folder(name))
+    folder = usable_folder(run_folder(name), "run folder") if resume else emptied(run_folder(name))
     run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
     if mode.vary:
         summary = _vary(run, mode.vary, folder)
     else:
-        with _opens(mode.broker, folder) as opens:
+        with _opens(mode, folder) as opens:
             summary = _run(run, folder, opens)
     if as_json:
         print_json(summary)
 
 
 @contextmanager
-def _opens(broker: str | None, folder: Path) -> Iterator[Any]:
+def _opens(mode: ModeOptions, folder: Path) -> Iterator[Any]:
     """How arms are opened: in this process, or on servers that are up as long as this lasts."""
-    if broker is None:
+    if not mode.is_live:
         from simulators.abtest.local import in_process
 
         yield in_process
@@ -111,7 +130,7 @@ def _opens(broker: str | None, folder: Path) -> Iterator[Any]:
 
     page = MonitorSettings(twin_share=0.0)
     page = msgspec.structs.replace(page, port=port_or_free(page.host, page.port))
-    with live_servers(broker, folder, page) as live:  # type: ignore[arg-type]
+    with live_servers(mode.broker or "kafka", folder, page, mode.kafka or "") as live:  # type: ignore[arg-type]
         Console(stderr=True).print(f"monitor: {page_url(page)} while this runs")
         yield live
 
@@ -154,6 +173,7 @@ class _Run(msgspec.Struct, frozen=True):
 
 
 def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
+    from simulators.abtest.reporting.kept import KeptRuns
     from simulators.abtest.reporting.page import write_page
     from simulators.abtest.reporting.progress import Progress
     from simulators.abtest.reporting.report import Run, summary_of
@@ -167,7 +187,7 @@ def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
             status.update(f"seed {seed}, {len(runs)} of {len(run.seeds)} done: day {day} of the test")
             progress.told(seed, day, verdict)
 
-        for one in run_seeds(*run.test, run.seeds, told, opens):
+        for one in run_seeds(*run.test, run.seeds, told, opens, (KeptRuns(folder / "worlds"), "")):
             runs.append(one)
             summary = summary_of(runs, run.names, run.effect)
             (folder / "abtest.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2))
@@ -178,17 +198,19 @@ def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
 
 
 def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
+    from simulators.abtest.reporting.kept import KeptRuns
     from simulators.abtest.varying.report import tables_of, write_points
     from simulators.abtest.varying.sweep import parse_sweep, run_sweeps
 
     console, points, title = Console(stderr=True), list[dict[str, Any]](), f"{run.names['b']} against {run.names['a']}"
     parameters, *test = run.test
+    sweeps = [parse_sweep(one) for one in vary]
     with console.status("abtest") as status:
 
         def told(parameter: str, value: float, seed: int) -> None:
             status.update(f"{parameter} {value:g}, seed {seed}")
 
-        for point in run_sweeps(parameters, (test[0], test[1]), [parse_sweep(one) for one in vary], run.seeds, told):
+        for point in run_sweeps(parameters, (test[0], test[1]), sweeps, run.seeds, told, KeptRuns(folder / "worlds")):
             points.append(point.as_json())
             page = write_points(points, title, folder)
     console.print(f"{title}, {len(run.seeds)} worlds of each kind", *tables_of(points))

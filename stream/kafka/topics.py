@@ -10,6 +10,7 @@ from state_store.errors import OperatorError
 from state_store.states import StateStore
 from stream.events import MAX_RECORD_BYTES
 from stream.kafka.advertised import advertised_problem
+from stream.kafka.group import group_of
 from stream.kafka.security import client_options, tls_problem
 from stream.sections import KafkaSettings
 from stream.settings import Settings
@@ -148,3 +149,16 @@ def ensure_topics(kafka: KafkaSettings) -> dict[str, Topic]:
         found = describe_topics(kafka)
         check_input(found, kafka)
     return found
+
+
+def remove_topics(settings: Settings) -> None:
+    """Delete a pipeline's topics and its workers' group, as far as they exist: of one made for a single run."""
+    kafka = settings.kafka
+    client = admin(kafka)
+    try:
+        names = list(describe(client, (kafka.impressions, kafka.feedback, kafka.dead_letter, kafka.weights)))
+        if names:
+            client.delete_topics(names)
+        client.delete_groups([group_of(settings)])
+    finally:
+        client.close()

@@ -35,6 +35,28 @@ class Block(msgspec.Struct, frozen=True):
     """Partition -> sequence number that has been reached once they are learned."""
 
 
+def whole_batches(at_hand: int, settings: tuple[int, int], *, partial: bool) -> int:
+    """How many samples to take of those at hand: whole micro-batches, at most a block.
+
+    So micro-batches end where they would if all samples were there from the start, however they come in.
+
+    Args:
+        at_hand: samples.
+        settings: size of a block, and of a micro-batch.
+        partial: take less than a micro-batch, too, if there is no more.
+
+    >>> [whole_batches(n, (1024, 256), partial=False) for n in (2000, 700, 255)]
+    [1024, 512, 0]
+    >>> whole_batches(255, (1024, 256), partial=True)
+    255
+    """
+    block, batch = settings
+    size = min(at_hand, block)
+    if size < batch:
+        return size if partial else 0
+    return size - size % batch
+
+
 class SampleQueue:
     """Pieces in the order in which they were read."""
 

@@ -38,7 +38,6 @@ from stream.training.trainer import OtherFieldsError, Trainer
 log = logging.getLogger("coldstream.learner")
 
 _IDLE_S = 0.01
-_PARTIAL_AFTER_S = 0.2
 _REPORT_EVERY_S = 0.25
 _LATER_EVERY_S = 1.0
 """How often it is looked for what Redis has not taken yet."""
@@ -132,8 +131,9 @@ class LearnerRole:
     def _train(self) -> None:
         """Learn from one block, if there is one."""
         trainer, now = self.trainer, time.monotonic()
+        is_over = now - self._last_step > self._settings.learner.wait_s
         try:
-            size = trainer.step(partial=now - self._last_step > _PARTIAL_AFTER_S, now_ms=time.time_ns() // 1_000_000)
+            size = trainer.step(partial=is_over, now_ms=time.time_ns() // 1_000_000)
         except OtherFieldsError:
             # Of what was not learned nothing is to be published.
             (self._end if trainer.num_trained > trainer.num_at_start else self._ownership.release)()

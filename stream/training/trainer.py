@@ -24,7 +24,7 @@ from stream.served import OutcomeListener
 from stream.task_columns import TaskColumns, task_columns
 from stream.training.freshness import Freshness
 from stream.training.norms import NormWriter
-from stream.training.queue import Piece, SampleQueue
+from stream.training.queue import Piece, SampleQueue, whole_batches
 from stream.training.served.outcomes import OutcomeJoin
 
 _ENTRIES_PER_READ = 16
@@ -208,17 +208,17 @@ class Trainer:
         self.rolled_back = True
 
     def step(self, *, partial: bool, now_ms: int = 0) -> int:
-        """Take one block; returns its size, 0 if none is at hand.
+        """Take one block of whole micro-batches; returns its size, 0 if none is at hand.
 
         Args:
-            partial: take a block that is less than a micro-batch, too.
+            partial: take less than a micro-batch, too, if there is no more.
             now_ms: wall clock, for the meter.
         """
-        settings = self.learner.settings
-        at_hand = self.fill()
-        if not at_hand or (not partial and at_hand < self.learner.micro_batch):
+        sizes = self.learner.settings.block, self.learner.micro_batch
+        size = whole_batches(self.fill(), sizes, partial=partial)
+        if not size:
             return 0
-        taken = self._queue.pop(min(at_hand, settings.block))
+        taken = self._queue.pop(size)
         samples, rows = taken.samples, taken.samples.rows_B
         learned = self.learner.learn(samples)
         popularity_B = item_mean_baseline(rows["item_counts"], self._positive)
@@ -230,6 +230,9 @@ class Trainer:
         self._log.append(logged)
         if self._task_meters is not None:
             self._task_meters.observe(logged, samples, learned, self.version, now_ms)
+        if self._norms is not None:
+            is_learned_B = samples.is_learned
+            self._norms.note(samples.take(is_learned_B), taken.partitions_B[is_learned_B])
         is_labelled_B = samples.is_labelled
         if not is_labelled_B.all():
             samples, learned = samples.take(is_labelled_B), learned.take(is_labelled_B)
@@ -240,8 +243,6 @@ class Trainer:
             self._tell_outcomes(samples, learned, now_ms)
             weights_B = sampling_weights(learned.labels_B, learned.rates_B)
             self.recent.update(learned.labels_B, learned.predictions_B, weights_B)
-            if self._norms is not None:
-                self._norms.note(samples, taken.partitions_B[is_labelled_B])
             self._note_ages(samples.rows_B["produced_ms"])
         self.cursor |= taken.ends
         for kind, number in enumerate(np.bincount(rows["kind"], minlength=len(SampleKind)).tolist()):

@@ -50,6 +50,19 @@ def relative_difference(first_U: np.ndarray, second_U: np.ndarray) -> Difference
     return difference_of(float(mean / base - 1), float(error))
 
 
+def paired_difference(first_U: np.ndarray, second_U: np.ndarray) -> Difference | None:
+    """Of the means of two figures of the same users, absolute; None of fewer than two users.
+
+    >>> found = paired_difference(np.array([1.0, 3.0]), np.array([1.0, 4.0]))
+    >>> found.difference, found.error
+    (0.5, 0.5)
+    """
+    if len(first_U) < 2:
+        return None
+    gains_U = second_U - first_U
+    return difference_of(float(gains_U.mean()), float(gains_U.std(ddof=1) / sqrt(len(gains_U))))
+
+
 def adjusted(values_U: np.ndarray, before_U: np.ndarray) -> np.ndarray:
     """CUPED: values less what the time before foretells of them; the mean over all stays.
 

@@ -9,6 +9,14 @@ from simulators.abtest.analysis.difference import Difference, Z, difference_of
 _EXACT = 1e-9
 """A standard error below this is one of rounding: where nobody differs, as in the active days of a first day."""
 
+# fmt: off
+_STUDENT = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)
+# fmt: on
+
 
 def pooled(found: Sequence[Difference]) -> Difference:
     """Mean effect over runs whose own effects may differ (DerSimonian and Laird, 1986).
@@ -27,6 +35,37 @@ def pooled(found: Sequence[Difference]) -> Difference:
     weights = [1 / (v + between) for v in variances]
     value = sum(w * one.difference for w, one in zip(weights, found, strict=True)) / sum(weights)
     return difference_of(value, 1 / sqrt(sum(weights)))
+
+
+def pooled_with_few(found: Sequence[Difference]) -> Difference:
+    """The same where what differs between few runs is more than what is uncertain in each: Hartung and Knapp, 2001.
+
+    The variance of the mean is that of the runs around it, and Student's t takes the place of the normal quantile; the
+    interval is never narrower than that of `pooled`.
+
+    >>> few = pooled_with_few([difference_of(0.1, 0.001), difference_of(0.2, 0.001), difference_of(0.3, 0.001)])
+    >>> round(few.difference, 6), round(few.error, 4), round(few.low, 3)
+    (0.2, 0.0577, -0.048)
+    """
+    mean = pooled(found)
+    if len(found) == 1 or min(one.error for one in found) < _EXACT:
+        return mean
+    between = between_runs(found)
+    weights = [1 / (one.error**2 + between) for one in found]
+    around = sum(w * (one.difference - mean.difference) ** 2 for w, one in zip(weights, found, strict=True))
+    error = sqrt(around / sum(weights) / (len(found) - 1))
+    half = max(student(len(found) - 1) * error, Z * mean.error)
+    value = mean.difference
+    return Difference(value, value - half, value + half, max(error, mean.error))
+
+
+def student(freedom: int) -> float:
+    """97.5 % quantile of Student's t, of degrees of freedom from 1; beyond the table, that of the last row.
+
+    >>> student(4), student(1000)
+    (2.776, 2.042)
+    """
+    return _STUDENT[min(freedom, len(_STUDENT)) - 1]
 
 
 def between_runs(found: Sequence[Difference]) -> float:

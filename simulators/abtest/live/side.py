@@ -1,13 +1,14 @@
 """An arm behind Kafka and HTTP, and when the world waits for it.
 
 Strictly: each slice of a topic is written and applied before the next one is written; after a round, a step of the
-world, it waits until the learner has learned all that the join has let go, has published, and the scorer serves that.
-Then nothing is left to timing but where a deep part's micro-batches end, and the decisions are those of one process.
+world, it waits until the learner has learned all that the join has let go, but for a deep part's micro-batch that is
+not full, has published, has written norms, and the scorer serves that. Then nothing is left to timing, and the
+decisions are those of one process.
 Loosely: until the round's records are applied, and no longer.
 """
 
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 import msgspec
@@ -27,6 +28,7 @@ from state_store.outbox import Outbox
 from state_store.rollout import Rollout
 from state_store.weights import WeightStore
 from stream.command.roles import Role, wait_until
+from stream.process.status import read_status
 from stream.process.store import open_store
 from stream.serving.address import serving_url
 from stream.settings import Settings
@@ -49,7 +51,7 @@ class LiveSide:
     def __init__(
         self, world: World, settings: Settings, how: TrialSettings, client: redis.Redis, roles: Sequence[Role]
     ) -> None:
-        self._settings, self._how, self._roles = settings, how, roles
+        self._settings, self._how, self._client, self._roles = settings, how, client, roles
         prefix = settings.redis.prefix
         self._store, self._weights = open_store(settings, client), WeightStore(client, prefix)
         self._outbox = Outbox(client, prefix, 1)
@@ -57,6 +59,8 @@ class LiveSide:
         self._producer = ReplayProducer(settings.kafka, PaceSettings())
         self._url = serving_url(settings.serving)
         self._asker = Asker(self._url, world)
+        self._batch = settings.learner.micro_batch if how.strict and settings.recipe.has_deep else 1
+        """With fewer samples than this left, the learner has learned what it can."""
         self._is_frozen = False
         self.version = 0
         """Of the weights that the scorer was seen to serve; 0: nobody has asked it yet."""
@@ -100,13 +104,23 @@ class LiveSide:
 
     def _is_served(self) -> bool:
         manifest = self._weights.latest()
-        if manifest is None or manifest.learned.get("0", 0) < self._outbox.sequences()[0]:
+        if manifest is None or not self._has_learned_all(manifest.learned) or not self._has_norms():
             return False
         served = self._served_version()
         if served < manifest.version:
             return False
         self.version = served
         return True
+
+    def _has_learned_all(self, cursor: Mapping[str, int]) -> bool:
+        return self._outbox.sequences()[0] - cursor.get("0", 0) < self._batch
+
+    def _has_norms(self) -> bool:
+        """Whether the state has the norms of what was learned, which a deep part's adapter is told by it."""
+        if not self._settings.recipe.has_deep or not self._how.strict:
+            return True
+        status = read_status(self._client, self._settings.redis.prefix)
+        return status is not None and self._has_learned_all(status.cursor) and status.num_at_norms == status.num_trained
 
     def _served_version(self) -> int:
         try:

@@ -34,7 +34,8 @@ def write_page(summary: Mapping[str, Any], title: str, folder: Path) -> Path:
     note = (
         f"{len(summary['seeds'])} worlds, pooled as random effects; relative differences of means per user with 95 % "
         "intervals, bold where they exclude 0, beside what AdaF2M2 did in its paper's Table 1. Reach says how far "
-        "lists come from candidates at random (0) to the best of them (1), by the truth. Below, all users by the day "
+        "lists come from candidates at random (0) to the best of them (1), by the truth; its gain is absolute, in "
+        "points, of both arms' lists for the same visits. Below, all users by the day "
         "of the test: shaded is what a look at each day allows (O'Brien-Fleming boundaries)."
     )
     write_whole(path, [document(title, note, _table(summary) + _figure(summary)).encode()])

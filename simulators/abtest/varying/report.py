@@ -12,13 +12,16 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from learner.files import write_whole
+from simulators.abtest.paired import GAIN
 from simulators.abtest.reporting.page import document
 from simulators.abtest.verdict import GROUPS
 from stream.monitor.page.style import FAINT, dress, new_figure, palette, svg_of
 
-SHOWN = ("reach", "active_days", "duration", "click")
-"""Metrics of the figure; the JSON has all."""
-_IN_TABLE = ("reach", "click")
+_SHOWN = (GAIN, "reach", "click", "active_days", "duration")
+"""Metrics of the figure, the first four that there are; the JSON has all."""
+_PANELS = 4
+_IN_TABLE = (GAIN, "reach", "click")
+"""Of the table: the first that there is, and the last."""
 _Points = Sequence[dict[str, Any]]
 
 
@@ -33,7 +36,8 @@ def write_points(points: _Points, title: str, folder: Path) -> Path:
     write_whole(folder / "vary.json", [msgspec.json.format(msgspec.json.encode({"title": title, "points": points}))])
     note = (
         "Relative differences of means per user, second arm against first, with 95 % intervals; worlds are pooled as "
-        "random effects. Reach: how far lists come from candidates at random (0) to the best of them (1), by the truth."
+        "random effects. Reach: how far lists come from candidates at random (0) to the best of them (1), by the "
+        "truth. Its gain is absolute, in points: both arms' lists of the same visits."
     )
     path = folder / "vary.html"
     write_whole(path, [document(title, note, "".join(map(_figure, _by_parameter(points)))).encode()])
@@ -41,19 +45,27 @@ def write_points(points: _Points, title: str, folder: Path) -> Path:
 
 
 def tables_of(points: _Points) -> list[Table]:
-    """By parameter, lift in percent by value, of two metrics, for new and for all users: they fit a terminal."""
+    """By parameter, lift in percent by value, of two metrics, for new and for all users: they fit a terminal.
+
+    Where both arms rank every visit, one of the two is the gain of reach, in points.
+    """
     return [_table(of) for of in _by_parameter(points)]
 
 
 def _table(points: _Points) -> Table:
     table = Table(title=points[0]["parameter"], box=SIMPLE, padding=(0, 1))
     table.add_column("value", no_wrap=True)
-    names = [(group, metric) for group in ("new", "all") for metric in _IN_TABLE]
+    there = [metric for metric in _shown(points) if metric in _IN_TABLE]
+    names = [(group, metric) for group in ("new", "all") for metric in (there[0], there[-1])]
     for group, metric in names:
         table.add_column(f"{metric}\n{group}, %", justify="right", no_wrap=True)
     for point in points:
         table.add_row(f"{point['value']:g}", *(_cell(point[group].get(metric)) for group, metric in names))
     return table
+
+
+def _shown(points: _Points) -> list[str]:
+    return [metric for metric in _SHOWN if all(metric in point["all"] for point in points)][:_PANELS]
 
 
 def _cell(found: dict[str, float] | None) -> str:
@@ -67,11 +79,11 @@ def _by_parameter(points: _Points) -> list[list[dict[str, Any]]]:
 
 
 def _figure(points: _Points) -> str:
-    columns = 2
-    rows = ceil(len(SHOWN) / columns)
+    columns, shown = 2, _shown(points)
+    rows = ceil(len(shown) / columns)
     figure = new_figure(2.6 * rows + 0.5, f"Lift by {points[0]['parameter']}")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, metric in zip(panels, SHOWN, strict=True):
+    for axes, metric in zip(panels, shown, strict=False):
         _panel(axes, metric, points)
     panels[0].legend(frameon=False, fontsize=9)
     return svg_of(figure)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from simulators.abtest.arm import Arm
+from simulators.abtest.reporting.kept import KeptRuns
 from simulators.abtest.reporting.report import Run
 from simulators.abtest.run import TrialSettings
 from simulators.abtest.seeds import run_seeds
@@ -91,6 +92,7 @@ def run_sweeps(
     sweeps: Sequence[Sweep],
     seeds: Sequence[int],
     told: Told,
+    kept: KeptRuns | None = None,
 ) -> Iterator[Point]:
     """Point after point, as they are done, in this process; the same seeds in each.
 
@@ -100,6 +102,7 @@ def run_sweeps(
         sweeps: what is varied, one by one.
         seeds: of the worlds.
         told: progress.
+        kept: where runs are kept; those that are there are not run again.
     """
     worlds = [
         (sweep.parameter, value, varied(parameters, sweep.parameter, value))
@@ -111,4 +114,5 @@ def run_sweeps(
         def day_over(seed: int, *_: object, parameter: str = parameter, value: float = value) -> None:
             told(parameter, value, seed)
 
-        yield Point(parameter, value, list(run_seeds(world, *test, seeds, day_over)))
+        of_world = None if kept is None else (kept, f"{parameter}-{value:g}-")
+        yield Point(parameter, value, list(run_seeds(world, *test, seeds, day_over, kept=of_world)))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from simulators.abtest.analysis.difference import adjusted, difference_of, mismatch, relative_difference
-from simulators.abtest.analysis.pooled import between_runs, pooled, users_needed
+from simulators.abtest.analysis.pooled import between_runs, pooled, pooled_with_few, users_needed
 from simulators.abtest.analysis.sequential import boundaries, spent
 from simulators.abtest.run import split
 
@@ -58,6 +58,20 @@ def test_effects_over_seeds_are_random() -> None:
     same = [difference_of(0.2, 0.1)] * 4
     assert between_runs(same) == 0.0
     assert (pooled(same).difference, pooled(same).error) == pytest.approx((0.2, 0.05))
+
+
+def test_few_runs_are_not_more_certain_than_they_agree() -> None:
+    rng, held = np.random.default_rng(9), {pooled: 0, pooled_with_few: 0}
+    for _ in range(2000):
+        # Effects that differ by far more than each is uncertain.
+        found = [difference_of(float(value), 0.01) for value in rng.normal(0.2, 0.1, 5)]
+        for how in held:
+            held[how] += how(found).low < 0.2 < how(found).high
+    assert held[pooled_with_few] / 2000 == pytest.approx(0.95, abs=0.015)
+    assert held[pooled] / 2000 < 0.91
+    # Where they agree by chance, what is uncertain in each remains.
+    same = [difference_of(0.2, 0.1)] * 4
+    assert pooled_with_few(same).high == pytest.approx(pooled(same).high)
 
 
 def test_an_effect_is_found_with_the_power_that_is_said() -> None:

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 import typer
 
+from simulators.abtest.reporting.kept import KeptRunError
 from simulators.world.parameters import SHIPPED, Parameters, load_parameters
 from state_store.errors import OperatorError
 from stream.command.cli import build
+from stream.kafka.topics import admin
+from stream.sections import KafkaSettings
 
 WORLD = """step_minutes = 480
 [users]
@@ -67,6 +70,24 @@ def test_a_test_is_run_in_world_after_world(
     assert Path("runs/abtest/vary.html").read_text(encoding="utf-8").count("<svg") == 2
 
 
+def test_a_test_that_was_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "1", "--candidates", "20", "--json", "--resume")
+    run("abtest", "--aa", *how, "--seeds", "1")
+    kept = Path("runs/abtest/worlds/seed-7.json")
+    when = kept.stat().st_mtime_ns
+    run("abtest", "--aa", *how, "--seeds", "2")
+    resumed = last_line(capsys)
+    assert kept.stat().st_mtime_ns == when
+    run("abtest", "--aa", *(word for word in how if word != "--resume"), "--seeds", "2")
+    assert last_line(capsys) == resumed
+    with pytest.raises(KeptRunError, match="--resume"):
+        run("abtest", "--aa", *how, "--cap", "0.9", "--seeds", "2")
+
+
 @pytest.mark.slow
 def test_a_test_behind_a_broker_is_told_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -84,6 +105,31 @@ def test_a_test_behind_a_broker_is_told_while_it_runs(
         assert "Traceback" not in (Path("runs/abtest") / log).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_a_kafka_that_is_there_is_left_as_it_was(
+    apache_kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    client = admin(KafkaSettings(url=apache_kafka))
+    client.create_topics({"a-7-impressions": {"num_partitions": 3, "replication_factor": 1}}, wait_for_metadata=True)
+
+    def there() -> tuple[list[str], list[str]]:
+        return sorted(client.list_topics()), sorted(str(group["group_id"]) for group in client.list_groups())
+
+    before = there()
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "1", "--candidates", "20", "--seeds", "1")
+    run("abtest", "--aa", "--kafka", apache_kafka, *how, "--json")
+    assert last_line(capsys)["arms"]["a"]["users"] > 0
+    after = there()
+    client.close()
+    assert {topic for topic in after[0] if not topic.startswith("__")} == {
+        topic for topic in before[0] if not topic.startswith("__")
+    }
+    assert after[1] == before[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -95,6 +141,11 @@ def test_a_test_behind_a_broker_is_told_while_it_runs(
         (("abtest", "--aa", "--broker", "rabbit"), "rabbit"),
         (("abtest", "--aa", "--broker", "kafka", "--fast"), "leave one"),
         (("abtest", "--aa", "--loose"), "--broker"),
+        (("abtest", "--aa", "--kafka", "h:1", "--broker", "embedded"), "h:1"),
+        (("abtest", "--aa", "--kafka", "h:1", "--fast"), "leave one"),
+        (("abtest", "--aa", "--kafka", ""), "HOST:PORT"),
+        (("abtest", "--aa", "--kafka", "h:1", "--vary", "lists.noise=0"), "leave --kafka h:1"),
+        (("abtest", "--aa", "--paired"), "learns_from"),
         (("abtest", "--aa", "--vary", "lists.noise=x"), "VALUE"),
         (("abtest", "--aa", "--vary", "lists.noisy=1"), "lists.noisy"),
         (("abtest", "--aa", "--vary", "lists.noise=2"), "lists.noise=2"),

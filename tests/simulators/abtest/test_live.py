@@ -1,5 +1,6 @@
 """Arms behind Kafka and HTTP: the decisions of one process."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,44 @@ class Watched(Trial):
         return lists_VL
 
 
-def run(opens: Opens, how: TrialSettings, tmp_path: Path) -> tuple[Watched, list[Any]]:
-    frozen, by_gap = tmp_path / "frozen.toml", tmp_path / "gap.toml"
-    frozen.write_text("[arm]\nfrozen = true\n", encoding="utf-8")
-    # What the time since the user's last impression says depends on whose clock is asked.
-    by_gap.write_text('[fast]\ngate_signals = ["user_count", "user_gap"]\n', encoding="utf-8")
-    arms, world = [load_arm("a", frozen, SMALL), load_arm("b", by_gap, SMALL)], World(SMALL, how.seed)
+FROZEN = "[arm]\nfrozen = true\n"
+# What the time since the user's last impression says depends on whose clock is asked.
+BY_GAP = '[fast]\ngate_signals = ["user_count", "user_gap"]\n'
+# Micro-batches of which a round's samples are no multiple, and looks at items' content in the midst of them.
+DEEP = """
+[model]
+deep = "dcnv2"
+num_masks = 1
+[learner]
+micro_batch = 48
+block = 100
+"""
+CONTENT = '[content_start]\nmethod = "nearest"\nevery = 130\n'
+ALONE = DEEP.replace("[model]", "[model]\nfast = false")
+ARMS = {"fast": (FROZEN, BY_GAP), "deep": (FROZEN + ALONE, BY_GAP + CONTENT + DEEP)}
+
+
+def run(opens: Opens, how: TrialSettings, texts: tuple[str, str], tmp_path: Path) -> tuple[Watched, list[Any]]:
+    arms = []
+    for name, text in zip("ab", texts, strict=True):
+        file = tmp_path / f"{name}.toml"
+        file.write_text(text, encoding="utf-8")
+        arms.append(load_arm(name, file, SMALL))
+    world = World(SMALL, how.seed)
     with opens(world, arms, how) as opened:
         trial = Watched(world, arms, how, opened)
         trial.run()
         return trial, list(opened.sides)
 
 
-def test_the_same_is_shown_as_in_one_process(broker: str, redis_settings: RedisSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ARMS)
+def test_the_same_is_shown_as_in_one_process(
+    kind: str, broker: str, redis_settings: RedisSettings, tmp_path: Path
+) -> None:
     # On servers that other runs use, too, prefixes are told apart by the seed.
     how = msgspec.structs.replace(HOW, seed=1000 + int(redis_settings.prefix[1:]))
-    fast, _ = run(in_process, how, tmp_path)
-    live, sides = run(Live(broker, redis_settings.url, tmp_path / "live"), how, tmp_path)
+    fast, _ = run(partial(in_process, by_visit=True), how, ARMS[kind], tmp_path)
+    live, sides = run(Live(broker, redis_settings.url, tmp_path / "live"), how, ARMS[kind], tmp_path)
     assert len(fast.shown) == 6
     for of_fast, of_live in zip(fast.shown, live.shown, strict=True):
         assert np.array_equal(of_fast, of_live)

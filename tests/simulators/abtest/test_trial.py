@@ -5,14 +5,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 import redis
 from support.worlds import SMALL
 
 from simulators.abtest.arm import Arm, ArmError, load_arm
-from simulators.abtest.choice import Choice, reach
+from simulators.abtest.choice import Choice, best, clicks, reach
 from simulators.abtest.feed import Feed
 from simulators.abtest.local import LocalSide
+from simulators.abtest.paired import Pairs
 from simulators.abtest.pipeline import Pipeline
 from simulators.abtest.ranking import FieldError, Ranker
 from simulators.abtest.reporting.page import write_page
@@ -51,12 +53,14 @@ def arm_of(name: str, redis_settings: RedisSettings, text: str, tmp_path: Path) 
 
 @pytest.fixture
 def make_trial(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path):  # type: ignore[no-untyped-def]
-    def made(first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "") -> Trial:
+    def made(
+        first: str = "", second: str = "", how: TrialSettings = HOW, run: str = "", kind: type[Trial] = Trial
+    ) -> Trial:
         files = zip("ab", (first, second), strict=True)
         arms = [arm_of(f"{run}{name}", redis_settings, text, tmp_path) for name, text in files]
         world = World(SMALL, how.seed)
         sides = LocalSide(world, arms[0], how, client), LocalSide(world, arms[1], how, client)
-        return Trial(world, arms, how, Opened(sides))
+        return kind(world, arms, how, Opened(sides))
 
     return made
 
@@ -224,6 +228,71 @@ def test_reach_is_what_a_list_gains_of_what_could_be_gained() -> None:
         shown = clicks_VC[v, :3][slots_VC[v, :3] != NONE]
         best = np.sort(there)[::-1][: len(shown)]
         assert found_V[v] == pytest.approx((shown.mean() - there.mean()) / (best.mean() - there.mean()), abs=1e-4)
+
+
+class Noted(Trial):
+    """Keeps what either arm would have shown."""
+
+    reach_of: list[tuple[int, int, float]]
+    """User, arm, how far the arm's list reaches."""
+
+    def both(self, visits: Visits, slots_VC: np.ndarray, arms_V: np.ndarray) -> np.ndarray:
+        shown_VL = super().both(visits, slots_VC, arms_V)
+        size = self.world.parameters.lists.size
+        self.reach_of = getattr(self, "reach_of", [])
+        for a, side in enumerate(self._opened.sides):
+            lists_VL = best(slots_VC, side.scores(visits, slots_VC), size)
+            assert np.array_equal(shown_VL[arms_V == a], lists_VL[arms_V == a])
+            users_V = self.world.users.serial_U[visits.slot_V].tolist()
+            reach_V = reach(self.world, visits, slots_VC, lists_VL).tolist()
+            self.reach_of += [(user, a, value) for user, value in zip(users_V, reach_V, strict=True)]
+        return shown_VL
+
+
+PAIRED = msgspec.structs.replace(HOW, learns_from="all", paired=True)
+
+
+def test_either_arms_lists_are_compared_visit_by_visit(make_trial) -> None:  # type: ignore[no-untyped-def]
+    trial = make_trial("[fast]\ngate = false\n", "[learner]\nmicro_batch = 5\n", PAIRED, kind=Noted)
+    tally = trial.run()
+    found = pl.DataFrame(trial.reach_of, schema=["user", "arm", "reach"], orient="row")
+    by_user = found.group_by("user", "arm").agg(pl.col("reach").mean()).pivot("arm", index="user", values="reach")
+    gains = by_user["1"] - by_user["0"]
+    verdict = verdict_of(tally)
+    found_all = verdict.differences["all"]["reach_gain"]
+    assert found_all.difference == pytest.approx(gains.mean())
+    assert found_all.error == pytest.approx(gains.std() / len(gains) ** 0.5)
+    assert found_all.difference != 0.0
+    # Both rank alike where they are one pipeline, whoever is in which arm.
+    same = verdict_of(make_trial(how=PAIRED, run="s").run())
+    assert {same.differences[group]["reach_gain"].difference for group in GROUPS} == {0.0}
+    assert same.differences["all"]["reach"].difference != 0.0
+
+
+def test_items_are_told_apart_by_how_often_they_were_shown() -> None:
+    world, pairs = World(SMALL, 5), Pairs()
+    seen: dict[int, int] = {}
+    for _ in range(4):
+        shown = show_unranked(world, world.step())
+        pairs.update(shown)
+        for item in shown.item_N.tolist():
+            seen[item] = seen.get(item, 0) + 1
+    visits = world.step()
+    slots_VC = world.candidates(len(visits), 30, Candidates(popular=0.0, new=0.3))
+    truth_M = clicks(world, visits, slots_VC)[slots_VC != NONE]
+    # Who ranks by the truth reaches all that there is to reach in every band, who ranks against it less than chance.
+    pairs.judge(world, visits, slots_VC, [-truth_M, truth_M])
+    everybody = np.ones(world.users.num_arrived, np.bool_)
+    for band, (low, below) in {"unseen": (0, 1), "few": (1, 10), "some": (10, 100)}.items():
+        reach_SA = pairs.of(f"reach_gain_{band}", everybody)
+        in_band_V = [
+            sum(low <= seen.get(int(world.items.serial_I[slot]), 0) < below for slot in slots if slot != NONE)
+            for slots in slots_VC
+        ]
+        users = {int(visits.slot_V[v]) for v, number in enumerate(in_band_V) if number > 1}
+        assert len(reach_SA) == len(users) > 0
+        assert reach_SA[:, 1] == pytest.approx(1.0)
+        assert (reach_SA[:, 0] < 1).any()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,15 @@ def test_predicting_what_has_just_passed_changes_nothing(
     assert arrays.keys() == others.keys()
 
 
+def test_norms_follow_what_negatives_teach_when_they_settle(run: Run) -> None:
+    samples = make_samples(NUM, seed=5)
+    run.learn(samples)
+    run.norms.write(run.trainer.learner, 1)
+    settled = [msgspec.structs.replace(one, kind=SampleKind.SETTLED) for one in samples if not one.label]
+    run.learn(settled)
+    assert run.norms.num_waiting == len(settled)
+
+
 def test_freshness_is_told_whatever_the_first_block_is(run: Run, settings: Settings) -> None:
     """The learner looks at the ages of some blocks, and the meter only has those with labels."""
     for block in range(40):
