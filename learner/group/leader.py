@@ -147,8 +147,9 @@ class GroupLearner:
             whole: take the tables whole.
         """
         self.exchange()
-        answers = self._all(Command.TAKE_CHANGES, b"1" if whole else b"")
-        return joined_state([and_meta(answer) for answer in answers], spread=self.member.beliefs_spread)
+        answers = [and_meta(answer) for answer in self._all(Command.TAKE_CHANGES, b"1" if whole else b"")]
+        self._counts = [msgspec.convert(said["counts"], Counts) for _, said in answers]
+        return joined_state([(arrays, said["state"]) for arrays, said in answers], spread=self.member.beliefs_spread)
 
     def restore(self, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
         """Continue from what `take_changes` gave, of as many processes.

@@ -219,7 +219,7 @@ class Member:
         self._note_noted()
         for shared in self.rows:
             shared.count()
-        return with_meta(arrays, meta)
+        return with_meta(arrays, {"state": meta, "counts": self.counts()})
 
     def _restore(self) -> bytes:
         (mine, *_) = self._wire.exchange([b""] * self._wire.size)
