@@ -252,6 +252,12 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Seed = 7
     num_threads: Annotated[int, Meta(gt=0, le=1024)] = 1
     """Threads of torch; more than the spare cores slow everything down."""
+    processes: Annotated[int, Meta(gt=0, le=256)] = 1
+    """Processes that learn: each the samples of its own users, whose rows it alone has. What all users share, as items
+    and crosses, each has a copy of."""
+    exchange_samples: PositiveInt = 1024
+    """Of several processes: samples of all of them between two exchanges of what is shared. What one has learned of an
+    item the others know at the latest so many samples later; fewer cost time, more cost accuracy."""
 
     def __post_init__(self) -> None:
         if self.micro_batch > self.block:

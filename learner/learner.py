@@ -228,13 +228,17 @@ class Learner:
         """L2 norms of rows' embeddings, of the shape of `rows_N`."""
         if self.fast is not None:
             return self.table.norms(rows_N.ravel(), "v").reshape(rows_N.shape)
-        values = self.table.values[VALUES][rows_N][..., :-1]
-        norms: np.ndarray = np.sqrt(np.square(values).sum(axis=-1))
+        norms: np.ndarray = np.sqrt(np.square(self.table.values[VALUES][rows_N][..., :-1]).sum(axis=-1))
         return norms
 
     def norms_of(self, keys_N: np.ndarray) -> np.ndarray:
         """L2 norms of the embeddings of ids, by their keys; 0 of one that has no row."""
         return self._norms(self.table.find(keys_N))
+
+    @property
+    def num_rows(self) -> int:
+        """Ids that have a row."""
+        return self.table.num_rows
 
     @property
     def learned_ts(self) -> int:

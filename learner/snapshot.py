@@ -14,7 +14,8 @@ from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.named import ArraysError, arrays_in, below
 from learner.parts import counts_of, deep_alone, ids_of, look_up, served_deep_table, served_fast_part
-from learner.published.encoding import Changed, encode_snapshot, stand_ins_of, tables_of, take_changed
+from learner.published.changed import Changed
+from learner.published.encoding import encode_snapshot, stand_ins_of, tables_of, take_changed
 from learner.published.messages import joined
 from learner.recipe import Recipe
 from learner.samples.columns import Samples

@@ -4,7 +4,7 @@ Only the rows of a micro-batch are gathered, differentiated and written back, by
 2011); everything else by Adam.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -25,6 +25,11 @@ from learner.tables.table import Group, Table
 
 VALUES, SQUARES = "deep", "deep_squares"
 """Groups of a row: embedding and first-order weight, and the sums of their squared gradients."""
+
+
+Average = Callable[[Sequence[Tensor], int], float | None]
+"""Gives parameters the mean gradient of several learners' samples, as each has computed it of so many of its own;
+returns the share that these have, None if nobody has any."""
 
 
 def groups_of(recipe: Recipe) -> list[Group]:
@@ -123,7 +128,10 @@ class DeepPart:
             self.dense.heads.generator = self._heads_rng
             self._balance = Balance(learning.balance, [task.name for task in recipe.tasks], learning.seed + 3)
             parameters += self._balance.parameters()
+        self._parameters = parameters
         self._optimiser = torch.optim.Adam(parameters, lr=learning.dense_lr, fused=True)
+        self.average: Average | None = None
+        """Where several learners take each step together."""
 
     def predict(self, occurring: Occurring) -> Said:
         """Logits of samples, and of those to learn from what `learn` goes back through.
@@ -169,16 +177,18 @@ class DeepPart:
     def learn(self, said: Said, target: Target) -> None:
         """One step, on what was predicted of the samples to learn from; the target is of those alone."""
         if said.output is None or said.rows_UW is None or said.batch is None:
+            self.step_along()
             return
         self._optimiser.zero_grad()
         loss = total_loss(said.output, target, self._recipe.model) + tokens_loss(said.output, target)
         loss.backward()  # type: ignore[no-untyped-call]
-        self._step(said.rows_UW, said.batch)
+        self._step(said.rows_UW, said.batch, len(target.labels_B))
         self.dense.update(said.output)
 
     def learn_tasks(self, said: Said, targets: Sequence[Target]) -> None:
         """The same with heads: a target for each task, in which samples without a label of it do not count."""
         if said.output is None or said.rows_UW is None or said.batch is None:
+            self.step_along()
             return
         assert self._balance is not None
         assert self.dense.heads is not None
@@ -187,14 +197,23 @@ class DeepPart:
         parameters = [said.rows_UW, *self.dense.parameters()]
         losses[self._recipe.main] = losses[self._recipe.main] + tokens_loss(said.output, targets[self._recipe.main])
         self._balance.backward(losses, counts_T, self.dense.heads.penalty(), parameters)
-        self._step(said.rows_UW, said.batch)
+        self._step(said.rows_UW, said.batch, len(targets[0].labels_B))
         self.dense.update(said.output)
 
-    def _step(self, rows_UW: Tensor, batch: Batch) -> None:
+    def step_along(self) -> None:
+        """Without samples to learn from, take part in the step of those who have some."""
+        if self.average is not None:
+            self._optimiser.zero_grad()
+            if self.average(self._parameters, 0) is not None:
+                self._optimiser.step()
+
+    def _step(self, rows_UW: Tensor, batch: Batch, num_samples: int) -> None:
         """With the gradients that there are: Adam for what is dense, Adagrad for the rows."""
+        share = 1.0 if self.average is None else self.average(self._parameters, num_samples)
         self._optimiser.step()
         assert rows_UW.grad is not None
-        rows_U, grad_UW = batch.rows_U.numpy(), rows_UW.grad.numpy()
+        assert share is not None
+        rows_U, grad_UW = batch.rows_U.numpy(), rows_UW.grad.numpy() * np.float32(share)
         known_U = rows_U > 0
         rows_U, grad_UW = rows_U[known_U], grad_UW[known_U]
         squares_UW = self._squares_RW[rows_U] + grad_UW * grad_UW

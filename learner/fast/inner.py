@@ -25,7 +25,7 @@ from learner.fast.layout import (
 )
 from learner.fast.state import BIAS, SQUARED_ERRORS, Dense
 from learner.tables.compiled import compiled, inlined
-from learner.tables.rows import BOTH
+from learner.tables.rows import EVERYONE
 
 
 @inlined
@@ -165,7 +165,7 @@ def learn_values(
         row, field = rows_N[n], fields_N[n]
         if row <= 0 or masked_F[field]:
             continue
-        touched_R[row] |= BOTH
+        touched_R[row] |= EVERYONE
         x = weights_N[n]
         side, rate = side_F[field], rate_F[field]
         squares = max(keep * values_RX[row, SQUARES] + square * x * x, np.float32(0))
@@ -204,7 +204,7 @@ def learn_crosses(
         squares = max(constants.keep * values_RX[row, SQUARES] + square * x * x, np.float32(0))
         values_RX[row, SQUARES] = squares
         values_RX[row, WEIGHT] += error * x / (constants.cross_prior + squares)
-        tables.cross_touched_R[row] |= BOTH
+        tables.cross_touched_R[row] |= EVERYONE
 
 
 @inlined

@@ -75,6 +75,11 @@ class FastPredictor:
         self.table, self.cross_table, self.beliefs, self.starts = tables
         self.dense = dense
 
+    @property
+    def priors(self) -> np.ndarray:
+        """Evidence that a first-order weight begins with, by field."""
+        return self._constants.prior_F
+
     def crosses_of(self, values: Ids) -> Ids:
         """Occurrences of the crosses of a block's values; the same for all parts of the same recipe."""
         return cross(ids_of(*values), self._plan)

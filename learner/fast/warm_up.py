@@ -13,7 +13,7 @@ from learner.fast.model import FastPart
 from learner.samples.columns import no_samples
 from learner.samples.layout import Layout
 from learner.tables.ids import Ids
-from learner.tables.table import BOTH
+from learner.tables.table import EVERYONE
 
 _FIELDS = (FieldSettings("user_id", "user", "id"), FieldSettings("item_id", "item", "id", min_count=2))
 _MANY = 2000
@@ -42,7 +42,7 @@ def warm_up() -> float:
         found = part.look_up(values, np.arange(_MANY), learning=learning, item_ids=[""] * _MANY)
         part.learn(block_of(*found, labels_B=np.zeros(_MANY), signals_BS=np.zeros((_MANY, 1))))
     table = part.table
-    table.take_touched(BOTH)
+    table.take_touched(EVERYONE)
     table.take_changes()
     table.evict(_MANY // 2, _MANY)
     table.take_evicted()

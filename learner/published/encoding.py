@@ -4,9 +4,8 @@ A full snapshot has a message for each range of so many rows, by their numbers i
 so a range in which nothing has changed gives the same bytes as the last time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 import numpy as np
 
 from learner.adaf2m2.deep import VALUES
@@ -16,6 +15,7 @@ from learner.content.stand_ins import StandIns
 from learner.content.starts import ContentStarts
 from learner.fast.predictor import FastPredictor
 from learner.learner import Learner
+from learner.published.changed import AnyLearner, Changed
 from learner.published.messages import NUM_BYTES, message, message_of_values
 from learner.tables.rows import PUBLISH
 from learner.tables.table import Table
@@ -28,18 +28,11 @@ _AIM = 1 << 20
 _KEY_AND_FIELD = 9
 
 
-class Changed(msgspec.Struct, frozen=True):
-    """Rows of all tables that have changed, and keys that were evicted, since the last publish."""
-
-    rows: tuple[np.ndarray, ...]
-    evicted: tuple[np.ndarray, ...]
-    starts: tuple[dict[str, np.ndarray], ...] = ()
-    """What has changed in the content-made starts of each fast part that has some."""
-
-
-def take_changed(learner: Learner) -> Changed:
+def take_changed(learner: AnyLearner) -> Changed:
     """What has changed since the last call."""
-    tables = _tables(learner)
+    if not isinstance(learner, Learner):
+        return learner.take_changed()
+    tables = all_tables(learner)
     return Changed(
         tuple(table.take_touched(PUBLISH) for table in tables),
         tuple(table.take_evicted() for table in tables),
@@ -64,11 +57,12 @@ def tables_of(fast: FastPredictor | None, table: Table, others: TaskPredictors) 
     return [table, *([fast.cross_table] if fast is not None else []), *others.tables, *contents]
 
 
-def _tables(learner: Learner) -> list[Table]:
+def all_tables(learner: Learner) -> list[Table]:
+    """A learner's, in the same order."""
     return tables_of(learner.fast, learner.table, learner.others)
 
 
-def encode_snapshot(learner: Learner, changed: Changed | None, values: Values = "float32") -> Iterator[bytes]:
+def encode_snapshot(learner: AnyLearner, changed: Changed | None, values: Values = "float32") -> Iterator[bytes]:
     """Messages: dense weights, then the rows that have changed, or every row in use if that is None.
 
     They are made one by one, while the learner must not learn.
@@ -78,9 +72,32 @@ def encode_snapshot(learner: Learner, changed: Changed | None, values: Values = 
         changed: from `take_changed`.
         values: what the values of tables are rounded to.
     """
+    if not isinstance(learner, Learner):
+        yield from learner.encode_snapshot(changed, values)
+        return
     yield message(_head(learner, changed))
-    for n, table in enumerate(_tables(learner)):
-        for rows in _ranges(table, rows_per_message(table, values), changed.rows[n] if changed is not None else None):
+    yield from encode_rows(all_tables(learner), None if changed is None else changed.rows, values)
+
+
+def encode_rows(
+    tables: Sequence[Table],
+    changed: Sequence[np.ndarray] | None,
+    values: Values,
+    chosen: Callable[[int, np.ndarray], np.ndarray] = lambda _, rows: rows,
+) -> Iterator[bytes]:
+    """Messages of rows of tables.
+
+    Args:
+        tables: the tables.
+        changed: rows of each, or every row in use if that is None.
+        values: what their values are rounded to.
+        chosen: those of some rows of a table, by its number, that are wanted.
+    """
+    for n, table in enumerate(tables):
+        for found in _ranges(table, rows_per_message(table, values), changed[n] if changed is not None else None):
+            rows = chosen(n, found)
+            if not len(rows):
+                continue
             arrays = {f"{n}.keys": table.arrays.key_R[rows], f"{n}.fields": table.arrays.field_R[rows]}
             served = {f"{n}.values.{name}": table.values[name][rows] for name in table.values if name in SERVED}
             yield message_of_values(arrays, served, values)

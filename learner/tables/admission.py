@@ -69,6 +69,12 @@ def _count_all(cells_C2: np.ndarray, counters_2: np.ndarray, capacity: int, keys
         admits(cells_C2, counters_2, capacity, keys_N[n], 1)
 
 
+@compiled
+def _note_all(noted_N: np.ndarray, num_noted_1: np.ndarray, keys_N: np.ndarray) -> None:
+    for n in range(len(keys_N)):
+        note(noted_N, num_noted_1, keys_N[n])
+
+
 class Admission:
     """The filter's cells.
 
@@ -110,6 +116,11 @@ class Admission:
     def forget_changes(self) -> None:
         """What has been counted so far is in a checkpoint."""
         self.num_noted_1[0] = 0
+
+    def count(self, keys_N: np.ndarray) -> None:
+        """Count occurrences of ids that were met elsewhere."""
+        _count_all(self.cells_C2, self.counters_2, self.capacity, keys_N)
+        _note_all(self.noted_N, self.num_noted_1, keys_N)
 
     def _counters(self) -> dict[str, np.ndarray]:
         return {"counters": self.counters_2.copy(), "size": np.array([len(self.cells_C2), self.capacity])}

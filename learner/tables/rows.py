@@ -12,9 +12,12 @@ from learner.tables.compiled import compiled
 from learner.tables.hashing import normal
 from learner.tables.index import NO_KEY, NO_ROW, find, has_room, insert, remove
 
-PUBLISH, CHECKPOINT = 1, 2
-"""Bits of `touched_R`: the row has changed since this consumer last took what had changed."""
-BOTH = PUBLISH | CHECKPOINT
+PUBLISH, CHECKPOINT, EXCHANGE = 1, 2, 4
+"""Bits of `touched_R`: the row has changed since this consumer last took what had changed. The last one is the exchange
+between several processes; where there is one, nobody asks."""
+EVERYONE = PUBLISH | CHECKPOINT | EXCHANGE
+_SEEN = CHECKPOINT | EXCHANGE
+"""Whom it concerns that a row was only seen again."""
 NEXT, NUM_FREE, NUM_REFUSED, SCANNED_TO, FREE_FROM = 0, 1, 2, 3, 4
 """What `counters_5` holds: the first row never used, rows in `free_R`, occurrences refused, where eviction goes on; and
 from where on `free_R` may have changed since the last checkpoint."""
@@ -98,7 +101,7 @@ def assign(slots: Slots, rows: Rows, start: Start, ids: Occurrences, rows_N: np.
                 row = _add(slots, rows, start, key, field)
         if row != NO_ROW and ids.ts_N[n] > rows.last_ts_R[row]:
             rows.last_ts_R[row] = ids.ts_N[n]
-            rows.touched_R[row] |= CHECKPOINT
+            rows.touched_R[row] |= _SEEN
         rows_N[n] = row
     return len(ids.keys_N)
 
@@ -126,13 +129,26 @@ def _add(slots: Slots, rows: Rows, start: Start, key: np.uint64, field: int) -> 
         return NO_ROW
     insert(slots.keys_S, slots.rows_S, key, row)
     slots.size_1[0] += 1
-    rows.key_R[row], rows.field_R[row], rows.touched_R[row] = key, field, BOTH
-    for x in range(rows.block_RX.shape[1]):
+    rows.key_R[row], rows.field_R[row], rows.touched_R[row] = key, field, EVERYONE
+    fill(start, key, field, rows.block_RX[row])
+    return row
+
+
+@compiled
+def fill(start: Start, key: np.uint64, field: int, row_X: np.ndarray) -> None:
+    """The first values of an id's row."""
+    for x in range(len(row_X)):
         value = start.fill_X[x]
         if start.std_FX[field, x] > 0:
             value += start.std_FX[field, x] * normal(key, start.seed_X[x], start.coordinate_X[x])
-        rows.block_RX[row, x] = value
-    return row
+        row_X[x] = value
+
+
+@compiled
+def fill_many(start: Start, keys_N: np.ndarray, fields_N: np.ndarray, block_NX: np.ndarray) -> None:
+    """The first values of several ids' rows."""
+    for n in range(len(keys_N)):
+        fill(start, keys_N[n], fields_N[n], block_NX[n])
 
 
 @compiled

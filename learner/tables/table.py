@@ -15,8 +15,9 @@ from learner.tables.groups import MAX_ROWS, Group, check, start_of
 from learner.tables.index import Index, SharedIndex
 from learner.tables.memory import is_shared, plain, reserve, zeros
 from learner.tables.rows import (
-    BOTH,
     CHECKPOINT,
+    EVERYONE,
+    EXCHANGE,
     NEXT,
     NUM_REFUSED,
     PUBLISH,
@@ -25,6 +26,7 @@ from learner.tables.rows import (
     Slots,
     Start,
     assign,
+    fill_many,
     release_keys,
     release_stale,
     take_marked,
@@ -63,7 +65,7 @@ class Table:
     >>> keys, fields, ts = np.array([5, 8, 5, 8], np.uint64), np.array([0, 1, 0, 1], np.uint8), np.arange(4)
     >>> table.rows(keys, fields, ts, learning=True).tolist()   # 8 is admitted at its second occurrence
     [1, 0, 1, 2]
-    >>> table.values["v"].shape, table.num_rows, table.take_touched(BOTH).tolist()
+    >>> table.values["v"].shape, table.num_rows, table.take_touched(EVERYONE).tolist()
     ((101, 4), 2, [1, 2])
     """
 
@@ -188,14 +190,7 @@ class Table:
             raise ValueError(f"no such values: {', '.join(unknown)}; there are {', '.join(self.values)}")
         if not np.all(keys_N):
             raise ValueError("a key is 0, which stands for no value: it cannot have values")
-        at_once = self._start._replace(min_count_F=np.ones_like(self._start.min_count_F))
-        ids = Occurrences(
-            plain(keys_N, np.uint64),
-            plain(fields_N, np.uint8),
-            np.zeros(len(keys_N), np.int64),
-            np.ones(len(keys_N), np.uint8),
-        )
-        rows_N = self._assign(ids, at_once)
+        rows_N = self.admitted(keys_N, fields_N)
         known_N = rows_N > 0
         for name, values_NW in values.items():
             self.values[name][rows_N[known_N]] = values_NW[known_N]
@@ -204,15 +199,28 @@ class Table:
             raise TableFullError(f"the table holds {self.max_rows:,} ids and is full; allow more rows")
         return rows_N
 
+    def admitted(self, keys_N: np.ndarray, fields_N: np.ndarray) -> np.ndarray:
+        """Rows of ids, made at once where they have none, however seldom they occurred; 0 if there is none left."""
+        at_once = self._start._replace(min_count_F=np.ones_like(self._start.min_count_F))
+        keys_N, fields_N = plain(keys_N, np.uint64), plain(fields_N, np.uint8)
+        ids = Occurrences(keys_N, fields_N, np.zeros(len(keys_N), np.int64), np.ones(len(keys_N), np.uint8))
+        return self._assign(ids, at_once)
+
+    def first_values(self, keys_N: np.ndarray, fields_N: np.ndarray) -> np.ndarray:
+        """What rows of ids begin with, shape (N, X): it depends on nothing else."""
+        block_NX = np.empty((len(keys_N), self.arrays.block_RX.shape[1]), np.float32)
+        fill_many(self._start, plain(keys_N, np.uint64), plain(fields_N, np.uint8), block_NX)
+        return block_NX
+
     # What has changed -------------------------------------------------------------------------------------------
 
     def mark(self, rows_N: np.ndarray) -> None:
         """Rows have changed."""
-        self.arrays.touched_R[rows_N] |= BOTH
+        self.arrays.touched_R[rows_N] |= EVERYONE
         self.arrays.touched_R[0] = 0
 
     def take_touched(self, consumer: int) -> np.ndarray:
-        """Rows changed since this consumer (`PUBLISH`, `CHECKPOINT`) last asked, ascending, int32.
+        """Rows changed since this consumer (`PUBLISH`, `CHECKPOINT`, `EXCHANGE`) last asked, ascending, int32.
 
         For checkpoints, rows that were given back are among them: their key is 0.
         """
@@ -275,4 +283,4 @@ class Table:
         restore(self, state)
 
 
-__all__ = ["BOTH", "CHECKPOINT", "MAX_ROWS", "PUBLISH", "Group", "Table", "TableFullError"]
+__all__ = ["CHECKPOINT", "EVERYONE", "EXCHANGE", "MAX_ROWS", "PUBLISH", "Group", "Table", "TableFullError"]

@@ -118,6 +118,12 @@ def bench_canary(context: typer.Context) -> None:
     _run_benchmark("canary", context.args)
 
 
+@bench.command("processes", context_settings=_PASS_ON)
+def bench_processes(context: typer.Context) -> None:
+    """A learner of several processes beside one: AUC, bytes, speed (--processes, --exchange, --events, --json)."""
+    _run_benchmark("processes", context.args)
+
+
 @bench.command("loop", context_settings=_PASS_ON)
 def bench_loop(context: typer.Context) -> None:
     """How soon after an event the scorer answers with weights that have learned it (--probes, --rate, --json)."""

@@ -88,6 +88,9 @@ def chaos(
         int,
         typer.Option(min=1, max=1000, help="With more than one, a worker leaves each time and comes back at the next."),
     ] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes of the learner; with more than one, one is killed each time.")
+    ] = 1,
     weather: Annotated[
         bool, typer.Option("--weather", help="More than kills: refusals, transactions, retention, a full disk.")
     ] = False,
@@ -109,11 +112,13 @@ def chaos(
     folder = run_folder(name)
     if broker not in ("embedded", "kafka"):
         raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
+    if weather and processes > 1:
+        raise UsageError("--weather strikes a learner of one process: leave out --processes, or --weather")
     how = stream.settings(parse_events(events))
     log = source.open(stream.seed, how.num_rows, console)
     # Short intervals, so that deaths meet checkpoints and publishes.
     given = ["publish.interval_s=0.3", "publish.checkpoint_s=0.7", f"learner.seed={stream.seed}", *(overrides or [])]
-    settings = ChaosSettings(kills=kills, workers=workers, seed=stream.seed, weather=weather)
+    settings = ChaosSettings(kills=kills, workers=workers, processes=processes, seed=stream.seed, weather=weather)
     emptied(folder)
     with ExitStack() as stack:
         kafka = stack.enter_context(ApacheKafka(find_kafka())).url if broker == "kafka" else None

@@ -22,6 +22,7 @@ from simulators.oracle import Expected, expect
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.incidents import Incidents, is_applied
 from simulators.runs.log_writer import LogWriter
+from simulators.runs.ranks import kill_one_of
 from simulators.runs.summary import COMPARED, differences
 from state_store.client import connect
 from state_store.embedded.child import free_port
@@ -55,6 +56,8 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: int = 1
     """With more than one, one of them leaves each time, killed or by SIGTERM; the others take its partitions over, and
     it comes back at the next death. Each makes two rebalances."""
+    processes: int = 1
+    """With more than one, the learner is a group of so many: one of them is killed each time, and all start anew."""
     seed: int = 7
     failpoint_share: float = 0.5
     """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""
@@ -92,7 +95,8 @@ class Chaos:
         on_apache: bool = False,
     ) -> None:
         monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
-        settings = msgspec.structs.replace(settings, monitor=monitor)
+        learning = msgspec.structs.replace(settings.learner, processes=chaos.processes)
+        settings = msgspec.structs.replace(settings, monitor=monitor, learner=learning)
         self._settings = settings
         self._replay = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
         self._chaos = chaos
@@ -162,6 +166,10 @@ class Chaos:
         """One death of the worker, the learner, or both."""
         victims = self._rng.choice(((worker,), (learner,), (worker, learner)))
         time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
+        if self._chaos.processes > 1 and learner in victims:
+            # Whoever keeps the group together starts it anew.
+            self.deaths[kill_one_of(learner, self._rng)] += 1
+            victims = tuple(victim for victim in victims if victim is not learner)
         for victim in victims:
             if self._rng.random() < self._chaos.failpoint_share:
                 self._die_at_failpoint(victim)

@@ -59,14 +59,23 @@ def learner(
     kafka: KafkaUrl = None,
     redis: RedisUrl = None,
     run: RunFolder = Path("runs/learner"),
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that learn together; default: learner.processes.")
+    ] = None,
 ) -> None:
-    """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder."""
+    """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder.
+
+    Several processes on several machines: `torchrun ... --no-python coldstream learner ...`.
+    """
     _keep_to_one_processor()
-    from stream.training.role import LearnerRole
+    from stream.training.group.start import run_learner
 
     _log_to_stderr()
-    settings = need_redis(gather(config, overrides, kafka, redis), "learner")
-    LearnerRole(settings, usable_folder(run, "--run")).run()
+    given = [*(overrides or []), *([] if processes is None else [f"learner.processes={processes}"])]
+    settings = need_redis(gather(config, given, kafka, redis), "learner")
+    status = run_learner(settings, usable_folder(run, "--run"))
+    if status:
+        raise typer.Exit(status)
 
 
 def monitor(

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from learner.learner import Learner
+from learner.published.changed import AnyLearner
 from learner.samples.columns import Samples
 from state_store.states import StateStore
 
@@ -26,7 +26,7 @@ class _Seen:
         self._keys.append(keys_B)
         self._partitions.append(partitions_B)
 
-    def known(self, learner: Learner) -> dict[str, tuple[int, float]]:
+    def known(self, learner: AnyLearner) -> dict[str, tuple[int, float]]:
         """Id -> partition and norm, of those that have a row of their own; one whose norm is no number is left out.
 
         Whoever has no row has no norm, and is forgotten: so while Redis refuses norms, no more wait than have rows.
@@ -69,7 +69,7 @@ class NormWriter:
         self._items.note(samples.item_ids, samples.item_keys, partitions_B)
         self.num_waiting += len(samples)
 
-    def write(self, learner: Learner, version: int) -> None:
+    def write(self, learner: AnyLearner, version: int) -> None:
         """Write the norms of everyone learned from since the last call.
 
         Args:

@@ -64,7 +64,7 @@ class Progress:
             **trainer.recent.compute(),
             freshness_p50_s=trainer.freshness.quantile(0.5),
             freshness_p99_s=trainer.freshness.quantile(0.99),
-            rows=trainer.learner.table.num_rows,
+            rows=trainer.learner.num_rows,
             num_missed=trainer.num_missed,
             num_not_again=trainer.num_not_again,
             num_ageless=trainer.num_ageless,

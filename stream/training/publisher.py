@@ -10,9 +10,9 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from learner.learner import Learner
+from learner.published.changed import AnyLearner, Changed
 from learner.published.codes import frozen_codes
-from learner.published.encoding import Changed, encode_snapshot, take_changed
+from learner.published.encoding import encode_snapshot, take_changed
 from learner.published.messages import cut
 from state_store.errors import lost_ownership
 from state_store.rollout import DamagedRolloutError, Rollout
@@ -43,7 +43,7 @@ class Gate:
         self._drift: tuple[int, str] | None = None
 
     def shut_by(
-        self, learner: Learner, metrics: Mapping[str, float], rollout: Rollout | DamagedRolloutError, now_ms: int
+        self, learner: AnyLearner, metrics: Mapping[str, float], rollout: Rollout | DamagedRolloutError, now_ms: int
     ) -> str:
         """Why weights are held back; empty if they are let through."""
         if not learner.is_finite:
@@ -114,7 +114,7 @@ class Publisher:
 
     def publish(
         self,
-        learner: Learner,
+        learner: AnyLearner,
         cursor: Mapping[int, int],
         metrics: Mapping[str, float],
         now_ms: int,
@@ -190,7 +190,7 @@ class Publisher:
             raise lost_ownership(self._weights.prefix)
         return True
 
-    def _blobs(self, learner: Learner, version: int) -> dict[str, Any]:
+    def _blobs(self, learner: AnyLearner, version: int) -> dict[str, Any]:
         """Store what a version consists of: what has changed since the last one, and every n-th time everything."""
         # With its owner: one that was taken over must not write over what its successor has published.
         name, last = f"{self._epoch}-{version}", self._last
@@ -202,11 +202,11 @@ class Publisher:
             return {"base": last.base, "base_version": last.base_version, "deltas": deltas, "since": last.since}
         return {"base": self._base(name, learner), "base_version": version, "since": Way(last.base, deltas)}
 
-    def _base(self, name: str, learner: Learner) -> BlobRef:
+    def _base(self, name: str, learner: AnyLearner) -> BlobRef:
         like = self._in_force.base if self._in_force is not None and self._shares else None
         return self._weights.put_base(f"{name}-full", self._chunks(learner, None), like)
 
-    def _chunks(self, learner: Learner, changed: Changed | None) -> Iterator[memoryview]:
+    def _chunks(self, learner: AnyLearner, changed: Changed | None) -> Iterator[memoryview]:
         return cut(encode_snapshot(learner, changed, self._settings.values))
 
     def _retire(self, manifest: Manifest, rollout: Rollout, now_ms: int) -> None:

@@ -22,7 +22,7 @@ from stream.process.stopping import Stopping
 from stream.process.store import connect_when_ready, open_store
 from stream.process.weather import Weather
 from stream.settings import Settings
-from stream.training.checkpoints.resume import resume
+from stream.training.checkpoints.resume import ALONE, Learners, resume
 from stream.training.checkpoints.taking import Checkpoints
 from stream.training.checkpoints.way_back import WayBack
 from stream.training.figures import Figures
@@ -49,6 +49,7 @@ class LearnerRole:
     Args:
         settings: effective settings; `redis.url` is set.
         folder: where checkpoints and the prediction log lie.
+        learners: how its learner is made.
     """
 
     trainer: Trainer
@@ -61,10 +62,9 @@ class LearnerRole:
     _figures: Figures | None
     _canary: CanaryStep | None
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, learners: Learners = ALONE) -> None:
         torch.set_num_threads(settings.learner.num_threads)
-        self._settings = settings
-        self._folder = folder
+        self._settings, self._folder, self._learners = settings, folder, learners
         self._checkpoints_folder = folder / "checkpoints"
         self._keys = Keys(settings.redis.prefix)
         self._weather = Weather(log)
@@ -74,8 +74,7 @@ class LearnerRole:
         self._ownership = Ownership(settings, folder, self._weather, self._steps, self._asked_to_stop)
         keep = settings.publish.keep_prediction_files
         self._log = PredictionLog(folder / "predictions", keep=keep, tasks=settings.learned_tasks)
-        self._num_published = 0
-        self._last_step = 0.0
+        self._num_published, self._last_step = 0, 0.0
         self._progress = Progress(settings.redis.prefix)
 
     def _asked_to_stop(self) -> bool:
@@ -109,7 +108,7 @@ class LearnerRole:
 
     def _resume(self) -> Trainer:
         settings = self._settings
-        resumed = resume(settings.recipe, self._checkpoints_folder)
+        resumed = resume(settings.recipe, self._checkpoints_folder, self._learners)
         learner, state, number, _ = resumed
         self._log.rewind(number)
         log.info("compiled code is ready after %.1f s", learner.warm_up())

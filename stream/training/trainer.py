@@ -6,8 +6,8 @@ import msgspec
 import numpy as np
 
 from learner.learned import Learned
-from learner.learner import Learner
 from learner.metrics import RecentAuc, sampling_weights
+from learner.published.changed import AnyLearner
 from learner.samples.columns import LayoutError, Samples
 from learner.samples.former import read_entry
 from learner.samples.kind import SampleKind
@@ -71,7 +71,7 @@ class Trainer:
 
     def __init__(
         self,
-        learner: Learner,
+        learner: AnyLearner,
         outbox: Outbox,
         log: PredictionLog,
         state: TrainerState | None = None,

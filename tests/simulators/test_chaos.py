@@ -47,6 +47,14 @@ def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     kill(settings, broker, ChaosSettings(kills=20 if long else 5, workers=3, seed=12, monitor=False), tmp_path)
 
 
+def test_a_group_of_learners_of_which_one_is_killed_loses_and_doubles_nothing(
+    settings: Settings, embedded_broker: str, tmp_path: Path, long: bool
+) -> None:
+    chaos = ChaosSettings(kills=12 if long else 4, processes=2, seed=14, monitor=False)
+    report = kill(settings, embedded_broker, chaos, tmp_path)
+    assert any("rank" in death for death in report["deaths"])
+
+
 def test_what_real_clusters_do_changes_nothing(
     settings: Settings, broker: str, tmp_path: Path, long: bool, request: pytest.FixtureRequest
 ) -> None:

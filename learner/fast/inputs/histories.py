@@ -17,7 +17,7 @@ from learner.fast.layout import CONTENT, FACTORS, ITEM, Constants
 from learner.samples.columns import Samples
 from learner.tables.compiled import compiled, inlined
 from learner.tables.ids import Ids
-from learner.tables.rows import BOTH
+from learner.tables.rows import EVERYONE
 
 
 class Entries(NamedTuple):
@@ -139,7 +139,7 @@ def learn_histories(
         row = rows_N[n]
         if row == 0:
             continue
-        touched_R[row] |= BOTH
+        touched_R[row] |= EVERYONE
         x = np.float32(1) / np.float32(work.history_present_H[kinds_N[n]])
         for d in range(num_factors):
             towards = x * totals_2D[1, d]

@@ -14,7 +14,7 @@ from learner.fast.inputs import crosses, occurrences
 from learner.fast.warm_up import warm_up
 from learner.samples.columns import concatenate, decode
 from learner.tables import index, rows, table
-from learner.tables.table import BOTH
+from learner.tables.table import EVERYONE
 from tests.learner.fast.records import make_records, to_samples
 from tests.learner.fast.streams import learn, make_part, make_stream, predict
 
@@ -43,7 +43,7 @@ def check(changes: dict[str, object]) -> None:
     predict(part, stream)
     part.table.evict(500_000, 10_000)
     part.table.take_evicted()
-    part.table.take_touched(BOTH)
+    part.table.take_touched(EVERYONE)
     part.table.put(np.array([3, 4]), np.zeros(2), {"w": np.ones((2, 1))})
     part.table.drop(np.array([3]))
     part.restore(part.state())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from learner.tables import admission
 from learner.tables.hashing import normal
 from learner.tables.memory import MemoryRefusedError, reserve
-from learner.tables.table import BOTH, CHECKPOINT, PUBLISH, Group, Table, TableFullError
+from learner.tables.table import CHECKPOINT, EVERYONE, PUBLISH, Group, Table, TableFullError
 
 MIN_COUNTS = (1, 3)
 GROUPS = (Group("w", 1), Group("v", 3, stds=(0.0, 0.5)), Group("H", 3, fill=0.25))
@@ -55,7 +55,7 @@ class Model:
             if not self.free:
                 self.free, self.next = [self.next], self.next + 1
             row = self.row_of[key] = self.free.pop()
-            self.last_ts[row], self.touched[row] = 0, BOTH
+            self.last_ts[row], self.touched[row] = 0, EVERYONE
         row = self.row_of.get(key, 0)
         if row and ts > self.last_ts[row]:
             self.last_ts[row] = ts
