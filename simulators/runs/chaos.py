@@ -164,7 +164,7 @@ class Chaos:
 
     def _kill(self, worker: Role, learner: Role) -> None:
         """One death of the worker, the learner, or both."""
-        victims = self._rng.choice(((worker,), (learner,), (worker, learner)))
+        victims: tuple[Role, ...] = self._rng.choice(((worker,), (learner,), (worker, learner)))
         time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
         if self._chaos.processes > 1 and learner in victims:
             # Whoever keeps the group together starts it anew.
