@@ -65,7 +65,7 @@ def learner(
 ) -> None:
     """Run the learner: outbox -> weights. One per pipeline; it resumes from its run folder.
 
-    Several processes on several machines: `torchrun ... --no-python coldstream learner ...`.
+    Several processes on several machines: `torchrun ... --no-python -- coldstream learner ...`.
     """
     _keep_to_one_processor()
     from stream.training.group.start import run_learner

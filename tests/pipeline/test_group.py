@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -18,6 +19,10 @@ pytestmark = pytest.mark.slow
 
 _STALLED_S = 180.0
 """Several processes start, and may do so twice, on a machine that has other things to do."""
+
+
+def wait(done: Callable[[], bool], what: str, roles: list[Role]) -> None:
+    wait_until(done, what, roles, stalled_after_s=_STALLED_S)
 
 
 def with_processes(settings: Settings, number: int) -> Settings:
@@ -72,7 +77,7 @@ def test_it_ends_when_asked_and_leaves_nothing_behind(settings: Settings, client
     samples = Samples(client, settings)
     with Role("learner", settings, tmp_path) as learner:
         samples.put(200)
-        wait_until(lambda: samples.learned() == samples.num, "all of it", [learner], stalled_after_s=_STALLED_S)
+        wait(lambda: samples.learned() == samples.num, "all of it", [learner])
         pids = [*ranks_of(learner).values()]
     assert learner.status == 0
     assert len(pids) == 3
