@@ -233,7 +233,7 @@ def test_a_redis_that_loads_is_waited_for_at_the_start_and_later(
     samples.put(400)
     with samples.client.pipeline() as pipe:
         # Loading is to last for longer than a learner takes to start.
-        for n in range(60):
+        for n in range(120):
             pipe.set(f"more:{n}", os.urandom(1 << 20))
         pipe.execute()
 

@@ -100,7 +100,8 @@ def test_an_entry_has_the_codes_of_its_sample_by_the_version_that_it_says(
         expected.append((event.ts + 10, 0 if known is None else words_of(event, known, fed)))
     fed.feed(shown(99, 5000), Heartbeat(ts=T0 + 10**6))
     last = base_of(fed).take(np.array([imp == "99" for imp in base_of(fed).imp_ids]))
-    assert last.entries_H[["ts", "category"]].tolist() == expected
+    _, entries = last.own_entries()
+    assert entries[["ts", "category"]].tolist() == expected
     assert [word & 15 for _, word in expected] == [0] * 4 + [1] * 4 + [2] * 4
     assert len({word for _, word in expected}) > 4
     fed.expected()
@@ -163,6 +164,6 @@ def test_impressions_that_were_held_before_codes_were_declared_have_none(
     after, _ = fed_with(client, settings_with(settings, redis_settings))
     after.log = before.log
     after.feed(liked(0, 10), shown(1, 20), Heartbeat(ts=T0 + 10**6))
-    entries = base_of(after).entries_H
+    _, entries = base_of(after).own_entries()
     assert entries[["ts", "category"]].tolist() == [(T0 + 10, 0)]
     after.expected()
