@@ -10,14 +10,12 @@ import gc
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from chosen_log import add_log_options, chosen_log
 from quality.report import figures_of, result
@@ -30,7 +28,7 @@ from learner.published.changed import AnyLearner
 from learner.recipe import Recipe
 from simulators.experiments.stream.figures import Said, Truth
 from simulators.experiments.stream.recorded import Recording, columns_of, obtain
-from simulators.experiments.stream.variant import BLOCK
+from simulators.experiments.stream.variant import learn_all
 from simulators.replay import ReplaySettings
 from stream.command.doctor import versions
 from stream.settings import load_settings
@@ -42,18 +40,11 @@ def run(make: Callable[[Recipe], AnyLearner], recipe: Recipe, recording: Recordi
     """Learn a recording from its beginning; returns what was said of each sample before, and samples/s."""
     learner = make(recipe)
     learner.warm_up()
-    predictions, ranks, seconds = [], [], 0.0
-    for samples in recording.blocks(BLOCK):
-        began = time.perf_counter()
-        learned = learner.learn(samples)
-        seconds += time.perf_counter() - began
-        predictions.append(learned.predictions_B)
-        ranks.append(learned.ranks_B)
-    said = Said(np.concatenate(predictions), np.concatenate(ranks))
+    found = learn_all(learner, recording)
     del learner
     # Its tables are some GB of addresses, of which a process has only so many.
     gc.collect()
-    return said, len(said.predictions_T) / seconds
+    return found
 
 
 def results(options: argparse.Namespace, recording: Recording, truth: Truth) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from learner.fast.layout import FieldGroup, group_of
 from learner.learned import Learned
 from learner.learner import Learner
+from learner.published.changed import AnyLearner
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from simulators.experiments.stream.figures import Said
@@ -84,6 +85,15 @@ def run(
     learner.warm_up()
     if variant.without_vectors:
         _take_vectors(learner, variant.without_vectors)
+    found = learn_all(learner, recording, seen)
+    del learner
+    # Its tables are some GB of addresses, of which a process has only so many.
+    gc.collect()
+    return found
+
+
+def learn_all(learner: AnyLearner, recording: Stream, seen: Seen = lambda samples, learned: None) -> tuple[Said, float]:
+    """Have a learner learn a recording from its beginning; otherwise as `run`."""
     predictions, ranks, seconds = [], [], 0.0
     for samples in recording.blocks(BLOCK):
         began = time.perf_counter()
@@ -93,9 +103,6 @@ def run(
         ranks.append(learned.ranks_B)
         seen(samples, learned)
     said = Said(np.concatenate(predictions), np.concatenate(ranks))
-    del learner
-    # Its tables are some GB of addresses, of which a process has only so many.
-    gc.collect()
     return said, len(said.predictions_T) / seconds
 
 
