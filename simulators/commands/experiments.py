@@ -124,7 +124,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         "variant": options.variants[0],
         "seed": options.seeds[0],
         "options": parse_options(options.set),
-        **{name: getattr(options, name) for name in ("batch", "epochs", "patience", "share")},
+        **{name: getattr(options, name) for name in ("epochs", "patience", "share")},
     }
     seeds = _seeds(options)
     variants = options.variants if "base" in options.variants else ["base", *options.variants]
@@ -132,7 +132,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         tuple(dict.fromkeys(options.models)),
         tuple(dict.fromkeys(variants)),
         seeds,
-        grid_of(options.lr, options.dim, options.decay),
+        grid_of(options.lr, options.dim, options.decay, options.batch),
         checked(given, RunSettings),
     )
     for model in plan.models:

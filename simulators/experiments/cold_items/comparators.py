@@ -44,14 +44,13 @@ class ComparatorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """Passes over each warm-up step."""
     learns: Literal["ids", "everything"] = "ids"
     """In warm-up: the rows of the cold items' ids, or the whole model."""
-    hyper: HyperParameters = HyperParameters(lr=0.001, dim=16)
-    batch: int = 256
+    hyper: HyperParameters = HyperParameters(lr=0.001, dim=16, batch=256)
 
     @property
     def name(self) -> str:
         """For people, and for the name of its file."""
         passes = f"passes{self.passes}-rounds{self.rounds}-{self.learns}"
-        return f"{self.model}-{self.start}-{passes}-{self.hyper}-batch{self.batch}"
+        return f"{self.model}-{self.start}-{passes}-{self.hyper}"
 
     @property
     def title(self) -> str:
@@ -85,7 +84,7 @@ class Comparator:
         settings, split = self._settings, self._split
         order = np.random.default_rng(self._seed)
         for _ in range(settings.passes):
-            for samples_B in _batches(order.permutation(split.base_N), settings.batch):
+            for samples_B in _batches(order.permutation(split.base_N), settings.hyper.batch):
                 self.fit.step(samples_B)
         cold_items = np.unique(self._ratings.items_N[split.test_N])
         if settings.start == "meta-embedding":
@@ -95,7 +94,7 @@ class Comparator:
         yield self.fit.predict(split.test_N)
         for step_N in split.steps:
             for _ in range(settings.rounds):
-                for samples_B in _batches(order.permutation(step_N), settings.batch):
+                for samples_B in _batches(order.permutation(step_N), settings.hyper.batch):
                     warm_up.step(samples_B)
             yield self.fit.predict(split.test_N)
 

@@ -23,7 +23,7 @@ class Plan(msgspec.Struct, frozen=True):
     """The search is at the first one."""
     grid: tuple[HyperParameters, ...]
     common: RunSettings
-    """What all runs share: batch, epochs, share of the log, options."""
+    """What all runs share: epochs, share of the log, options."""
 
     @property
     def num_runs(self) -> int:

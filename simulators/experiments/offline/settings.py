@@ -1,6 +1,7 @@
 """What one training run is: model, variant, seed, hyper-parameters; and under which name its results are kept."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
@@ -38,9 +39,11 @@ class HyperParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     """D, length of the embeddings."""
     decay: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     """Of the embeddings, decoupled (Loshchilov and Hutter 2019): each step takes lr * decay of them away."""
+    batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 1024
+    """Samples per step."""
 
     def __str__(self) -> str:
-        return f"lr{self.lr:g}-dim{self.dim}-decay{self.decay:g}"
+        return f"lr{self.lr:g}-dim{self.dim}-decay{self.decay:g}-batch{self.batch}"
 
 
 class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +56,6 @@ class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hyper: HyperParameters = HyperParameters()
     options: dict[str, Any] = {}
     """Further model settings, by name."""
-    batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 4096
     epochs: Annotated[int, Meta(gt=0, le=1000)] = 12
     """At most."""
     patience: Annotated[int, Meta(gt=0, le=1000)] = 2
@@ -120,21 +122,24 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def grid_of(lrs: Sequence[float], dims: Sequence[int], decays: Sequence[float]) -> tuple[HyperParameters, ...]:
+def grid_of(
+    lrs: Sequence[float], dims: Sequence[int], decays: Sequence[float], batches: Sequence[int]
+) -> tuple[HyperParameters, ...]:
     """Every combination.
+
+    >>> [str(each) for each in grid_of([0.001, 0.01], [16], [0.0], [256])]
+    ['lr0.001-dim16-decay0-batch256', 'lr0.01-dim16-decay0-batch256']
 
     Raises:
         ChoiceError: a value is out of bounds.
     """
     found = []
-    for lr in lrs:
-        for dim in dims:
-            for decay in decays:
-                given: Mapping[str, Any] = {"lr": lr, "dim": dim, "decay": decay}
-                try:
-                    found.append(msgspec.convert(given, HyperParameters))
-                except msgspec.ValidationError as exc:
-                    raise ChoiceError(f"--lr {lr:g}, --dim {dim}, --decay {decay:g}: {exc}") from exc
+    for lr, dim, decay, batch in product(lrs, dims, decays, batches):
+        given: Mapping[str, Any] = {"lr": lr, "dim": dim, "decay": decay, "batch": batch}
+        try:
+            found.append(msgspec.convert(given, HyperParameters))
+        except msgspec.ValidationError as exc:
+            raise ChoiceError(f"--lr {lr:g}, --dim {dim}, --decay {decay:g}, --batch {batch}: {exc}") from exc
     return tuple(found)
 
 

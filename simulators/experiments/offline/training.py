@@ -47,9 +47,9 @@ class Training:
         """Train once over the training part; returns the mean loss of its batches."""
         order = self._order.permutation(self.split.train_N)
         losses: list[Tensor] = []
-        for start in range(0, len(order), self.run.batch):
-            losses.append(self.fit.step(order[start : start + self.run.batch]))
-            progress(min(1.0, (start + self.run.batch) / len(order)))
+        for start in range(0, len(order), self.run.hyper.batch):
+            losses.append(self.fit.step(order[start : start + self.run.hyper.batch]))
+            progress(min(1.0, (start + self.run.hyper.batch) / len(order)))
         return float(torch.stack(losses).mean())
 
     def test_with_dropped(self) -> Iterator[tuple[float, float]]:

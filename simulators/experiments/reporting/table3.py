@@ -58,7 +58,7 @@ def _made(plan: Plan, results: Results, command: str) -> str:
     grid = ", ".join(str(hyper) for hyper in plan.grid)
     return (
         f"`{command}`\n\n{stands}; {', '.join(devices)}; {' to '.join(sorted({dates[0], dates[-1]}))}; seeds "
-        f"{', '.join(map(str, plan.seeds))}; batch {plan.common.batch}; at most {plan.common.epochs} epochs, "
+        f"{', '.join(map(str, plan.seeds))}; at most {plan.common.epochs} epochs, "
         f"{plan.common.patience} behind the best by validation AUC. Search at seed {plan.seeds[0]} on the validation "
         f"part, the same for every variant: {grid}. Difference: mean over seeds, 95 % interval by paired bootstrap "
         "over users; bold where it excludes zero. p: DeLong's paired test, by seed."

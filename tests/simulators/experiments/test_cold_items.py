@@ -109,7 +109,7 @@ def test_the_product_predicts_the_test_part_without_having_learned_from_it() -> 
 def test_a_comparator_that_learns_everything_changes_other_rows_too() -> None:
     ratings = small_ratings(1500)
     split = _split(ratings)
-    settings = ComparatorSettings("plain", hyper=HyperParameters(0.01, 4), batch=64, learns="everything")
+    settings = ComparatorSettings("plain", hyper=HyperParameters(0.01, 4, batch=64), learns="everything")
     comparator = Comparator(settings, ratings, split, 1, CPU)
     phases = comparator.phases()
     next(phases)
@@ -125,7 +125,7 @@ def test_a_comparator_changes_nothing_but_cold_ids_when_it_warms_up(
 ) -> None:
     ratings = small_ratings(1500)
     split = _split(ratings)
-    settings = ComparatorSettings(start, hyper=HyperParameters(0.01, 4), batch=64, rounds=2)
+    settings = ComparatorSettings(start, hyper=HyperParameters(0.01, 4, batch=64), rounds=2)
     comparator = Comparator(settings, ratings, split, 1, CPU)
     fit, phases = comparator.fit, comparator.phases()
     next(phases)
@@ -142,7 +142,7 @@ def test_a_comparator_changes_nothing_but_cold_ids_when_it_warms_up(
 def test_new_ids_start_where_the_generator_says() -> None:
     ratings = small_ratings(1500)
     split = _split(ratings)
-    settings = ComparatorSettings("plain", hyper=HyperParameters(0.01, 4), batch=64)
+    settings = ComparatorSettings("plain", hyper=HyperParameters(0.01, 4, batch=64))
     plain, generated = (
         next(Comparator(msgspec.structs.replace(settings, start=start), ratings, split, 1, CPU).phases())
         for start in ("plain", "meta-embedding")

@@ -28,6 +28,7 @@ BAD = {
     "negative epochs": (["--table", "3", "--epochs", "0"], ["--epochs 0", ">= 1"]),
     "share above 1": (["--table", "3", "--share", "1.5"], ["--share 1.5", "<= 1"]),
     "learning rate": (["--table", "3", "--lr", "-1"], ["--lr", "-1"]),
+    "batch": (["--table", "3", "--batch", "256", "0"], ["--batch 0", ">= 1"]),
     "seed below 0": (["--table", "3", "--seeds", "-3"], ["--seeds", "-3"]),
     "seed twice": (["--table", "3", "--seeds", "3", "3"], ["--seeds 3 3", "twice"]),
     "unknown setting": (["--table", "3", "--set", "adapter_bia=1"], ["--set", "adapter_bia"]),
@@ -61,8 +62,8 @@ def test_a_gpu_that_is_not_there_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_the_report_shows_what_is_there_and_leaves_out_what_is_not(tmp_path: Path) -> None:
-    common = RunSettings("fm", "base", 1, batch=256, epochs=3, patience=1, options={"hidden": [8]})
-    grid = HyperParameters(0.01, 4), HyperParameters(0.05, 4)
+    common = RunSettings("fm", "base", 1, epochs=3, patience=1, options={"hidden": [8]})
+    grid = HyperParameters(0.01, 4, batch=256), HyperParameters(0.05, 4, batch=256)
     plan = Plan(("fm", "dcnv2"), ("base", "full"), (1, 2), grid, common)
     ratings, results = small_ratings(2000), Results(tmp_path)
     only_fm = msgspec.structs.replace(plan, models=("fm",))
@@ -80,7 +81,7 @@ def test_the_report_shows_what_is_there_and_leaves_out_what_is_not(tmp_path: Pat
     )
     sizes = {cohort.name: cohort.samples for cohort in fm.cohorts if cohort.name.startswith("users")}
     assert sum(sizes.values()) == pytest.approx(400, abs=2)
-    for part in ("the command", "fm, AdaF²M²", ".7767 / .7808", "lr0.01-dim4-decay0", "| 50% |"):
+    for part in ("the command", "fm, AdaF²M²", ".7767 / .7808", "lr0.01-dim4-decay0-batch256", "| 50% |"):
         assert part in text
     assert "dcnv2" not in text
 

@@ -23,7 +23,7 @@ from simulators.experiments.offline.training import Training, train
 from simulators.experiments.split import counts_of, random_split
 
 CPU = torch.device("cpu")
-RUN = RunSettings("dcnv2", "full", 1, HyperParameters(0.01, 4), batch=256, epochs=2, options={"hidden": [8]})
+RUN = RunSettings("dcnv2", "full", 1, HyperParameters(0.01, 4, batch=256), epochs=2, options={"hidden": [8]})
 
 
 def test_a_batch_holds_the_values_of_user_and_item() -> None:
@@ -111,6 +111,14 @@ def test_every_model_is_trained_with_the_framework_and_without(model: str) -> No
         assert predictions_N.std() > 0
 
 
+@pytest.mark.parametrize(("batch", "steps"), [(100, 4), (256, 2), (1024, 1)])
+def test_an_epoch_is_so_many_steps_of_the_batch_that_is_searched(batch: int, steps: int) -> None:
+    run = msgspec.structs.replace(RUN, hyper=HyperParameters(0.01, 4, batch=batch))
+    told: list[float] = []
+    Training(run, small_ratings(600), CPU).epoch(told.append)
+    assert told == pytest.approx([min(1.0, step * batch / 360) for step in range(1, steps + 1)])
+
+
 def test_a_run_ends_when_validation_has_not_risen_for_a_while() -> None:
     run = msgspec.structs.replace(RUN, hyper=HyperParameters(0.1, 8), epochs=60, patience=3)
     result, _ = train(run, small_ratings(600), CPU)
@@ -119,7 +127,7 @@ def test_a_run_ends_when_validation_has_not_risen_for_a_while() -> None:
 
 
 def _plan(**values: object) -> Plan:
-    grid = HyperParameters(0.01, 4), HyperParameters(0.05, 4)
+    grid = HyperParameters(0.01, 4, batch=256), HyperParameters(0.05, 4, batch=128)
     plan = Plan(("fm", "dcnv2"), ("base", "full"), (1, 2), grid, RUN)
     return msgspec.structs.replace(plan, **values)
 
@@ -140,8 +148,8 @@ def test_the_search_is_on_validation_and_its_best_goes_to_the_other_seeds(tmp_pa
 def test_a_folder_made_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     results, ratings = Results(tmp_path), small_ratings(400)
     results.keep(*train(RUN, ratings, CPU))
-    other = msgspec.structs.replace(RUN, batch=128)
-    with pytest.raises(KeptError, match=r"was made with batch 256 and not 128: remove it, or give another --out"):
+    other = msgspec.structs.replace(RUN, patience=1)
+    with pytest.raises(KeptError, match=r"was made with patience 2 and not 1: remove it, or give another --out"):
         results.find(other)
 
 
