@@ -34,7 +34,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--epochs", type=int, default=12, help="at most")
     parser.add_argument("--patience", type=int, default=2, help="epochs trained behind the best one")
-    parser.add_argument("--lr", nargs="+", type=float, default=[0.005, 0.01], metavar="RATE", help="searched")
+    parser.add_argument("--lr", nargs="+", type=float, default=[0.003, 0.005], metavar="RATE", help="searched")
     parser.add_argument("--dim", nargs="+", type=int, default=[16, 32], metavar="D", help="searched")
     parser.add_argument("--decay", nargs="+", type=float, default=[0.0], metavar="RATE", help="searched")
     parser.add_argument("--batch", nargs="+", type=int, default=[1024], metavar="N", help="samples per step; searched")

@@ -33,7 +33,7 @@ class ChoiceError(OperatorError):
 class HyperParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, order=True):
     """What is searched on the validation part, on the same grid for every variant."""
 
-    lr: Annotated[float, Meta(gt=0, le=1)] = 0.005
+    lr: Annotated[float, Meta(gt=0, le=1)] = 0.003
     """Adam, of everything."""
     dim: Annotated[int, Meta(gt=0, le=4096)] = 16
     """D, length of the embeddings."""

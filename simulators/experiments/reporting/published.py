@@ -9,5 +9,5 @@ PAPER = {
 }
 """AdaF2M2, Table 3: base model, and with AdaF2M2."""
 FUXICTR = {"fm": 0.7910, "dnn": 0.8127, "dcnv2": 0.8126, "eulernet": 0.8116}
-"""FuxiCTR 2.3.10 on the same protocol and fields, one seed, batch 256, learning rate .001, 16 dimensions; FM after 4
-epochs and still rising."""
+"""FuxiCTR 2.3.10 on the same protocol and fields, batch 256, learning rate .001, 16 dimensions; FM after 4 epochs and
+still rising. One draw of the split, which is none of ours, and draws differ by .001 and more (`learner/RESULTS.md`)."""
