@@ -100,6 +100,15 @@ def pooled_of(verdicts: Sequence[Verdict]) -> Differences:
     }
 
 
+def labelled(metric: str) -> str:
+    """A metric with what its difference is told in, a hundredth of it.
+
+    >>> labelled("click"), labelled("reach_gain_unseen")
+    ('click, %', 'reach_gain_unseen, points')
+    """
+    return f"{metric}, {'points' if metric in GAINS else '%'}"
+
+
 def _pool(metric: str) -> Callable[[Sequence[Difference]], Difference]:
     return pooled_with_few if metric in GAINS else pooled
 

@@ -16,6 +16,7 @@ from simulators.abtest.verdict import (
     arms_of,
     as_json,
     excluding_zero,
+    labelled,
     needed_of,
     pooled_of,
     power_in,
@@ -75,14 +76,14 @@ def _by_day(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def table_of(runs: Sequence[Run], title: str) -> Table:
-    """Relative differences in percent, with 95 % intervals; new, old and all users, each beside the paper's."""
+    """Differences, with 95 % intervals; new, old and all users, each beside the paper's."""
     found = pooled_of([run.by_day[-1] for run in runs])
     table = Table(title=title, box=SIMPLE, padding=(0, 1))
     table.add_column("per user", no_wrap=True)
     for group in GROUPS:
-        table.add_column(f"{group}, %", justify="right", no_wrap=True)
+        table.add_column(group, justify="right", no_wrap=True)
     for metric in found["all"]:
-        table.add_row(metric, *(_cell(found[group].get(metric)) for group in GROUPS))
+        table.add_row(labelled(metric), *(_cell(found[group].get(metric)) for group in GROUPS))
         if metric in TABLE_1["all"]:
             table.add_row("  in the paper", *(f"{100 * TABLE_1[group][metric]:+.3f}" for group in GROUPS), style="dim")
     return table
