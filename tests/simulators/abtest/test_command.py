@@ -141,6 +141,22 @@ def test_a_test_behind_a_broker_is_told_while_it_runs(
 
 
 @pytest.mark.slow
+def test_a_world_that_was_stopped_behind_a_broker_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "0", "--candidates", "20", "--seeds", "1", "--resume")
+    run("abtest", "--aa", "--broker", "embedded", *how, "--json")
+    first = last_line(capsys)
+    # As where it was stopped right before the end: checkpoints are there, the world is not.
+    assert list(Path("runs/abtest/seed-7/a").glob("**/*.json"))
+    Path("runs/abtest/worlds/seed-7.json").unlink()
+    run("abtest", "--aa", "--broker", "embedded", *how, "--json")
+    assert last_line(capsys) == first
+
+
+@pytest.mark.slow
 @pytest.mark.kafka
 def test_a_kafka_that_is_there_is_left_as_it_was(
     apache_kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
