@@ -76,7 +76,7 @@ def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
 def _of_truth(groups: dict[str, dict[str, Any]], by: str) -> Table:
     table = Table(title=f"against the truth, {by}", box=SIMPLE, padding=(0, 1, 0, 0))
     columns = ("true_auc", "best_auc", "calibration", "error", "regret", "random_regret", "reach")
-    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "at random", "reach"):
+    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "random", "reach"):
         table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=True)
     for name, row in groups.items():
         figures = [row.get(column) for column in columns]
