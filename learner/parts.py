@@ -115,6 +115,14 @@ def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarra
     return made_B
 
 
+def ages_of(table: Table, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
+    """Since when each occurrence's row had not been trained, ms; -1 where it never was, or there is none."""
+    ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
+    last_N = table.arrays.last_ts_R[table.find(occurrences.keys_N)]
+    ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
+    return ages_N
+
+
 def deep_table(recipe: Recipe) -> Table:
     """A table of the deep part's values alone."""
     min_counts = [field.min_count for field in recipe.fields]
