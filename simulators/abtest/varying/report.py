@@ -10,7 +10,7 @@ from learner.files import write_whole
 from simulators.abtest.paired import GAIN
 from simulators.abtest.reporting.page import document
 from simulators.abtest.varying.figures import Points, by_parameter, lift_figure, parameter_figure, shown_of
-from simulators.abtest.verdict import labelled
+from simulators.abtest.verdict import unit_of
 from stream.monitor.page.style import svg_of
 
 _IN_TABLE = (GAIN, "reach", "click")
@@ -47,7 +47,7 @@ def _table(points: Points) -> Table:
     there = [metric for metric in shown_of(points) if metric in _IN_TABLE]
     names = [(group, metric) for group in ("new", "all") for metric in (there[0], there[-1])]
     for group, metric in names:
-        table.add_column(f"{labelled(metric)}\n{group}", justify="right", no_wrap=True)
+        table.add_column(f"{metric}\n{group}, {unit_of(metric)}", justify="right", no_wrap=True)
     for point in points:
         table.add_row(f"{point['value']:g}", *(_cell(point[group].get(metric)) for group, metric in names))
     return table
