@@ -18,6 +18,7 @@ from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
 from learner.named import below
 from learner.parts import (
+    ages_of,
     content_made,
     counts_of,
     deep_alone,
@@ -93,21 +94,22 @@ class Learner:
         return learned[0] if len(learned) == 1 else joined(learned)
 
     def _until_looks(self, samples: Samples) -> Iterator[Samples]:
-        """The samples in parts; behind each but perhaps the last the fast parts look at what new items may start with.
+        """The samples in parts; behind each but perhaps the last the fast parts look at what new ones may start with.
 
         After so many samples learned, wherever the blocks end: what is learned must not depend on that.
         """
-        if self.fast is None or self.fast.starts is None:
+        if self.fast is None or not self.fast.starts:
             yield samples
             return
         begin, first = 0, self.num_samples
         targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
         learned = np.flatnonzero(targets.learn_B)
-        while (at := self.fast.starts.next_look - first) <= len(learned):
+        while (at := min(starts.next_look for starts in self.fast.starts) - first) <= len(learned):
             end = int(learned[at - 1]) + 1
             yield samples.slice(begin, end)
+            due = [starts.kind for starts in self.fast.starts if starts.next_look <= self.num_samples]
             for part in (self.fast, *self.others.parts):
-                part.look(self.num_samples)
+                part.look(self.num_samples, due)
             begin = end
         if begin < len(samples) or not len(samples):
             yield samples.slice(begin, len(samples))
@@ -117,7 +119,7 @@ class Learner:
         occurrences = occurrences_of(samples, self._plan)
         targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
         is_learned_B = targets.learn_B
-        ages_N = self._ages(occurrences, rows["ts"]) if with_ages else None
+        ages_N = ages_of(self.table, occurrences, rows["ts"]) if with_ages else None
         found = None
         if self.fast is not None:
             found = look_up(self.recipe, self.fast, samples, ids_of(occurrences), is_learned_B)
@@ -211,12 +213,6 @@ class Learner:
             self.num_samples += len(ts_N)
             self.max_ts = max(self.max_ts, int(ts_N.max()))
             self._learned_ts = int(np.partition(ts_N, len(ts_N) // 2)[len(ts_N) // 2])
-
-    def _ages(self, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
-        ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
-        last_N = self.table.arrays.last_ts_R[self.table.find(occurrences.keys_N)]
-        ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
-        return ages_N
 
     def _id_rows(self, occurrences: Occurrences, rows_N: np.ndarray) -> np.ndarray:
         """Rows of user and item, shape (B, 2); every sample has both ids."""
