@@ -18,6 +18,7 @@ from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
 from learner.named import below
 from learner.parts import (
+    ages_of,
     content_made,
     counts_of,
     deep_alone,
@@ -117,7 +118,7 @@ class Learner:
         occurrences = occurrences_of(samples, self._plan)
         targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
         is_learned_B = targets.learn_B
-        ages_N = self._ages(occurrences, rows["ts"]) if with_ages else None
+        ages_N = ages_of(self.table, occurrences, rows["ts"]) if with_ages else None
         found = None
         if self.fast is not None:
             found = look_up(self.recipe, self.fast, samples, ids_of(occurrences), is_learned_B)
@@ -212,12 +213,6 @@ class Learner:
             self.max_ts = max(self.max_ts, int(ts_N.max()))
             self._learned_ts = int(np.partition(ts_N, len(ts_N) // 2)[len(ts_N) // 2])
 
-    def _ages(self, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
-        ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
-        last_N = self.table.arrays.last_ts_R[self.table.find(occurrences.keys_N)]
-        ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
-        return ages_N
-
     def _id_rows(self, occurrences: Occurrences, rows_N: np.ndarray) -> np.ndarray:
         """Rows of user and item, shape (B, 2); every sample has both ids."""
         starts_BF = np.cumsum(occurrences.sizes_BF).reshape(occurrences.sizes_BF.shape) - occurrences.sizes_BF
@@ -252,13 +247,17 @@ class Learner:
 
     def evict_stale(self) -> int:
         """Free rows beyond their time to live, of a slice of all rows; returns how many."""
+        return sum(len(keys_N) for _, keys_N in self.evicted_now())
+
+    def evicted_now(self) -> list[tuple[Table, np.ndarray]]:
+        """As `evict_stale`; returns every table, always in the same order, with the keys that it has freed."""
         days = self.settings.embedding_ttl_days
         if not days:
-            return 0
+            return []
         tables = [self.table, *([self.fast.cross_table, self.fast.beliefs] if self.fast is not None else [])]
         before = self.max_ts - days * _DAY_MS
         tables += self.others.tables
-        return sum(table.evict(before, table.end // _SCANNED_ONE_IN + 4096) for table in tables)
+        return [(table, table.evict(before, table.end // _SCANNED_ONE_IN + 4096)) for table in tables]
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 

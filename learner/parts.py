@@ -77,6 +77,20 @@ def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequen
     )
 
 
+def ages_of(table: Table, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
+    """How long ago each occurrence's id was seen before, ms, shape (N,); -1 of one that has no row.
+
+    Args:
+        table: of the values.
+        occurrences: of the samples.
+        ts_B: event times of the samples, ms.
+    """
+    ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
+    last_N = table.arrays.last_ts_R[table.find(occurrences.keys_N)]
+    ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
+    return ages_N
+
+
 def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
     """Whether user and item had never been trained, as of each sample; shape (B, 2).
 
