@@ -96,21 +96,22 @@ class Learner:
         return learned[0] if len(learned) == 1 else joined(learned)
 
     def _until_looks(self, samples: Samples) -> Iterator[Samples]:
-        """The samples in parts; behind each but perhaps the last the fast parts look at what new items may start with.
+        """The samples in parts; behind each but perhaps the last the fast parts look at what new ones may start with.
 
         After so many samples learned, wherever the blocks end: what is learned must not depend on that.
         """
-        if self.fast is None or self.fast.starts is None:
+        if self.fast is None or not self.fast.starts:
             yield samples
             return
         begin, first = 0, self.num_samples
         targets = targets_of(samples, self.settings.delayed_feedback, settles=self.recipe.settles)
         learned = np.flatnonzero(targets.learn_B)
-        while (at := self.fast.starts.next_look - first) <= len(learned):
+        while (at := min(starts.next_look for starts in self.fast.starts) - first) <= len(learned):
             end = int(learned[at - 1]) + 1
             yield samples.slice(begin, end)
+            due = [starts.kind for starts in self.fast.starts if starts.next_look <= self.num_samples]
             for part in (self.fast, *self.others.parts):
-                part.look(self.num_samples)
+                part.look(self.num_samples, due)
             begin = end
         if begin < len(samples) or not len(samples):
             yield samples.slice(begin, len(samples))

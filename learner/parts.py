@@ -105,7 +105,7 @@ def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_
         rows_B2: of user and item.
         is_learned_B: whether each sample is about to be learned.
     """
-    evidence = (SQUARES,) if fast is None else ("G", "w") if fast.starts is None else ("G",)
+    evidence = (SQUARES,) if fast is None else ("G", "w") if not fast.starts else ("G",)
     # What is taken back may leave no evidence, but hardly a weight of 0, too.
     unseen_B2: np.ndarray = np.logical_and.reduce([table.values[name][rows_B2, 0] == 0 for name in evidence])
     learned = np.flatnonzero(is_learned_B)
@@ -126,10 +126,11 @@ def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarra
         found: what the samples have.
         unseen_B: whether their items had never been trained.
     """
-    if fast is None or fast.starts is None or found is None:
+    starts = None if fast is None else next((one for one in fast.starts if one.kind == "item"), None)
+    if starts is None or found is None:
         return None
-    places_B = fast.starts.places(found.values.kinds_N)
-    made_B: np.ndarray = (found.values.rows_N[places_B] < 0) | (unseen_B & fast.starts.has_pool)
+    places_B = starts.places(found.values.kinds_N)
+    made_B: np.ndarray = (found.values.rows_N[places_B] < 0) | (unseen_B & starts.has_pool)
     return made_B
 
 
@@ -201,7 +202,7 @@ def look_up(
         samples.rows_B["ts"],
         learning=learning,
         crosses=crosses,
-        item_ids=samples.item_ids if part.starts is not None else (),
+        names={starts.kind: samples.item_ids if starts.kind == "item" else samples.user_ids for starts in part.starts},
         entries=entries,
     )
 

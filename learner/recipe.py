@@ -5,7 +5,7 @@ from functools import lru_cache
 import msgspec
 
 from learner.config import BY_SAMPLE, FieldSettings, HistorySettings, LearnerSettings, ModelSettings
-from learner.content.config import ContentStartSettings, check_fields
+from learner.content.config import ContentStartSettings, check_fields, starts_of
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
 
@@ -46,10 +46,12 @@ class Recipe(msgspec.Struct, frozen=True):
 
     histories: tuple[HistorySettings, ...] = ()
     """What samples carry of what a user did."""
+    user_start: ContentStartSettings = ContentStartSettings()
+    """What new users start with."""
 
     def __post_init__(self) -> None:
-        if self.content_start.is_on:
-            check_fields(self.content_start, self.fields)
+        for kind, starts in starts_of(self).items():
+            check_fields(starts, self.fields, kind)
         if self.has_deep and self.model.history != "none" and not self.histories:
             raise ValueError(
                 f"model.history is {self.model.history!r}, and no [[histories]] are declared; declare one, or set it "
@@ -140,7 +142,11 @@ class Recipe(msgspec.Struct, frozen=True):
         """The fast part's settings with the crosses, histories, and what new items start with."""
         names = tuple(history.name for history in self.histories) if self.fast.history_items else ()
         return FastRecipe(
-            **msgspec.structs.asdict(self.fast), crosses=self.crosses, content_start=self.content_start, histories=names
+            **msgspec.structs.asdict(self.fast),
+            crosses=self.crosses,
+            content_start=self.content_start,
+            user_start=self.user_start,
+            histories=names,
         )
 
     def field(self, name: str) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from learner.adaf2m2.histories import history_plan
 from learner.adaf2m2.taken import Occurring
+from learner.content.config import Kind
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
@@ -156,10 +157,10 @@ class ServingModel:
         parts = [Part(*said) for said in zip(self._fast.components, *columns, strict=True)]
         return [*parts, Part("state", float(predicted.added_B[0]), 1.0)]
 
-    def stands_for(self, samples: Samples) -> tuple[list[str], list[float]] | None:
-        """Ids of the items that the first sample's item is served by, as it has no row, and how like it they are; None
-        if it is served by what it has learned itself."""
-        return None if self._fast is None else self._fast.stands_for(ids_of(occurrences_of(samples, self._plan)))
+    def stands_for(self, samples: Samples, kind: Kind = "item") -> tuple[list[str], list[float]] | None:
+        """Ids of those that the first sample's item, or user, is served by, as it has no row, and how like it they are;
+        None if it is served by what it has learned itself."""
+        return None if self._fast is None else self._fast.stands_for(ids_of(occurrences_of(samples, self._plan)), kind)
 
     def _predict(self, samples: Samples) -> tuple[Predicted, np.ndarray | None, Occurrences]:
         """Of the main task; the deep part's logits of each, if it has them; occurrences of the samples' values."""

@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Pairs of fields whose values are learned together, too, in the fast part; default: `user_id` with `genres` and
     with `decade`, where there are such fields."""
     content_start: ContentStartSettings = ContentStartSettings()
+    """What new items start with."""
+    user_start: ContentStartSettings = ContentStartSettings()
+    """What new users start with."""
     learner: LearnerSettings = LearnerSettings()
     fusion: FusionSettings = FusionSettings()
     publish: PublishSettings = PublishSettings()
@@ -122,6 +125,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             self._task_recipes,
             self.content_start,
             self.histories,
+            self.user_start,
         )
 
     @property

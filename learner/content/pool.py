@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from learner.content.config import ContentStartSettings
+from learner.content.config import ContentStartSettings, Kind
 from learner.content.map import unit
 
 
@@ -100,10 +100,15 @@ class Pool:
         settings: of content-made starts.
         look: what was seen.
         compared_ME: of the items' content; not read where none are sought by it.
+        kind: of what they are made.
     """
 
-    def __init__(self, settings: ContentStartSettings, look: Look, compared_ME: np.ndarray) -> None:
+    def __init__(
+        self, settings: ContentStartSettings, look: Look, compared_ME: np.ndarray, kind: Kind = "item"
+    ) -> None:
         self._settings, self.look, self.compared_ME = settings, look, compared_ME
+        # A vector that says nothing: of an item the mean, which is taken off; of a user none.
+        self._nothing_X = look.mean_X if kind == "item" else np.zeros_like(look.mean_X)
         self._category_means = dict(zip(look.categories_G.tolist(), look.means_GX, strict=True))
 
     def make(self, content_H: np.ndarray, categories: np.ndarray) -> Made | None:
@@ -139,16 +144,16 @@ class Pool:
         return Made(self._shrunk(values_X), best_K, similarity_K)
 
     def _shrunk(self, values_X: np.ndarray) -> np.ndarray:
-        """The weight towards 0, where a new one starts; the vector towards the mean, which says nothing."""
-        mean_X = self.look.mean_X
-        shrunk_X: np.ndarray = mean_X + np.float32(self._settings.factor_share) * (values_X - mean_X)
+        """The weight towards 0, where a new one starts; the vector towards one that says nothing."""
+        nothing_X = self._nothing_X
+        shrunk_X: np.ndarray = nothing_X + np.float32(self._settings.factor_share) * (values_X - nothing_X)
         shrunk_X[0] = self._settings.weight_share * values_X[0]
         return shrunk_X
 
 
-def no_pool(settings: ContentStartSettings, num_values: int) -> Pool:
+def no_pool(settings: ContentStartSettings, num_values: int, kind: Kind = "item") -> Pool:
     """Before the first look."""
     values_MX, keys_M = np.zeros((0, num_values), np.float32), np.zeros(0, np.uint64)
     nothing = Weights(np.zeros(settings.buckets, np.float32), np.zeros((settings.buckets, 0), np.float32))
     look = look_of(keys_M, values_MX, values_MX[:, 0], np.zeros((0, 2), np.uint64), nothing)
-    return Pool(settings, look, np.zeros((0, settings.buckets), np.float32))
+    return Pool(settings, look, np.zeros((0, settings.buckets), np.float32), kind)

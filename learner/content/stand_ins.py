@@ -1,8 +1,10 @@
-"""What stands for items without a row, as a scorer has it: the pool, as the learner last saw it.
+"""What stands for items, or users, without a row, as a scorer has it: the pool, as the learner last saw it.
+
+Words are those of items, of which it was made first; users have the same.
 
 Where processes share a model, one of them makes the pool of what is published, and the others read it.
 
-Legend: B samples, N occurrences, I occurrences of the item's id, M items of the pool, or that are made, X values:
+Legend: B samples, N occurrences, I occurrences of the id, M items of the pool, or that are made, X values:
 weight, D factors; K those in the pool that an item is made of.
 """
 
@@ -11,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.content.config import ContentStartSettings, is_content
+from learner.content.config import ContentStartSettings, Kind, is_content
 from learner.content.known import CONTENT
 from learner.content.names import name_at
 from learner.content.pool import Look, Made, Pool, compared, no_pool
@@ -39,18 +41,24 @@ class StandIns:
         fields: declared fields, in the order of their numbers.
         num_factors: D.
         content: rows of the known items' content.
+        kind: of what starts are made.
     """
 
     def __init__(
-        self, settings: ContentStartSettings, fields: Sequence[FieldSettings], num_factors: int, content: Table
+        self,
+        settings: ContentStartSettings,
+        fields: Sequence[FieldSettings],
+        num_factors: int,
+        content: Table,
+        kind: Kind = "item",
     ) -> None:
-        self._settings = settings
+        self._settings, self.kind = settings, kind
         names = [field.name for field in fields]
-        self._item = names.index("item_id")
-        self._is_content_F = np.array([is_content(field) for field in fields], np.uint8)
+        self._id = names.index(f"{kind}_id")
+        self._is_content_F = np.array([is_content(field, kind) for field in fields], np.uint8)
         self._category = names.index(settings.category) if settings.category else -1
         self.content = content
-        self._none = no_pool(settings, 1 + num_factors)
+        self._none = no_pool(settings, 1 + num_factors, kind)
         self.pool, self._names = self._none, dict[str, np.ndarray]()
         self._made: dict[tuple[int, int], Made | None] = {}
         self._shelf = Shelf(_room(settings, 1 + num_factors)) if is_shared() else None
@@ -58,23 +66,22 @@ class StandIns:
     # Items ----------------------------------------------------------------------------------------------------------
 
     def places(self, fields_N: np.ndarray) -> np.ndarray:
-        """Where the items' ids are among occurrences of these fields; shape (I,), one of each sample."""
-        return np.flatnonzero(fields_N == self._item)
+        """Where their ids are among occurrences of these fields; shape (I,), one of each sample."""
+        return np.flatnonzero(fields_N == self._id)
 
-    def fill(self, values: Ids, places_I: np.ndarray, rows_N: np.ndarray) -> np.ndarray | None:
+    def fill(self, values: Ids, places_I: np.ndarray, rows_N: np.ndarray, first: int = 0) -> np.ndarray:
         """Have something stand for items without a row, where there is something.
 
         Args:
             values: of the samples.
             places_I: where their ids are.
             rows_N: row of each value; that of an item for which m stands becomes -1 - m.
+            first: the least m.
 
         Returns:
-            What stands for them, (M, X); None if all have rows.
+            What stands for them, from the first m on, (M, X).
         """
         lacking_I = places_I[(rows_N[places_I] == 0) & (values.keys_N[places_I] > 0)]
-        if not len(lacking_I):
-            return None
         _, content_MH, print_M, pairs = self._content(values, lacking_I)
         numbers_I, number_of = np.full(len(lacking_I), -1), dict[tuple[int, int], int]()
         found: list[np.ndarray] = []
@@ -82,7 +89,7 @@ class StandIns:
             key = int(values.keys_N[place]), int(print_M[m])
             if key not in number_of:
                 made = self._make(*key, content_MH[m], pairs[m])
-                number_of[key] = -1 if made is None else len(found)
+                number_of[key] = -1 if made is None else first + len(found)
                 found += [] if made is None else [made.values_X]
             numbers_I[m] = number_of[key]
         rows_N[lacking_I] = -1 - numbers_I
@@ -139,7 +146,8 @@ class StandIns:
 
     def _hold(self, arrays: Mapping[str, np.ndarray]) -> None:
         look = Look(*(arrays[name] for name in Look._fields))
-        self.pool, self._names = Pool(self._settings, look, arrays[_COMPARED]), below(NAMES, arrays)
+        self.pool = Pool(self._settings, look, arrays[_COMPARED], self.kind)
+        self._names = below(NAMES, arrays)
         self._made = {}
 
     def attach(self) -> None:

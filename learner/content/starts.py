@@ -1,9 +1,9 @@
-"""Content-made starts of a fast part: who is known, who is in the pool, and what new items are given.
+"""Content-made starts of a fast part: who is known, who is in the pool, and what new items, or users, are given.
 
 The pool is looked at anew after so many samples learned, and stays as it is in between: so what an item starts with
 depends on the samples before it, and not on how a stream was cut into blocks. Only what is new costs Python's time.
 
-Legend: N occurrences, I occurrences of the item's id, C known items, M items of the pool, or that are made, P pairs of
+Legend: N occurrences, I occurrences of the id, C known items, M items of the pool, or that are made, P pairs of
 an item and one of its categories, X values: weight, D factors.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.content.config import ContentStartSettings
+from learner.content.config import ContentStartSettings, Kind, section_of
 from learner.content.known import Known
 from learner.content.map import ContentMap
 from learner.content.names import packed
@@ -35,13 +35,19 @@ class ContentStarts(StandIns):
         fields: declared fields, in the order of their numbers.
         num_factors: D.
         seed: of the learned map.
+        kind: of what starts are made.
     """
 
     def __init__(
-        self, settings: ContentStartSettings, fields: Sequence[FieldSettings], num_factors: int, seed: int
+        self,
+        settings: ContentStartSettings,
+        fields: Sequence[FieldSettings],
+        num_factors: int,
+        seed: int,
+        kind: Kind = "item",
     ) -> None:
         self._known = Known(settings)
-        super().__init__(settings, fields, num_factors, self._known.table)
+        super().__init__(settings, fields, num_factors, self._known.table, kind)
         self._map = ContentMap(settings, seed) if settings.has_map else None
         self.next_look = settings.every
         """Samples learned at which the pool is to be looked at."""
@@ -157,7 +163,10 @@ class ContentStarts(StandIns):
         map_HE = state.get(_MAP + "weights", np.zeros((self._settings.buckets, 0)))
         shape = self._settings.buckets, 0 if self._map is None else self._settings.width
         if map_HE.shape != shape or len(state.get(_LOOK + "idf_H", ())) != self._settings.buckets:
-            raise ValueError("the saved model's items started otherwise: the settings of [content_start] have changed")
+            raise ValueError(
+                f"the saved model's {self.kind}s started otherwise: "
+                f"the settings of [{section_of(self.kind)}] have changed"
+            )
         self._known.restore(below(_KNOWN, state))
         if self._map is not None:
             self._map.restore(below(_MAP, state))

@@ -136,8 +136,9 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class FastRecipe(FastSettings, frozen=True, forbid_unknown_fields=True):
     """The fast part of one model: its settings, the declared crosses, the histories that it has vectors of, and what
-    new items start with."""
+    new items and users start with."""
 
     crosses: Annotated[tuple[CrossSettings, ...], Meta(max_length=MAX_CROSSES)] = ()
     content_start: ContentStartSettings = ContentStartSettings()
+    user_start: ContentStartSettings = ContentStartSettings()
     histories: tuple[str, ...] = ()

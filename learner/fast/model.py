@@ -3,11 +3,12 @@
 Legend: B samples, S signals.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.config import Kind, starts_of
 from learner.content.starts import ContentStarts
 from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Predicted
@@ -20,7 +21,7 @@ from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
 _TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
-_STARTS = "starts."
+_STARTS: dict[Kind, str] = {"item": "starts.", "user": "user_starts."}
 
 
 class FastPart(FastPredictor):
@@ -43,7 +44,7 @@ class FastPart(FastPredictor):
         MemoryRefusedError: the tables' addresses cannot be reserved.
     """
 
-    starts: ContentStarts | None
+    starts: tuple[ContentStarts, ...]
 
     def __init__(
         self,
@@ -58,31 +59,33 @@ class FastPart(FastPredictor):
         more: Sequence[Group] = (),
     ) -> None:
         min_counts = [field.min_count for field in fields]
-        num_crosses, starts = len(settings.crosses), settings.content_start
+        num_crosses = len(settings.crosses)
         tables = FastTables(
             Table([*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids),
             # A cross is worth a row as soon as its values are: it is of ids that were admitted, or soon will be.
             Table(cross_value_groups(), [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
             # As many as impressions may wait to be settled.
             beliefs_table(settings.max_rows if settles else 1),
-            ContentStarts(starts, fields, settings.factors, seed) if starts.is_on else None,
+            tuple(
+                ContentStarts(starts, fields, settings.factors, seed, kind)
+                for kind, starts in starts_of(settings).items()
+            ),
         )
         dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
         constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         super().__init__(settings, fields, tables, dense, constants)
 
     def _start(
-        self, values: Ids, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
-    ) -> np.ndarray | None:
-        """Give items that have a row now what they start with, too."""
-        assert self.starts is not None
-        self.starts.start(values, item_ids, lacking_I, rows_N, self.table)
-        return super()._start(values, item_ids, lacking_I, rows_N)
+        self, n: int, values: Ids, names: Mapping[Kind, Sequence[str]], lacking_I: np.ndarray, rows_N: np.ndarray
+    ) -> None:
+        starts = self.starts[n]
+        starts.start(values, names.get(starts.kind, ()), lacking_I, rows_N, self.table)
 
-    def look(self, num_samples: int) -> None:
-        """See anew what new items may start with; `num_samples` were learned so far."""
-        if self.starts is not None:
-            self.starts.look(self.table, num_samples)
+    def look(self, num_samples: int, kinds: Collection[Kind]) -> None:
+        """See anew what new items, or users, may start with; `num_samples` were learned so far."""
+        for starts in self.starts:
+            if starts.kind in kinds:
+                starts.look(self.table, num_samples)
 
     def believe(self, imp_keys_B: np.ndarray, ts_B: np.ndarray, turn_B: np.ndarray) -> np.ndarray:
         """Where it is kept how far each sample is believed: `belief_rows_B` of their block.
@@ -130,8 +133,7 @@ class FastPart(FastPredictor):
             _BELIEFS: of_table(self.beliefs),
             _DENSE: self.dense.state(),
         }
-        if self.starts is not None:
-            parts[_STARTS] = self.starts.state(of_table)
+        parts |= {_STARTS[starts.kind]: starts.state(of_table) for starts in self.starts}
         return {prefix + name: array for prefix, arrays in parts.items() for name, array in arrays.items()}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
@@ -147,5 +149,5 @@ class FastPart(FastPredictor):
             (_DENSE, self.dense),
         ):
             part.restore(below(prefix, state))
-        if self.starts is not None:
-            self.starts.restore(below(_STARTS, state))
+        for starts in self.starts:
+            starts.restore(below(_STARTS[starts.kind], state))

@@ -3,12 +3,13 @@
 Legend: B samples, N occurrences of values, M of crosses, S signals, K components.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from learner.config import FieldSettings
+from learner.content.config import Kind, starts_of
 from learner.content.known import content_table
 from learner.content.stand_ins import StandIns
 from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
@@ -21,6 +22,8 @@ from learner.fast.step import run
 from learner.tables.ids import Ids, ids_of, rows_of
 from learner.tables.table import Group, Table
 
+_NOBODY: Mapping[Kind, Sequence[str]] = {}
+
 
 class FastTables(NamedTuple):
     """The rows of a fast part."""
@@ -29,8 +32,8 @@ class FastTables(NamedTuple):
     crosses: Table
     beliefs: Table
     """How far negatives are believed to turn; without rows where nothing is learned."""
-    starts: StandIns | None
-    """What stands for items without a row, if anything does."""
+    starts: tuple[StandIns, ...]
+    """What stands for items and users without a row, if anything does."""
 
 
 class Found(NamedTuple):
@@ -39,7 +42,7 @@ class Found(NamedTuple):
     values: Occurring
     crosses: Occurring
     made_MX: np.ndarray | None
-    """What stands for items that have no row, if anything does."""
+    """What stands for items and users that have no row, if anything does."""
     histories: Occurring | None = None
     """Items of histories, if there are vectors of these."""
 
@@ -91,28 +94,28 @@ class FastPredictor:
         *,
         learning: bool | np.ndarray,
         crosses: Ids | None = None,
-        item_ids: Sequence[str] = (),
+        names: Mapping[Kind, Sequence[str]] = _NOBODY,
         entries: Entries | None = None,
     ) -> Found:
         """Rows of a block's values and of their crosses, as its samples have them in turn.
 
-        New items get what they start with; for items without a row stands what they would start with. Entries of
-        histories give no row to an item that has none.
+        New items and users get what they start with, where that is made; for those without a row stands what they would
+        start with. Entries of histories give no row to an item that has none.
 
         Args:
             values: the occurrences of B samples.
             ts_B: event times, ms.
             learning: of all, or of each sample: whether new ids get rows; see `Table.rows`.
             crosses: of `crosses_of`, if they are at hand.
-            item_ids: of the samples' items, where they may be learned and starts are made of content.
+            names: ids of the samples' items, or users, where they may be learned and start by their content.
             entries: of the samples' histories (`entries_of`), if there are vectors of these.
         """
         values = ids_of(*values)
         crosses = cross(values, self._plan) if crosses is None else crosses
-        lacking_I = None if self.starts is None else self._lacking(self.starts, values)
+        lacking = [self._lacking(starts, values) for starts in self.starts]
         rows_N, entry_rows_N = self._rows(values, entries, ts_B, learning)
         pairs_N = rows_of(self.cross_table, crosses, ts_B, learning)
-        made_MX = None if lacking_I is None else self._start(values, item_ids, lacking_I, rows_N)
+        made_MX = self._start_all(values, names, lacking, rows_N)
         return Found(
             occurring(values.offsets_B1, rows_N, values.kinds_N, values.weights_N),
             occurring(crosses.offsets_B1, pairs_N, crosses.kinds_N, crosses.weights_N),
@@ -133,30 +136,40 @@ class FastPredictor:
         after_E = before_E if learning is False else self.table.find(entries.keys_E)
         return rows_N, rows_as_learned(entries, before_E, after_E, values, rows_N)
 
-    def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray | None:
-        """Where ids of items are that have no row; None if they all do."""
+    def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray:
+        """Where ids are that have no row."""
         places_I = starts.places(values.kinds_N)
         lacking_I: np.ndarray = places_I[self.table.find(values.keys_N[places_I]) == 0]
-        return lacking_I if len(lacking_I) else None
+        return lacking_I
+
+    def _start_all(
+        self, values: Ids, names: Mapping[Kind, Sequence[str]], lacking: Sequence[np.ndarray], rows_N: np.ndarray
+    ) -> np.ndarray | None:
+        """What stands for whoever has no row, to which `rows_N` then points; None if they all have some."""
+        made: list[np.ndarray] = []
+        for n, lacking_I in enumerate(lacking):
+            if len(lacking_I):
+                self._start(n, values, names, lacking_I, rows_N)
+                made.append(self.starts[n].fill(values, lacking_I, rows_N, sum(map(len, made))))
+        return np.concatenate(made) if any(map(len, made)) else None
 
     def _start(
-        self, values: Ids, item_ids: Sequence[str], lacking_I: np.ndarray, rows_N: np.ndarray
-    ) -> np.ndarray | None:
-        """What stands for items without a row, to which `rows_N` then points."""
-        assert self.starts is not None
-        return self.starts.fill(values, lacking_I, rows_N)
+        self, n: int, values: Ids, names: Mapping[Kind, Sequence[str]], lacking_I: np.ndarray, rows_N: np.ndarray
+    ) -> None:
+        """Those that have a row now."""
 
-    def stands_for(self, values: Ids) -> tuple[list[str], list[float]] | None:
-        """Ids of the items that the first sample's item is predicted by as it has no row, and how like it they are.
+    def stands_for(self, values: Ids, kind: Kind) -> tuple[list[str], list[float]] | None:
+        """Ids of those that the first sample's item, or user, is predicted by, and how like it they are.
 
-        None if it has one, or if nothing stands for it.
+        None if it has a row, or if nothing stands for it.
         """
-        if self.starts is None:
+        starts = next((one for one in self.starts if one.kind == kind), None)
+        if starts is None:
             return None
-        of_items = ids_of(*values)
-        place = int(self.starts.places(values.kinds_N)[0])
-        made = None if self.table.find(of_items.keys_N[[place]])[0] else self.starts.made_for(of_items, place)
-        return None if made is None else (self.starts.names_of(made.nearest_K), made.similarity_K.tolist())
+        values = ids_of(*values)
+        place = int(starts.places(values.kinds_N)[0])
+        made = None if self.table.find(values.keys_N[[place]])[0] else starts.made_for(values, place)
+        return None if made is None else (starts.names_of(made.nearest_K), made.similarity_K.tolist())
 
     def predict(self, block: Block) -> Predicted:
         """What is said of each sample; nothing changes.
@@ -206,8 +219,11 @@ def served_part(
         has_deep: whether blocks bring the logit of a deep part.
         more: what rows of values have besides.
     """
-    num_crosses, starts = len(settings.crosses), settings.content_start
-    stand_ins = StandIns(starts, fields, settings.factors, content_table(starts)) if starts.is_on else None
+    num_crosses = len(settings.crosses)
+    stand_ins = tuple(
+        StandIns(starts, fields, settings.factors, content_table(starts), kind)
+        for kind, starts in starts_of(settings).items()
+    )
     tables = FastTables(
         Table([*served_groups(settings), *more], [1] * len(fields), settings.max_rows),
         Table([Group("w", 1)], [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),

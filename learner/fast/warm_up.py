@@ -39,7 +39,7 @@ def warm_up() -> float:
     keys_N = np.arange(1, 2 * _MANY + 1, dtype=np.uint64)
     values = Ids(np.arange(0, 2 * _MANY + 1, 2), keys_N, (keys_N + 1) % 2, np.ones(2 * _MANY))
     for learning in (True, False):
-        found = part.look_up(values, np.arange(_MANY), learning=learning, item_ids=[""] * _MANY)
+        found = part.look_up(values, np.arange(_MANY), learning=learning, names={"item": [""] * _MANY})
         part.learn(block_of(*found, labels_B=np.zeros(_MANY), signals_BS=np.zeros((_MANY, 1))))
     table = part.table
     table.take_touched(EVERYONE)

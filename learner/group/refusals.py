@@ -1,14 +1,15 @@
 """What several processes cannot do."""
 
+from learner.content.config import section_of, starts_of
 from learner.recipe import Recipe
 
 
 def refused(recipe: Recipe) -> str:
     """Why several processes cannot learn a recipe, and what to set; empty if they can."""
-    if recipe.content_start.is_on:
+    for kind in starts_of(recipe):
         return (
-            "[content_start] is on, and starts are made by one process that knows all items: set learner.processes = "
-            "1, or leave the section out"
+            f"[{section_of(kind)}] is on, and starts are made by one process that knows all {kind}s: set "
+            "learner.processes = 1, or leave the section out"
         )
     if recipe.has_deep and "sif" in {recipe.model.history, recipe.model.deep}:
         return (

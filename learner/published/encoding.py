@@ -42,13 +42,13 @@ def take_changed(learner: AnyLearner) -> Changed:
 
 def _starts(learner: Learner) -> list[ContentStarts]:
     parts = [*([] if learner.fast is None else [learner.fast]), *learner.others.parts]
-    return [part.starts for part in parts if part.starts is not None]
+    return [starts for part in parts for starts in part.starts]
 
 
 def stand_ins_of(fast: FastPredictor | None, others: TaskPredictors) -> list[StandIns]:
-    """What stands for new items in every fast part that has it, in the order in which a snapshot has them."""
+    """What stands for new items and users in every fast part, in the order in which a snapshot has them."""
     parts = [*([] if fast is None else [fast]), *others.parts]
-    return [part.starts for part in parts if part.starts is not None]
+    return [starts for part in parts for starts in part.starts]
 
 
 def tables_of(fast: FastPredictor | None, table: Table, others: TaskPredictors) -> list[Table]:

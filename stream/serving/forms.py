@@ -156,6 +156,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the item has learned nothing itself and is served by what its content says (`content_start`)."""
     alike: list[Alike] = []
     """The items that it is served by, most similar first; none if it is by the mean of a category, or of all."""
+    user_made: bool = False
+    """Whether the user has learned nothing itself and is served by what attributes and context say (`user_start`)."""
 
 
 class ShownAnswer(msgspec.Struct, frozen=True):

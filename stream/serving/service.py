@@ -105,7 +105,8 @@ class Service:
         found = await self.evaluate(asked, explain=True)
         state, said = found.state, found.said
         version, scores = said.manifest.version, said.scores
-        shares = [Share(p.part, p.component, p.weight, p.component * p.weight) for p in said.parts]
+        apart = said.apart
+        shares = [Share(p.part, p.component, p.weight, p.component * p.weight) for p in apart.parts]
         user = self._known(state.user_counts_C, state.user_norm, state.user_norm_version, version)
         item = self._known(state.item_counts_BC[0], state.item_norm_B[0], int(state.item_norm_version_B[0]), version)
         ages = {
@@ -124,8 +125,9 @@ class Service:
             user=msgspec.structs.replace(user, **ages),
             item=item,
             missing=found.missing,
-            content_made=said.stands_for is not None,
-            alike=[Alike(*one) for one in zip(*said.stands_for, strict=True)] if said.stands_for else [],
+            content_made=apart.stands_for is not None,
+            alike=[Alike(*one) for one in zip(*apart.stands_for, strict=True)] if apart.stands_for else [],
+            user_made=apart.user_made,
         )
 
     async def evaluate(self, asked: Request, *, explain: bool = False) -> Outcome:

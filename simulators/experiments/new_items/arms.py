@@ -43,7 +43,7 @@ def arm(name: str, model: str = WHOLE, others: dict[str, Any] | None = None) -> 
 
 
 def _ids_alone(recipe: Recipe) -> Recipe:
-    content = {field.name for field in recipe.fields if is_content(field)}
+    content = {field.name for field in recipe.fields if is_content(field, "item")}
     crosses = tuple(cross for cross in recipe.crosses if not content.intersection(cross.fields))
     return msgspec.structs.replace(recipe, fast=msgspec.structs.replace(recipe.fast, content=_NEVER), crosses=crosses)
 

@@ -15,6 +15,17 @@ from stream.serving.lineup.lineup import Choice
 from stream.serving.turns.local import InForce
 
 
+class Apart(msgspec.Struct, frozen=True):
+    """What a score is made of."""
+
+    parts: list[Part] = []
+    """Of the logit."""
+    stands_for: tuple[list[str], list[float]] | None = None
+    """Items that the item is served by, if it has learned nothing itself, and how like it they are."""
+    user_made: bool = False
+    """Whether others stand for the user, who has learned nothing so far."""
+
+
 class Said(msgspec.Struct, frozen=True):
     """Scores of B candidates."""
 
@@ -23,10 +34,8 @@ class Said(msgspec.Struct, frozen=True):
     arm: str
     canary: bool
     scores: Scores
-    parts: list[Part]
-    """Of the first candidate's logit, if they are asked for."""
-    stands_for: tuple[list[str], list[float]] | None
-    """Likewise: items that it is served by, if it has learned nothing itself, and how like it they are."""
+    apart: Apart
+    """The first candidate's score, if that is asked for."""
     beside_B: np.ndarray | None = None
     """Probabilities by the weights that score along, if there are such; and their version."""
     beside_version: int = 0
@@ -61,22 +70,24 @@ def say(choice: Choice, both: tuple[InForce, InForce | None], samples: Samples, 
     took = time.perf_counter() - began
     manifest, canary = _manifest(served), choice.canary
     if beside is None:
-        return Said(manifest, choice.arm, False, scores, *_apart(served, samples, explain=explain))
+        return Said(manifest, choice.arm, False, scores, _apart(served, samples, explain=explain))
     began = time.perf_counter()
     others = beside.model.predict(samples)
     other = _manifest(beside)
     if canary:
         if not np.isfinite(scores.predictions_B).all():
             watch.no_number(manifest.version)
-            return Said(other, choice.arm, False, others, *_apart(beside, samples, explain=explain))
+            return Said(other, choice.arm, False, others, _apart(beside, samples, explain=explain))
         watch.took(manifest.version, took, other.version, time.perf_counter() - began)
     apart = _apart(served, samples, explain=explain)
-    return Said(manifest, choice.arm, canary, scores, *apart, others.predictions_B, other.version)
+    return Said(manifest, choice.arm, canary, scores, apart, others.predictions_B, other.version)
 
 
-def _apart(of: InForce, samples: Samples, *, explain: bool) -> tuple[list[Part], tuple[list[str], list[float]] | None]:
-    """Parts of the first candidate's logit, and what its item is served by, if that is asked for."""
-    return (of.model.explain(samples), of.model.stands_for(samples)) if explain else ([], None)
+def _apart(of: InForce, samples: Samples, *, explain: bool) -> Apart:
+    if not explain:
+        return Apart()
+    model = of.model
+    return Apart(model.explain(samples), model.stands_for(samples), model.stands_for(samples, "user") is not None)
 
 
 def _manifest(of: InForce) -> Manifest:

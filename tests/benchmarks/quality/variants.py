@@ -5,6 +5,7 @@ from typing import get_args
 
 import msgspec
 
+from learner.content.config import ContentStartSettings, Method
 from learner.fast.config import GroupSettings, MaskFields, Signal
 from learner.fast.layout import FieldGroup
 from learner.recipe import Recipe
@@ -27,6 +28,7 @@ def variants(recipe: Recipe) -> Iterator[Variant]:
         yield from _of_the_factors()
         for fields in get_args(MaskFields):
             yield Variant(f"masks per sample: {fields}", with_fast(num_masks=1, mask_fields=fields))
+        yield from (_users_start(method) for method in ("mean", "nearest", "learned"))
     yield Variant("delayed feedback: none", with_learner(delayed_feedback="none"))
     yield Variant("delayed feedback: undo, none settled", with_learner(delayed_feedback="undo"), UNSETTLED)
     yield Variant("delayed feedback: undo, settled", with_learner(delayed_feedback="undo"), SETTLED)
@@ -60,6 +62,11 @@ def _of_the_factors() -> Iterator[Variant]:
         yield Variant(f"no factors of {group.name.lower()}", without_vectors=(group,))
     both = (FieldGroup.ATTRIBUTES, FieldGroup.CONTENT)
     yield Variant("factors of ids only", without_vectors=both)
+
+
+def _users_start(method: Method) -> Variant:
+    start = ContentStartSettings(method=method)
+    return Variant(f"users start: {method}", lambda given: msgspec.structs.replace(given, user_start=start))
 
 
 def _without_factors(recipe: Recipe) -> Recipe:

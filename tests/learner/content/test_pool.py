@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from learner.config import FieldSettings
-from learner.content.config import ContentStartSettings, check_fields
+from learner.content.config import ContentStartSettings, Kind, check_fields
 from learner.content.known import Known
 from learner.content.map import ContentMap, info_nce
 from learner.content.pool import Pool, Weights, compared, idf_of, look_of, no_pool
@@ -191,15 +191,19 @@ def test_known_items_go_with_their_rows_and_are_few_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("kind", "settings", "message"),
     [
-        ({"method": "nearest"}, "no field of group item"),
-        ({"method": "zero", "category": "genre"}, "category 'genre' is none of .* declared fields \\[\\]"),
+        ("item", {"method": "nearest"}, r"content_start\.method .* no field of group item says what an item is"),
+        ("item", {"method": "zero", "category": "genre"}, r"content_start\.category 'genre' is none of .* fields \[\]"),
+        ("user", {"method": "learned"}, r"user_start\.method .* no field of group user or context .* what a user is"),
+        ("user", {"method": "zero", "category": "age"}, r"user_start\.category 'age' is none of the users' .*\[\]"),
     ],
 )
-def test_starts_that_cannot_be_made_of_the_declared_fields_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_starts_that_cannot_be_made_of_the_declared_fields_are_refused(
+    kind: Kind, settings: dict[str, Any], message: str
+) -> None:
     fields = [FieldSettings("user_id", "user", "id"), FieldSettings("item_id", "item", "id")]
     with pytest.raises(ValueError, match=message):
-        check_fields(ContentStartSettings(**settings), fields)
+        check_fields(ContentStartSettings(**settings), fields, kind)
     with pytest.raises(ValueError, match="power of two, got 100"):
         ContentStartSettings(buckets=100)

@@ -1,4 +1,4 @@
-"""New items in a learner and in a scorer."""
+"""New items and new users in a learner and in a scorer."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -34,7 +34,9 @@ STARTS: dict[str, Any] = {
 }
 
 
-def make_recipe(method: str = "learned", *, min_count: int = 1, all_tasks: bool = False, **starts: Any) -> Recipe:
+def make_recipe(
+    method: str = "learned", *, users: str = "none", min_count: int = 1, all_tasks: bool = False, **starts: Any
+) -> Recipe:
     fields = tuple(
         msgspec.structs.replace(field, min_count=min_count if field.name == "item_id" else 1) for field in FIELDS
     )
@@ -43,6 +45,7 @@ def make_recipe(method: str = "learned", *, min_count: int = 1, all_tasks: bool 
         fast=FastSettings(max_rows=5_000, max_cross_rows=20_000, counted_ids=100),
         crosses=(CrossSettings(("user_id", "genres")),),
         content_start=msgspec.convert({"method": method, **STARTS, **starts}, ContentStartSettings),
+        user_start=msgspec.convert({**STARTS, "method": users, "category": "age", **starts}, ContentStartSettings),
     )
     if not all_tasks:
         return recipe
@@ -51,12 +54,14 @@ def make_recipe(method: str = "learned", *, min_count: int = 1, all_tasks: bool 
 
 
 def stream(count: int, seed: int = 0) -> list[Sample]:
-    """Every third impression is shown before; item n comes from sample 20 n on."""
+    """Every third impression is shown before; item n comes from sample 20 n on, user n from sample 15 n on."""
     records = []
     for n, record in enumerate(make_records(count, seed)):
         item = int(record.core.item_id[1:]) % (1 + n // 20)
-        features = [record.core.features[0], [f"g{item % 7}", "g"], float(item)]
-        of = changed(record, item_id=f"i{item}", features=features, labels=record.label, known=3)
+        user = int(record.core.user_id[1:]) % (1 + n // 15)
+        ids = {"user_id": f"u{user}", "item_id": f"i{item}"}
+        features = [str(user % 5), [f"g{item % 7}", "g"], float(item)]
+        of = changed(record, **ids, features=features, labels=record.label, known=3)
         records += [changed(of, kind=SampleKind.SHOWN), of] if n % 3 == 0 else [of]
     return records
 
@@ -66,7 +71,15 @@ def learn(learner: Learner, records: Sequence[Sample], cuts: Sequence[int] = ())
     return joined([learner.learn(to_samples(records[a:b], learner.fields)) for a, b in pairwise(bounds)])
 
 
-@pytest.mark.parametrize("changes", [{}, {"method": "nearest", "min_count": 3}, {"all_tasks": True}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": "nearest", "min_count": 3, "users": "nearest"},
+        {"all_tasks": True, "users": "learned"},
+        {"method": "none", "users": "category"},
+    ],
+)
 @pytest.mark.parametrize("size", [1, 7, 130])
 def test_however_a_stream_is_cut_everything_is_equal_bit_for_bit(size: int, changes: dict[str, Any]) -> None:
     records = stream(500)
@@ -76,13 +89,13 @@ def test_however_a_stream_is_cut_everything_is_equal_bit_for_bit(size: int, chan
         np.testing.assert_array_equal(getattr(said[0], name), getattr(said[1], name))
     assert_equal(whole.state()[0], cut.state()[0])
     assert whole.fast is not None
-    assert whole.fast.starts is not None
-    assert whole.fast.starts.has_pool
+    assert whole.fast.starts
+    assert all(starts.has_pool for starts in whole.fast.starts)
 
 
 def test_a_learner_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     records = stream(500)
-    whole, first, second = (Learner(make_recipe()) for _ in range(3))
+    whole, first, second = (Learner(make_recipe(users="learned")) for _ in range(3))
     expected = learn(whole, records)
     # Between two looks, and with items that are known since the last one.
     learn(first, records[:390])
@@ -96,6 +109,8 @@ def test_a_learner_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     checkpoints.write(Learner(make_recipe("none")), tmp_path)
     with pytest.raises(ValueError, match=r"\[content_start\] have changed"):
         checkpoints.restore(Learner(make_recipe()), tmp_path)
+    with pytest.raises(ValueError, match=r"saved model's users .* \[user_start\] have changed"):
+        checkpoints.restore(Learner(make_recipe("none", users="nearest")), tmp_path)
 
 
 def test_a_checkpoint_has_the_content_of_new_items_alone() -> None:
@@ -116,8 +131,7 @@ def test_a_new_item_starts_with_what_it_is_made_of_and_with_no_evidence() -> Non
     learn(learner, stream(500))
     fast = learner.fast
     assert fast is not None
-    assert fast.starts is not None
-    pool = fast.starts.pool.look
+    pool = fast.starts[0].pool.look
     new = changed(stream(1)[1], item_id="new", features=["1", ["g3", "g"], 3.0])
     shown = changed(new, kind=SampleKind.SHOWN)
     before, said = learn(learner, [shown]), learn(learner, [shown, new])
@@ -142,10 +156,40 @@ def test_a_new_item_starts_with_what_it_is_made_of_and_with_no_evidence() -> Non
     assert 0 < twin.table.values["G"][row, 0] < 1
 
 
+def test_a_new_user_starts_with_what_those_alike_have_learned_and_with_no_evidence() -> None:
+    learner = Learner(make_recipe("none", users="category", weight_share=1.0, factor_share=0.5))
+    plain = Learner(make_recipe("none"))
+    for one in (learner, plain):
+        learn(one, stream(500))
+    assert learner.fast is not None
+    look = learner.fast.starts[0].pool.look
+    alike_M = np.isin(look.keys_M, [value_key("user_id", f"u{n}") for n in range(3, 30, 5)])
+    assert 1 < alike_M.sum() < len(alike_M)
+    new = changed(stream(1)[1], user_id="new", features=["3", ["g3", "g"], 3.0])
+    shown = changed(new, kind=SampleKind.SHOWN)
+    before, without = learn(learner, [shown]), learn(plain, [shown])
+    assert before.predictions_B[0] != without.predictions_B[0]
+    said = learn(learner, [shown, new])
+    # Shown, and just before it is learned, it is predicted alike.
+    assert before.predictions_B[0] == said.predictions_B[0] == said.predictions_B[1]
+    assert said.content_made_B is None
+    learn(plain, [new])
+    key = np.array([value_key("user_id", "new")], np.uint64)
+    (row,), (plain_row,) = learner.table.find(key), plain.table.find(key)
+    # One sample moves both by about the same, one from there, the other from 0.
+    apart_D = learner.table.values["v"][row] - plain.table.values["v"][plain_row]
+    mean_X = look.means_GX[look.categories_G.tolist().index(value_key("age", "3"))]
+    assert np.abs(apart_D - 0.5 * mean_X[1:]).max() < 0.2 * np.abs(0.5 * mean_X[1:]).max()
+    assert learner.table.values["w"][row, 0] - plain.table.values["w"][plain_row, 0] == pytest.approx(
+        mean_X[0], rel=0.2
+    )
+    assert 0 < learner.table.values["G"][row, 0] < 1
+
+
 @pytest.mark.parametrize("min_count", [1, 4])
 def test_a_scorer_serves_an_item_that_it_knows_by_its_content_alone(min_count: int) -> None:
     """After a full snapshot and after deltas it says what the learner would."""
-    learner = Learner(make_recipe(min_count=min_count))
+    learner = Learner(make_recipe(min_count=min_count, users="nearest"))
     records = stream(700)
     learn(learner, records[:300])
     take_changed(learner)
@@ -166,6 +210,12 @@ def test_a_scorer_serves_an_item_that_it_knows_by_its_content_alone(min_count: i
         assert all(name.startswith("i") for name in names)
         assert similarities == sorted(similarities, reverse=True)
         assert scorer.stands_for(asked.slice(0, 1)) is None
+        cold = to_samples([changed(probe[0], user_id="new")], learner.fields)
+        np.testing.assert_array_equal(scorer.predict(cold).predictions_B, learner.learn(cold).predictions_B)
+        users, _ = scorer.stands_for(cold, "user") or ([], [])
+        assert users
+        assert all(name.startswith("u") for name in users)
+        assert (scorer.stands_for(asked, "user"), scorer.stands_for(cold)) == (None, None)
 
 
 def test_a_scorer_goes_back_to_weights_from_before_items_started_by_their_content() -> None:

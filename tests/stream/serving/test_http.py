@@ -98,7 +98,7 @@ def test_an_item_that_was_never_learned_is_served_by_its_content_and_that_is_sai
     fast = trained.learner.fast
     assert fast is not None
     assert fast.starts is not None
-    mean = trained.settings.content_start.weight_share * fast.starts.pool.look.mean_X[0]
+    mean = trained.settings.content_start.weight_share * fast.starts[0].pool.look.mean_X[0]
     component = next(part["component"] for part in new["parts"] if part["part"] == "item")
     assert component == pytest.approx(mean, rel=1e-4)
 
