@@ -110,7 +110,7 @@ class Chaos:
         self._partitions = range(settings.kafka.partitions)
         self.deaths: Counter[str] = Counter()
         self._rest: list[LogEntry] = []
-        """Of a slice, what is written while a group is about to lose one of its processes."""
+        """Of a slice, what is written while a death at a failpoint is waited for, and behind that."""
         self._writer = LogWriter(settings, random.Random(chaos.seed + 2))
         self._incidents = (
             Incidents(settings, self._store, self._writer, self._rng, on_apache=on_apache) if chaos.weather else None
@@ -123,8 +123,7 @@ class Chaos:
             OperatorError: the pipeline does not come to its end.
         """
         settings, join = self._settings, self._settings.join
-        num_events = self._replay.count_events()
-        log = self._replay.whole_log()
+        num_events, log = self._replay.count_events(), self._replay.whole_log()
         per_kill = -(-(num_events + 2 * len(self._partitions)) // (self._chaos.kills + 1))
         writer = self._writer
         started = time.monotonic()
@@ -142,8 +141,8 @@ class Chaos:
                 if self._incidents is not None and self._rng.random() < _INCIDENT_SHARE:
                     self.deaths[self._incidents.strike(part, workers[0], learner)] += 1
                     continue
-                self._rest = part[len(part) // 2 :] if self._chaos.processes > 1 else []
-                writer.plain(part[: len(part) - len(self._rest)])
+                first, self._rest = part[: len(part) // 2], part[len(part) // 2 :]
+                writer.plain(first)
                 if len(workers) == 1:
                     self._kill(workers[0], learner)
                 else:
@@ -228,6 +227,7 @@ class Chaos:
         role.start({FAILPOINT: f"{point}:{self._rng.randint(1, 5)}"})
         deadline = time.monotonic() + self._chaos.last_wait_s
         while role.is_running and time.monotonic() < deadline:
+            self._feed()
             time.sleep(_POLL_S)
         if role.is_running:
             # Nothing was left to do that passes the point: the log up to here is applied and learned.
