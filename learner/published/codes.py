@@ -1,4 +1,4 @@
-"""What samples are encoded by, for whoever joins them."""
+"""What samples are encoded by, for whoever joins them, and how well, for whoever watches."""
 
 import numpy as np
 from safetensors.numpy import save
@@ -6,6 +6,23 @@ from safetensors.numpy import save
 from learner.learner import Learner
 from learner.published.changed import AnyLearner
 from learner.sif.frozen import made_for
+from learner.sif.usage import CodeUsage
+
+
+def code_usage(learner: AnyLearner) -> CodeUsage | None:
+    """Of the learner's tokenizer; None if it has none."""
+    tokenizer = learner.deep.dense.tokenizer if isinstance(learner, Learner) and learner.deep is not None else None
+    if tokenizer is None:
+        return None
+    usage, moved = tokenizer.codebooks.usage(), tokenizer.moved()
+    return CodeUsage(
+        int(tokenizer.version),
+        tokenizer.codebooks.books_TMVD.shape[2],
+        float(usage.perplexity_TM.mean()),
+        float(usage.perplexity_TM.min()),
+        float(usage.dead_TM.mean()),
+        moved,
+    )
 
 
 def frozen_codes(learner: AnyLearner) -> tuple[int, bytes] | None:

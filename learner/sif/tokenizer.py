@@ -142,6 +142,14 @@ class SampleTokenizer(nn.Module):
             getattr(self, f"frozen_{name}").copy_(getattr(self, name))
         self.version += 1
 
+    def moved(self) -> float | None:
+        """How far codes moved from the last frozen version to the newest, as a share of their mean length."""
+        if int(self.version) < 2:
+            return None
+        newest_TMVD, before_TMVD = self.frozen_2TMVD
+        length = before_TMVD.norm(dim=-1).mean().clamp(min=torch.finfo(torch.float32).tiny)
+        return float((newest_TMVD - before_TMVD).norm(dim=-1).mean() / length)
+
     def frozen(self) -> dict[str, np.ndarray]:
         """What encodes by the newest version, for `FrozenTokenizer`; nothing before the first."""
         if not int(self.version):

@@ -75,11 +75,6 @@ class Pipeline:
         """Of the samples."""
         return self._learner.layout
 
-    @property
-    def num_learned(self) -> int:
-        """Samples learned so far."""
-        return self._learner.num_samples
-
     def ingest(self, batches: Iterable[Sequence[LogEntry]]) -> None:
         """Apply records, batch by batch; those of a batch lie in one topic."""
         self._ingest.process_all(((*self._records(batch),) for batch in batches if batch), NOW_MS)

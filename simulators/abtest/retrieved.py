@@ -91,10 +91,7 @@ class Retrieval:
         users_Q, of_user_V = np.unique(visits.slot_V, return_inverse=True)
         users_QE = self._model.user_vectors(users_Q, self._users.counts_E2[users_Q])
         items_QN, _ = exact_top(users_QE, self._model.item_vectors(self._items.counts_E2), num)
-        there_VC = np.concatenate([items_QN[of_user_V], slots_VC[:, num:]], axis=1)
-        kept_VC = without_repeats(there_VC)
-        kept_VC[there_VC == NONE] = NONE
-        return kept_VC
+        return without_repeats(np.concatenate([items_QN[of_user_V], slots_VC[:, num:]], axis=1))
 
     def learn(self, visits: Visits, lists_VL: np.ndarray, clicked_N: np.ndarray) -> None:
         """Learn from a step's impressions.

@@ -100,6 +100,20 @@ def pooled_of(verdicts: Sequence[Verdict]) -> Differences:
     }
 
 
+def unit_of(metric: str) -> str:
+    """What a hundredth of a metric's difference is."""
+    return "points" if metric in GAINS else "%"
+
+
+def labelled(metric: str) -> str:
+    """A metric with its unit.
+
+    >>> labelled("click"), labelled("reach_gain_unseen")
+    ('click, %', 'reach_gain_unseen, points')
+    """
+    return f"{metric}, {unit_of(metric)}"
+
+
 def _pool(metric: str) -> Callable[[Sequence[Difference]], Difference]:
     return pooled_with_few if metric in GAINS else pooled
 

@@ -16,7 +16,15 @@ from stream.command.options import AsJson, usable_folder
 from stream.command.output import print_json
 
 _MOST_SEEDS = 1000
-_Arm = Annotated[Path | None, typer.Argument(metavar="[ARM.toml]", help="Settings of an arm, with a table `arm`.")]
+_First = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="A.toml",
+        help="Settings of the first arm. A table `arm` in it may say `frozen = true` (its scorer keeps the weights "
+        "that it has when the test begins) or `noise` (that is added to its scores).",
+    ),
+]
+_Second = Annotated[Path | None, typer.Argument(metavar="B.toml", help="Of the arm that is compared with it.")]
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,15 @@ class TrialOptions:
 class ModeOptions:
     """Where pipelines run."""
 
-    fast: Annotated[bool, typer.Option("--fast", help="In this process; so it is without --broker.")] = False
+    fast: Annotated[bool, typer.Option("--fast", help="In this process, as it is without --broker and --kafka.")] = (
+        False
+    )
     broker: Annotated[
         str | None, typer.Option(help="Through Kafka and HTTP: embedded, or kafka (a distribution at KAFKA_HOME).")
     ] = None
     kafka: Annotated[
         str | None,
-        typer.Option(help="HOST:PORT[,HOST:PORT] of your own Kafka, in its place; arms' [kafka] say how to log in."),
+        typer.Option(help="HOST:PORT[,HOST:PORT] of your own Kafka, in its place; arms' settings say how to log in."),
     ] = None
     loose: Annotated[
         bool, typer.Option("--loose", help="Through Kafka: do not wait until what could be learned is served.")
@@ -86,8 +96,8 @@ class ModeOptions:
 def abtest(
     trial: TrialOptions,
     mode: ModeOptions,
-    first: _Arm = None,
-    second: _Arm = None,
+    first: _First = None,
+    second: _Second = None,
     aa: Annotated[bool, typer.Option("--aa", help="Compare the first arm with itself.")] = False,
     seeds: Annotated[int, typer.Option(min=1, max=_MOST_SEEDS, help="Worlds; effects are pooled over them.")] = 5,
     seed: Annotated[int, typer.Option(min=0, max=1 << 31, help="The first of the seeds.")] = 7,
@@ -103,11 +113,15 @@ def abtest(
 ) -> None:
     """Split a world's users between two pipelines, and say whom that helps: new users, old ones, all."""
     mode.check()
+    if mode.vary and power:
+        raise UsageError(f"--power {power:g} is said of worlds of one kind; leave it or --vary out")
     names, test = _loaded(_files(first, second, aa=aa), world, asdict(trial) | {"strict": not mode.loose})
+    run = _Run(test, names, range(seed, seed + seeds), power)
+    worlds = _worlds(test[0], mode.vary) if mode.vary else []
+    # An earlier run of this name goes only when nothing that was typed is wrong.
     folder = usable_folder(run_folder(name), "run folder") if resume else emptied(run_folder(name))
-    run = _Run(test, names, range(seed, seed + seeds), checked({"power": power}, _Power).power)
-    if mode.vary:
-        summary = _vary(run, mode.vary, folder)
+    if worlds:
+        summary = _vary(run, worlds, folder)
     else:
         with _opens(mode, folder) as opens:
             summary = _run(run, folder, opens)
@@ -133,10 +147,6 @@ def _opens(mode: ModeOptions, folder: Path) -> Iterator[Any]:
     with live_servers(mode.broker or "kafka", folder, page, mode.kafka or "") as live:  # type: ignore[arg-type]
         Console(stderr=True).print(f"monitor: {page_url(page)} while this runs")
         yield live
-
-
-class _Power(msgspec.Struct, frozen=True):
-    power: Annotated[float, msgspec.Meta(ge=0, le=10)]
 
 
 def _files(first: Path | None, second: Path | None, *, aa: bool) -> dict[str, Path | None]:
@@ -197,20 +207,26 @@ def _run(run: _Run, folder: Path, opens: Any) -> dict[str, Any]:
     return summary
 
 
-def _vary(run: _Run, vary: list[str], folder: Path) -> dict[str, Any]:
+def _worlds(parameters: Any, vary: list[str]) -> list[Any]:
+    """The worlds of all sweeps."""
+    from simulators.abtest.varying.sweep import parse_sweep, worlds_of
+
+    return worlds_of(parameters, [parse_sweep(one) for one in vary])
+
+
+def _vary(run: _Run, worlds: list[Any], folder: Path) -> dict[str, Any]:
     from simulators.abtest.reporting.kept import KeptRuns
     from simulators.abtest.varying.report import tables_of, write_points
-    from simulators.abtest.varying.sweep import parse_sweep, run_sweeps
+    from simulators.abtest.varying.sweep import run_worlds
 
     console, points, title = Console(stderr=True), list[dict[str, Any]](), f"{run.names['b']} against {run.names['a']}"
-    parameters, *test = run.test
-    sweeps = [parse_sweep(one) for one in vary]
+    _, arms, how = run.test
     with console.status("abtest") as status:
 
         def told(parameter: str, value: float, seed: int) -> None:
             status.update(f"{parameter} {value:g}, seed {seed}")
 
-        for point in run_sweeps(parameters, (test[0], test[1]), sweeps, run.seeds, told, KeptRuns(folder / "worlds")):
+        for point in run_worlds(worlds, (arms, how), run.seeds, told, KeptRuns(folder / "worlds")):
             points.append(point.as_json())
             page = write_points(points, title, folder)
     console.print(f"{title}, {len(run.seeds)} worlds of each kind", *tables_of(points))

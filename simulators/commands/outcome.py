@@ -45,7 +45,9 @@ def show(summary: dict[str, Any], console: Console) -> None:
     if len(summary["tasks"]) > 1:
         console.print(_of_tasks(summary["tasks"], summary["task"]))
     if "truth" in summary:
-        console.print(_of_truth(summary["truth"]))
+        truth = summary["truth"]
+        console.print(_of_truth({"all": truth, **truth["cohorts"]}, "by the user's earlier impressions"))
+        console.print(_of_truth(truth["item_shown_before"], "by how often the item had been shown"))
     console.print("samples: " + ", ".join(f"{k.replace('_', ' ')} {v:,}" for k, v in summary["samples"].items()))
     verdict = "[green]equal[/]" if summary["counts_match"] else "[red]NOT equal[/]"
     console.print(f"every counter in Redis against an independent count of the log: {verdict}")
@@ -71,12 +73,12 @@ def _of_tasks(tasks: dict[str, dict[str, Any]], learned: str) -> Table:
     return table
 
 
-def _of_truth(truth: dict[str, Any]) -> Table:
-    table = Table(title="against the truth, by the user's earlier impressions", box=SIMPLE, padding=(0, 1))
-    columns = ("true_auc", "best_auc", "calibration", "error", "regret", "random_regret")
-    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "at random"):
+def _of_truth(groups: dict[str, dict[str, Any]], by: str) -> Table:
+    table = Table(title=f"against the truth, {by}", box=SIMPLE, padding=(0, 1, 0, 0))
+    columns = ("true_auc", "best_auc", "calibration", "error", "regret", "random_regret", "reach")
+    for column in ("cohort", "samples", "AUC", "best AUC", "calibr.", "error", "regret", "random", "reach"):
         table.add_column(column, justify="left" if column == "cohort" else "right", no_wrap=True)
-    for name, row in (("all", truth), *truth["cohorts"].items()):
+    for name, row in groups.items():
         figures = [row.get(column) for column in columns]
         table.add_row(name, f"{row['samples']:,}", *("-" if v is None else f"{v:.4f}" for v in figures))
     return table

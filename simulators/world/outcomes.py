@@ -99,20 +99,3 @@ def react(outcomes: Sequence[Outcome], truth: Truth, own_NO: np.ndarray, rng: np
             seconds_H = outcome.delay_s * z_H
         delay_NO[here, o] = np.minimum(seconds_H, _LONGEST_S) * 1000
     return Reactions(happened_NO, delay_NO, value_NO)
-
-
-def probability_of(outcomes: Sequence[Outcome], number: int, truth: Truth, own_N: np.ndarray) -> np.ndarray:
-    """Probability of an outcome as shown, (N,).
-
-    Args:
-        outcomes: all.
-        number: which of them.
-        truth: of the click.
-        own_N: the items' own part of its logit.
-    """
-    if not number:
-        return truth.click_as_shown
-    outcome = outcomes[number]
-    of_N = truth.click_as_shown if outcome.of == "clicked" else truth.examined_N
-    p_N: np.ndarray = of_N * sigmoid(outcome.base + outcome.taste * truth.appeal_N + own_N)
-    return p_N

@@ -92,7 +92,9 @@ class Candidates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where candidates come from: by popularity, from the newest, and, for the rest, at random."""
 
     popular: Share = 0.95
+    """Share of them that is drawn by popularity."""
     new: Share = 0.02
+    """Share of them that is drawn from the newest."""
     newest: Number = 100
     """How many items are the newest."""
 
@@ -145,9 +147,11 @@ class Returns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     strength: Annotated[float, Meta(ge=-100, le=100)] = 2.0
+    """How much more often comes who was served well; 0: as often."""
     memory: Annotated[float, Meta(gt=0, le=1)] = 0.2
     """Weight of the newest list in the running mean."""
     expected: Share = 0.4
+    """Mean click probability that makes nobody come more or less often."""
 
 
 _OUTCOMES = (

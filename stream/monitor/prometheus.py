@@ -209,6 +209,13 @@ class _Figures(Collector):
         yield _gauge("embedding_rows", "ids that have an embedding", [], [([], learner["rows"])])
         fresh = [(["50"], learner["freshness_p50_s"]), (["99"], learner["freshness_p99_s"])]
         yield _gauge("freshness_seconds", "event to weights", ["percentile"], fresh)
+        codes = learner["codes"]
+        if codes is None:
+            return
+        perplexity = [(["mean"], codes["perplexity"]), (["least"], codes["perplexity_min"])]
+        yield _gauge("code_perplexity", "codes that a codebook is as good as", ["of"], perplexity)
+        yield _gauge("code_dead_share", "share of the codes that are hardly used", [], [([], codes["dead"])])
+        yield _gauge("code_moved_share", "between frozen versions, of a code's length", [], [([], codes["moved"])])
 
     def _of_rollout(self) -> Iterator[Metric]:
         """Versions as they are decided; nothing of a canary where there is none."""

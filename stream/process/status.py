@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from learner.files import passes, write_whole
+from learner.sif.usage import CodeUsage
 from state_store.keys import Keys
 from stream.process.folder_lock import Holder, this_process
 from stream.process.weather import Condition, Weather
@@ -68,6 +69,8 @@ class LearnerStatus(msgspec.Struct, frozen=True):
     """Step -> seconds that it has waited so far."""
     canary: CanaryStatus | None = None
     """None without `serving.canary_share`."""
+    codes: CodeUsage | None = None
+    """None where no samples are encoded."""
 
 
 class SampleLag(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from learner.published.codes import code_usage
 from state_store.resident import resident_bytes
 from stream.process.status import CanaryStatus, LearnerStatus
 from stream.process.weather import Weather
@@ -77,6 +78,7 @@ class Progress:
             waits=weather.conditions,
             waited_s=weather.waited_s,
             canary=canary,
+            codes=code_usage(trainer.learner),
         )
         self._num_steps, self._step_time, self._step_max = 0, 0.0, 0.0
         return status

@@ -10,7 +10,7 @@ from learner.fast.config import FastSettings
 from learner.learned import Learned, joined
 from learner.learner import Learner
 from learner.named import arrays_in
-from learner.published.codes import frozen_codes
+from learner.published.codes import code_usage, frozen_codes
 from learner.recipe import Recipe, TaskRecipe
 from learner.samples.asked import asked_rows
 from learner.samples.columns import Samples, blocks
@@ -111,6 +111,35 @@ def test_it_learns_what_only_codes_tell_goes_on_and_is_served_as_it_says(model: 
     # The adapter is told norms: the learner's own, and those that a sample says, which are 0 here.
     np.testing.assert_allclose(served.predictions_B, said.predictions_B, atol=1e-3 if "adapter" in model else 1e-5)
     assert served.predictions_B.std() > 0.1
+
+
+def test_how_codes_are_used_is_told() -> None:
+    recipe = recipe_of({})
+    world, learner = World(recipe), Learner(recipe)
+    learn(learner, world.samples(250, learner))
+    before = code_usage(learner)
+    assert before is not None
+    assert (before.version, before.codes, before.moved) == (0, 32, None)
+    for _ in range(12):
+        learn(learner, world.samples(200, learner))
+    used = code_usage(learner)
+    assert used is not None
+    assert learner.deep is not None
+    tokenizer = learner.deep.dense.tokenizer
+    share_NV = tokenizer.codebooks.counts_TMV.flatten(0, 1).double().numpy()
+    share_NV /= share_NV.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        perplexity_N = np.exp(-np.where(share_NV > 0, share_NV * np.log(share_NV), 0).sum(axis=1))
+    assert used.perplexity == pytest.approx(perplexity_N.mean(), rel=1e-4)
+    assert used.perplexity_min == pytest.approx(perplexity_N.min(), rel=1e-4)
+    assert 1 < used.perplexity_min <= used.perplexity <= 32
+    assert used.dead == pytest.approx((share_NV < 0.01 / 32).mean(), abs=1e-6)
+    newest, last = tokenizer.frozen_2TMVD.numpy()
+    moved = np.linalg.norm(newest - last, axis=-1).mean() / np.linalg.norm(last, axis=-1).mean()
+    assert used.version == 2
+    assert used.moved == pytest.approx(moved, rel=1e-4)
+    assert moved > 0
+    assert code_usage(Learner(Recipe(FIELDS))) is None
 
 
 def test_without_codes_it_scores_all_the_same() -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
+from shutil import rmtree
 from typing import Literal
 
 import msgspec
@@ -73,6 +74,8 @@ class Live(msgspec.Struct, frozen=True):
         with connect(settings.redis) as client:
             open_store(settings, client).open_log(log_ids(topics, settings), settings.kafka.partitions)
         folder = self.folder / f"seed-{how.seed}" / arm.name
+        # A world that was stopped begins anew: a learner would go on from the checkpoint that it left.
+        rmtree(folder, ignore_errors=True)
         return [stack.enter_context(Role(name, settings, folder)) for name in ("worker", "learner", "serve")]
 
 
@@ -90,7 +93,7 @@ def live_servers(
 
     Args:
         broker: which.
-        folder: for what the processes leave; there is nothing of an earlier test in it.
+        folder: for what the processes leave; what a run of the same seed has left there is removed.
         page: where the monitor's page is, if there is to be one.
         kafka_url: of a Kafka that is there already, in place of a broker; what is on it stays as it is.
 

@@ -37,7 +37,7 @@ class KeptRuns:
         folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, name: str, made: str) -> Run | None:
-        """A world's run; None if it has not come to its end.
+        """A world's run; None if none has come to its end.
 
         Args:
             name: of the world.
@@ -52,13 +52,9 @@ class KeptRuns:
         try:
             kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
         except msgspec.MsgspecError as exc:
-            raise KeptRunError(
-                f"{path} is not what this version writes ({exc}): leave --resume out, or --name another"
-            ) from exc
+            raise KeptRunError(f"{path} is not what this version writes ({exc}): {_WHAT_TO_DO}") from exc
         if kept.made != made:
-            raise KeptRunError(
-                f"{path} was made with another world or other settings: leave --resume out, or --name another"
-            )
+            raise KeptRunError(f"{path} was made with another world or other settings: {_WHAT_TO_DO}")
         return kept.run
 
     def keep(self, name: str, made: str, run: Run) -> None:

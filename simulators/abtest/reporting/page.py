@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from learner.files import write_whole
 from simulators.abtest.analysis.difference import Z
-from simulators.abtest.verdict import GROUPS
+from simulators.abtest.verdict import GROUPS, labelled
 from stream.monitor.page.style import FAINT, INK, LINE, dress, new_figure, svg_of
 
 _COLUMNS = 3
@@ -52,9 +52,9 @@ def document(title: str, note: str, body: str) -> str:
 
 def _table(summary: Mapping[str, Any]) -> str:
     metrics = list(summary["all"])
-    head = "".join(f"<th>{group}, %</th><th>paper</th>" for group in GROUPS)
+    head = "".join(f"<th>{group}</th><th>paper</th>" for group in GROUPS)
     rows = (
-        f"<tr><th>{escape(metric)}</th>{''.join(_cells(summary, group, metric) for group in GROUPS)}</tr>"
+        f"<tr><th>{escape(labelled(metric))}</th>{''.join(_cells(summary, group, metric) for group in GROUPS)}</tr>"
         for metric in metrics
     )
     return f"<table><tr><th>per user</th>{head}</tr>{''.join(rows)}</table>"
@@ -77,7 +77,7 @@ def _cell(found: Mapping[str, float] | None) -> str:
 def _figure(summary: Mapping[str, Any]) -> str:
     metrics = list(summary["all"])
     rows = ceil(len(metrics) / _COLUMNS)
-    figure = new_figure(2.2 * rows + 0.5, "Relative difference of all users, by day")
+    figure = new_figure(2.2 * rows + 0.5, "Difference of all users, by day")
     panels = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, metric in zip(panels, metrics, strict=False):
         _panel(axes, metric, summary["by_day"])
@@ -97,4 +97,4 @@ def _panel(axes: Axes, metric: str, by_day: list[Mapping[str, Any]]) -> None:
     axes.fill_between(numbers, lows, highs, color=LINE, linewidth=0)
     axes.errorbar(numbers, values, yerr=halves, color=INK, marker="o", markersize=3, linewidth=1.2)
     axes.set_xticks(numbers)
-    dress(axes, "day", f"{metric}, %")
+    dress(axes, "day", labelled(metric))

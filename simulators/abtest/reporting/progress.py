@@ -1,11 +1,12 @@
 """What a test says of itself while it runs: a file in its run folder, which the monitor's page shows."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from learner.files import write_whole
-from simulators.abtest.verdict import Verdict, as_json, pooled_of
+from simulators.abtest.verdict import Verdict, as_json, labelled, pooled_of
 from stream.monitor.history.abtest import PROGRESS
 
 
@@ -48,6 +49,13 @@ class Progress:
                 for number, of in enumerate(self._by_day, start=1)
                 if of
             ],
-            **(as_json(pooled_of(list(self._newest.values()))) if self._newest else {}),
+            **self._so_far(),
         }
         write_whole(self._path, [msgspec.json.encode(done)])
+
+    def _so_far(self) -> dict[str, Any]:
+        """Of the worlds' newest days, and what each metric is called, with its unit."""
+        if not self._newest:
+            return {}
+        pooled = pooled_of(list(self._newest.values()))
+        return {**as_json(pooled), "labels": {metric: labelled(metric) for metric in pooled["all"]}}

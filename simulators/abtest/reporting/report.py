@@ -7,7 +7,7 @@ import msgspec
 from rich.box import SIMPLE
 from rich.table import Table
 
-from simulators.abtest.analysis.difference import Difference
+from simulators.abtest.analysis.difference import Difference, Z
 from simulators.abtest.analysis.sequential import boundaries
 from simulators.abtest.reporting.paper import TABLE_1
 from simulators.abtest.verdict import (
@@ -16,6 +16,7 @@ from simulators.abtest.verdict import (
     arms_of,
     as_json,
     excluding_zero,
+    labelled,
     needed_of,
     pooled_of,
     power_in,
@@ -66,23 +67,24 @@ def _by_day(runs: Sequence[Run]) -> list[dict[str, Any]]:
     bounds = boundaries(len(runs[0].by_day))
     for day, bound in enumerate(bounds, start=1):
         of_all = pooled_of([run.by_day[day - 1] for run in runs])["all"]
-        crossed = {metric: d.error > 0 and abs(d.difference) > bound * d.error for metric, d in of_all.items()}
+        # By the interval, as the page shades it: of few worlds it is wider than the error says.
+        crossed = {m: abs(d.difference) * Z > bound * (d.high - d.difference) > 0 for m, d in of_all.items()}
         found.append(
-            {"day": day, "boundary": bound, "crossed": [m for m, is_so in crossed.items() if is_so]}
+            {"day": day, "boundary": bound, "crossed": [metric for metric, is_so in crossed.items() if is_so]}
             | as_json({"all": of_all})
         )
     return found
 
 
 def table_of(runs: Sequence[Run], title: str) -> Table:
-    """Relative differences in percent, with 95 % intervals; new, old and all users, each beside the paper's."""
+    """Differences, with 95 % intervals; new, old and all users, each beside the paper's."""
     found = pooled_of([run.by_day[-1] for run in runs])
     table = Table(title=title, box=SIMPLE, padding=(0, 1))
     table.add_column("per user", no_wrap=True)
     for group in GROUPS:
-        table.add_column(f"{group}, %", justify="right", no_wrap=True)
+        table.add_column(group, justify="right", no_wrap=True)
     for metric in found["all"]:
-        table.add_row(metric, *(_cell(found[group].get(metric)) for group in GROUPS))
+        table.add_row(labelled(metric), *(_cell(found[group].get(metric)) for group in GROUPS))
         if metric in TABLE_1["all"]:
             table.add_row("  in the paper", *(f"{100 * TABLE_1[group][metric]:+.3f}" for group in GROUPS), style="dim")
     return table

@@ -25,8 +25,16 @@ class Sweep(msgspec.Struct, frozen=True):
     values: tuple[float, ...]
 
 
+class Varied(msgspec.Struct, frozen=True):
+    """A kind of world: one parameter has another value."""
+
+    parameter: str
+    value: float
+    world: Parameters
+
+
 class Point(msgspec.Struct, frozen=True):
-    """The test in worlds with one value."""
+    """The test in worlds of one kind."""
 
     parameter: str
     value: float
@@ -79,6 +87,8 @@ def varied(parameters: Parameters, parameter: str, value: float) -> Parameters:
             section = section.get(one) if isinstance(section, dict) else None
         if not isinstance(section, dict) or type(section.get(name)) not in (int, float):
             raise WorldError(f"--vary {path}: a world has no such number; `coldstream world show` prints what it has")
+        if type(section[name]) is int and not value.is_integer():
+            raise WorldError(f"--vary {path}={value:g}: expected a whole number")
         section[name] = type(section[name])(value)
     try:
         return msgspec.convert(tree, Parameters)
@@ -86,10 +96,26 @@ def varied(parameters: Parameters, parameter: str, value: float) -> Parameters:
         raise WorldError(f"--vary {parameter}={value:g}: {exc}") from exc
 
 
-def run_sweeps(
-    parameters: Parameters,
+def worlds_of(parameters: Parameters, sweeps: Sequence[Sweep]) -> list[Varied]:
+    """All kinds of worlds, sweep by sweep.
+
+    Args:
+        parameters: of the world that is varied.
+        sweeps: what is varied, one by one.
+
+    Raises:
+        WorldError: one of them cannot be.
+    """
+    return [
+        Varied(sweep.parameter, value, varied(parameters, sweep.parameter, value))
+        for sweep in sweeps
+        for value in sweep.values
+    ]
+
+
+def run_worlds(
+    worlds: Sequence[Varied],
     test: tuple[tuple[Arm, Arm], TrialSettings],
-    sweeps: Sequence[Sweep],
     seeds: Sequence[int],
     told: Told,
     kept: KeptRuns | None = None,
@@ -97,22 +123,16 @@ def run_sweeps(
     """Point after point, as they are done, in this process; the same seeds in each.
 
     Args:
-        parameters: of the world that is varied.
+        worlds: of each kind.
         test: arms and settings.
-        sweeps: what is varied, one by one.
         seeds: of the worlds.
         told: progress.
         kept: where runs are kept; those that are there are not run again.
     """
-    worlds = [
-        (sweep.parameter, value, varied(parameters, sweep.parameter, value))
-        for sweep in sweeps
-        for value in sweep.values
-    ]
-    for parameter, value, world in worlds:
+    for one in worlds:
 
-        def day_over(seed: int, *_: object, parameter: str = parameter, value: float = value) -> None:
-            told(parameter, value, seed)
+        def day_over(seed: int, *_: object, one: Varied = one) -> None:
+            told(one.parameter, one.value, seed)
 
-        of_world = None if kept is None else (kept, f"{parameter}-{value:g}-")
-        yield Point(parameter, value, list(run_seeds(world, *test, seeds, day_over, kept=of_world)))
+        of_world = None if kept is None else (kept, f"{one.parameter}-{one.value:g}-")
+        yield Point(one.parameter, one.value, list(run_seeds(one.world, *test, seeds, day_over, kept=of_world)))

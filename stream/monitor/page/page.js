@@ -368,6 +368,12 @@ async function refreshHealth() {
       tile("learner memory", mebibytes(learner.resident_bytes)),
       tile("embedding rows", whole(learner.rows)),
     );
+    if (learner.codes) {
+      const codes = learner.codes;
+      const used = `perplexity ${fixed(codes.perplexity, 1)} of ${codes.codes}, at least ${fixed(codes.perplexity_min, 1)}`;
+      const moved = codes.moved === null ? "" : `, moved ${fixed(100 * codes.moved, 1)} %`;
+      tiles.push(tile(`codes of samples, version ${codes.version}`, `${used}; ${fixed(100 * codes.dead, 1)} % dead${moved}`));
+    }
     if (learner.held_back) tiles.push(tile("weights held back", learner.held_back));
   }
   tiles.push(tile("Redis / monitor memory", `${mebibytes(health.redis_bytes)} / ${mebibytes(health.monitor_bytes)}`));

@@ -6,7 +6,9 @@ import pytest
 from simulators.abtest.analysis.difference import adjusted, difference_of, mismatch, relative_difference
 from simulators.abtest.analysis.pooled import between_runs, pooled, pooled_with_few, users_needed
 from simulators.abtest.analysis.sequential import boundaries, spent
+from simulators.abtest.reporting.report import Run, summary_of
 from simulators.abtest.run import split
+from simulators.abtest.verdict import GROUPS, Verdict
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
@@ -93,3 +95,18 @@ def test_an_uneven_split_is_seen_and_an_even_one_is_not() -> None:
     assert mismatch(int((arms == 0).sum()), int((arms == 1).sum())) > 0.001
     assert np.array_equal(arms[100:200], split(range(100, 200), "salt"))
     assert 0.45 < (arms != split(range(20_000), "other")).mean() < 0.55
+
+
+def test_a_boundary_is_crossed_by_the_interval() -> None:
+    """Two worlds, so that of what is compared visit by visit Student's t, 12.706, takes the place of 1.96."""
+
+    def found(value: float) -> Verdict:
+        of = {"click": difference_of(value, 0.001), "reach_gain": difference_of(value, 0.001)}
+        return Verdict(dict.fromkeys(GROUPS, of), {"all": [5, 5]}, {group: [{}, {}] for group in GROUPS}, 1.0)
+
+    runs = [Run(seed, [found(value)]) for seed, value in ((7, 0.1), (8, 0.3))]
+    (day,) = summary_of(runs, {"a": "", "b": ""})["by_day"]
+    # Mean .2, standard error .1: 2 of them, more than one look at 5 % asks for, and less than t does.
+    assert day["boundary"] == pytest.approx(1.96, abs=0.001)
+    assert day["all"]["reach_gain"]["low"] == pytest.approx(0.2 - 12.706 * 0.1, abs=0.001)
+    assert day["crossed"] == ["click"]

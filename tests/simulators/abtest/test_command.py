@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 import typer
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
 
 from simulators.abtest.reporting.kept import KeptRunError
+from simulators.abtest.varying.figures import lift_figure
+from simulators.abtest.verdict import GROUPS
 from simulators.world.parameters import SHIPPED, Parameters, load_parameters
 from state_store.errors import OperatorError
 from stream.command.cli import build
@@ -67,7 +71,38 @@ def test_a_test_is_run_in_world_after_world(
     ]
     # Whoever orders by noise alone reaches no farther than chance.
     assert points[1]["all"]["reach"]["high"] < 0
-    assert Path("runs/abtest/vary.html").read_text(encoding="utf-8").count("<svg") == 2
+    # One of all that was varied, one of each.
+    assert Path("runs/abtest/vary.html").read_text(encoding="utf-8").count("<svg") == 3
+    _drawn_as_said(lift_figure(points), points)
+
+
+def _drawn_as_said(figure: Figure, points: list[dict[str, Any]]) -> None:
+    """A panel for each parameter, in which every group has its intervals where the points have them."""
+    for axes, parameter in zip(figure.axes, ("taste.scale", "lists.noise"), strict=True):
+        assert axes.get_xlabel() == parameter
+        assert axes.get_ylabel() == "reach, %"
+        of = [point for point in points if point["parameter"] == parameter]
+        assert [bars.get_label() for bars in axes.containers] == list(GROUPS)
+        for group, bars in zip(GROUPS, axes.containers, strict=True):
+            assert isinstance(bars, ErrorbarContainer)
+            line, _, (ranges,) = bars.lines
+            found = [point[group]["reach"] for point in of]
+            assert line.get_ydata() == pytest.approx([100 * one["difference"] for one in found])
+            drawn = [sorted(segment[:, 1]) for segment in ranges.get_segments()]
+            assert drawn == [pytest.approx([100 * one["low"], 100 * one["high"]]) for one in found]
+
+
+def test_what_an_earlier_run_left_stays_when_something_is_mistyped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = Path("runs/abtest/worlds/seed-7.json")
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}", encoding="utf-8")
+    for words in (("--vary", "lists.noise=x"), ("--vary", "lists.noise=2"), ("--world", "none.toml")):
+        with pytest.raises(OperatorError):
+            run("abtest", "--aa", *words)
+        assert kept.exists()
 
 
 def test_a_test_that_was_stopped_goes_on(
@@ -103,6 +138,22 @@ def test_a_test_behind_a_broker_is_told_while_it_runs(
     assert told["all"] == told["by_day"][-1]["all"] == found["all"]
     for log in ("monitor.log", "seed-7/a/learner.log", "seed-7/b/serve.log"):
         assert "Traceback" not in (Path("runs/abtest") / log).read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_world_that_was_stopped_behind_a_broker_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("w.toml").write_text(WORLD, encoding="utf-8")
+    how = ("--world", "w.toml", "--days", "1", "--days-before", "0", "--candidates", "20", "--seeds", "1", "--resume")
+    run("abtest", "--aa", "--broker", "embedded", *how, "--json")
+    first = last_line(capsys)
+    # As where it was stopped right before the end: checkpoints are there, the world is not.
+    assert list(Path("runs/abtest/seed-7/a").glob("**/*.json"))
+    Path("runs/abtest/worlds/seed-7.json").unlink()
+    run("abtest", "--aa", "--broker", "embedded", *how, "--json")
+    assert last_line(capsys) == first
 
 
 @pytest.mark.slow
@@ -149,6 +200,9 @@ def test_a_kafka_that_is_there_is_left_as_it_was(
         (("abtest", "--aa", "--vary", "lists.noise=x"), "VALUE"),
         (("abtest", "--aa", "--vary", "lists.noisy=1"), "lists.noisy"),
         (("abtest", "--aa", "--vary", "lists.noise=2"), "lists.noise=2"),
+        (("abtest", "--aa", "--vary", "users.number=nan"), "whole number"),
+        (("abtest", "--aa", "--vary", "users.number=20.5"), "users.number=20.5: expected a whole number"),
+        (("abtest", "--aa", "--vary", "lists.noise=0", "--power", "0.1"), "--power 0.1"),
         (("abtest", "--aa", "--vary", "lists.noise=0", "--broker", "kafka"), "leave --broker"),
         (("world", "stream", "--events", "all"), "no end"),
         (("world", "fit", "synthetic", "-o", "there.toml"), "is there already"),

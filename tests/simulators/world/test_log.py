@@ -63,6 +63,62 @@ def test_a_backtest_of_a_world_says_how_far_from_the_truth_it_is(redis_settings:
     assert truth["calibration"] == pytest.approx(1.0, abs=0.15)
     assert sum(of["samples"] for of in truth["cohorts"].values()) == 1200
     assert truth["nth_impression"]["1"]["samples"] == pl.concat(log.stretches())["user_id"].n_unique()
+    by_item = truth["item_shown_before"]
+    assert sum(of["samples"] for of in by_item.values()) == 1200
+    parts = sum(by_item[name]["samples"] for name in ("0", "1-4", "5-9"))
+    assert parts == truth["item_cohorts"]["0-9"]["samples"]
+    assert by_item["10-49"] == truth["item_cohorts"]["10-49"]
+
+
+def test_an_items_first_impressions_are_judged_by_the_truth() -> None:
+    """All of it by hand; what the pipeline never predicted does not count."""
+    said = [
+        # Impression, shown before, rank score, prediction, truth, truth where it is looked at.
+        ("v0-0", 0, 2.0, 0.3, 0.2, 0.2),
+        ("v0-1", 0, 1.0, 0.2, 0.4, 0.6),
+        ("v0-2", 4, 3.0, 0.4, 0.3, 0.9),
+        ("v1-0", 0, 0.0, 0.1, 0.2, 0.4),
+        ("v1-1", 0, 1.0, 0.5, 0.5, 0.8),
+        ("v1-2", 0, 0.5, 0.2, 0.2, 0.3),
+        ("v2-0", 5, 1.0, 0.2, 0.25, 0.3),
+        ("v2-1", 9, 2.0, 0.6, 0.5, 0.7),
+        ("v2-2", 10, 1.0, 0.2, 0.2, 0.2),
+        ("v3-0", 199, 1.0, 0.2, 0.2, 0.2),
+        ("v3-1", 200, 1.0, 0.2, 0.2, 0.2),
+    ]
+    names = ("imp_id", "item_impressions", "rank_score", "prediction", TRUTH, APPEAL)
+    whole = pl.DataFrame(said, schema=names, orient="row").with_columns(
+        user_impressions=0, kind=pl.lit(0, pl.Int8), label=pl.lit(0, pl.Int8), known=0, labels=0, task=0
+    )
+    unseen = pl.DataFrame({"imp_id": ["v0-3"], TRUTH: [0.9], APPEAL: [0.9]})
+    rows = whole.select("imp_id", TRUTH, APPEAL)
+    found = judge(whole.drop(TRUTH, APPEAL), [pl.concat([rows[:3], unseen]), rows[3:]])
+    by_item = found["item_shown_before"]
+    assert {name: of["samples"] for name, of in by_item.items()} == {
+        "0": 5,
+        "1-4": 1,
+        "5-9": 2,
+        "10-49": 1,
+        "50-199": 1,
+        "200+": 1,
+    }
+    # Of list 0, .2 is chosen of .2 and .6; of list 1, .8 of .4, .8 and .3.
+    assert by_item["0"]["lists"] == 2
+    assert by_item["0"]["regret"] == pytest.approx((0.4 + 0.0) / 2)
+    assert by_item["0"]["random_regret"] == pytest.approx((0.2 + 0.3) / 2)
+    assert by_item["0"]["reach"] == pytest.approx(1 - 0.2 / 0.25)
+    assert by_item["0"]["calibration"] == pytest.approx(1.3 / 1.5)
+    # The one of list 0 leaves no choice.
+    nothing = {"lists": 0, "regret": None, "random_regret": None, "reach": None}
+    assert by_item["1-4"].items() >= nothing.items()
+    # Pairs of one that is clicked and one that is not: .5 * .75 in order, .25 * .5 not, .4375 with themselves.
+    assert by_item["5-9"]["true_auc"] == pytest.approx((0.5 * 0.75 + 0.4375 / 2) / 0.9375)
+    assert by_item["5-9"]["calibration"] == pytest.approx(0.8 / 0.75)
+    assert by_item["5-9"]["error"] == pytest.approx(((0.05**2 + 0.1**2) / 2) ** 0.5)
+    assert by_item["5-9"]["reach"] == 1.0
+    # Of all, list 0 chooses .9, which is best: what was never predicted is no part of it.
+    assert (found["samples"], found["lists"]) == (11, 4)
+    assert found["regret"] == pytest.approx(0.0)
 
 
 def test_whoever_knows_the_truth_is_not_far_from_it() -> None:

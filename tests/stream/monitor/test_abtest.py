@@ -19,7 +19,11 @@ from stream.settings import Settings
 
 
 def said(value: float) -> Verdict:
-    of = {"click": difference_of(value, 0.01), "like": difference_of(-value, 0.02)}
+    of = {
+        "click": difference_of(value, 0.01),
+        "like": difference_of(-value, 0.02),
+        "reach_gain": difference_of(value, 0.01),
+    }
     return Verdict(dict.fromkeys(GROUPS, of), {}, {}, 1.0)
 
 
@@ -55,6 +59,7 @@ def test_the_page_shows_a_test_as_soon_as_there_is_one(watched: str, tmp_path: P
         expect(page.locator("#abtest-said")).to_contain_text("world 2 of 2 (seed 8), day 1 of 2", timeout=30_000)
         # Day 2 of the first world and day 1 of the second, pooled.
         expect(page.locator("#abtest-table tbody tr").first).to_contain_text("3.50")
-        expect(page.locator("#abtest-table tbody th").nth(1)).to_have_text("like")
-        expect(page.locator("#abtest-days .scatterlayer .trace")).to_have_count(2)
+        expect(page.locator("#abtest-table tbody th").nth(1)).to_have_text("like, %")
+        expect(page.locator("#abtest-table tbody th").nth(2)).to_have_text("reach_gain, points")
+        expect(page.locator("#abtest-days .scatterlayer .trace")).to_have_count(3)
         assert complaints == []

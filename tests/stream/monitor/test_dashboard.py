@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.logs import synthetic_log
 from support.served import drawn, fed
 
+from learner.sif.usage import CodeUsage
 from simulators.replay import ReplaySettings
 from simulators.runs.backtest import BacktestSettings
 from simulators.runs.run_backtest import run_backtest
@@ -132,6 +133,7 @@ def report_learner(settings: Settings, client: redis.Redis) -> None:
         waits=[Condition("publish", "redis refuses (OOM): Redis is full", now_ms - 5000, 4)],
         waited_s={"publish": 5.0},
         canary=CanaryStatus(120, 1000, 6.2, {"log_loss": 0.4, "too_high": 0.0}),
+        codes=CodeUsage(3, 16, 11.5, 4.25, 0.125, 0.03),
     )
     keys = open_store(settings, client).keys
     client.set(keys.learner_status, msgspec.json.encode(status))
@@ -213,6 +215,11 @@ def test_what_dashboard_and_rules_ask_for_is_exported(exported: Rows) -> None:
     for where, query, _ in asked:
         assert selectors(query), where
         assert unmet(exported, query) == [], where
+
+
+def test_how_codes_are_used_is_exported(exported: Rows) -> None:
+    assert {row["of"] for row in exported["coldstream_code_perplexity"]} == {"mean", "least"}
+    assert len(exported["coldstream_code_dead_share"]) == len(exported["coldstream_code_moved_share"]) == 1
 
 
 def test_labels_of_legends_and_summaries_are_exported(exported: Rows) -> None:
