@@ -1,14 +1,12 @@
 """The incremental learner: predict, then learn. The fast part sample by sample, the deep part in micro-batches."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
-import torch
 
-from learner.adaf2m2.deep import VALUES, DeepPart, Occurring, Said, history_plan
-from learner.adaf2m2.loss import Target
+from learner.adaf2m2.histories import history_plan
+from learner.adaf2m2.taken import VALUES, Occurring, Told
 from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
@@ -22,6 +20,7 @@ from learner.parts import (
     content_made,
     counts_of,
     deep_alone,
+    deep_part,
     deep_table,
     fast_part,
     ids_of,
@@ -37,6 +36,9 @@ from learner.tables.table import Table
 from learner.targets import Targets, probabilities, targets_of
 from learner.tasks.by_task import by_task
 from learner.tasks.fast import TaskParts, TaskSaid, in_order
+
+if TYPE_CHECKING:
+    from learner.adaf2m2.deep import Said
 
 FORMAT = 2
 """Of a learner's state; 1 was that of the learner that knew ids by their strings."""
@@ -65,7 +67,7 @@ class Learner:
         self._ids = recipe.field("user_id"), recipe.field("item_id")
         self.fast = fast_part(recipe)
         self.table = self.fast.table if self.fast is not None else deep_table(recipe)
-        self.deep = DeepPart(recipe, self.table) if recipe.has_deep else None
+        self.deep = deep_part(recipe, self.table)
         self._history_plan = history_plan(recipe)
         self.others = TaskParts(recipe)
         self.num_samples = 0
@@ -176,25 +178,23 @@ class Learner:
             by_task(self.recipe, samples, TaskSaid(targets, predicted), said),
         )
 
-    def _teach_deep(self, deep: Said, said: Sequence[TaskSaid], learn_B: np.ndarray) -> None:
+    def _teach_deep(self, deep: "Said", said: Sequence[TaskSaid], learn_B: np.ndarray) -> None:
         """The deep part learns what the fast parts leave over: the main task's, or, with heads, every task's."""
         assert self.deep is not None
         if deep.logits_BT is None:
             main = said[0]
             self.deep.learn(deep, self._deep_target(main.targets, main.predicted, deep.logits_B, learn_B))
             return
-        targets = []
+        tasks = []
         for n, one in enumerate(in_order(self.recipe.main, said[0], said[1:])):
             told = one.targets
             counts_B = told.learn_B & (told.turn_B != SETTLED)
             target = self._deep_target(told, one.predicted, deep.logits_BT[:, n], learn_B)
-            counts_L = torch.from_numpy(counts_B[learn_B].astype(np.float32))
-            targets.append(
-                msgspec.structs.replace(target, weights_B=target.weights_B * counts_L, undo_B=target.undo_B * counts_L)
-            )
-        self.deep.learn_tasks(deep, targets)
+            counts_L = counts_B[learn_B].astype(np.float32)
+            tasks.append(target._replace(weights_L=target.weights_L * counts_L, undo_L=target.undo_L * counts_L))
+        self.deep.learn_tasks(deep, tasks)
 
-    def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray, learn_B: np.ndarray) -> Target:
+    def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray, learn_B: np.ndarray) -> Told:
         """What is left to learn for the deep part: its loss is on the sum with the fast part's inner logit.
 
         It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
@@ -206,7 +206,7 @@ class Learner:
             weights_L = (1.0 + p_L) * np.where(labels_L > 0, 1.0, 1.0 - p_L)
         rest_L = inner_L - deep_B[learn_B] if self.fast is not None else 0.0
         undo_L, shift_L = targets.turn_B[learn_B] == TURNED, targets.shift_B[learn_B] + rest_L
-        return Target(*(torch.from_numpy(c.astype(np.float32)) for c in (labels_L, weights_L, undo_L, shift_L)))
+        return Told(*(column_L.astype(np.float32) for column_L in (labels_L, weights_L, undo_L, shift_L)))
 
     def _note(self, ts_N: np.ndarray) -> None:
         if len(ts_N):
@@ -248,13 +248,17 @@ class Learner:
 
     def evict_stale(self) -> int:
         """Free rows beyond their time to live, of a slice of all rows; returns how many."""
+        return sum(len(keys_N) for _, keys_N in self.evicted_now())
+
+    def evicted_now(self) -> list[tuple[Table, np.ndarray]]:
+        """As `evict_stale`; returns every table, always in the same order, with the keys that it has freed."""
         days = self.settings.embedding_ttl_days
         if not days:
-            return 0
+            return []
         tables = [self.table, *([self.fast.cross_table, self.fast.beliefs] if self.fast is not None else [])]
         before = self.max_ts - days * _DAY_MS
         tables += self.others.tables
-        return sum(table.evict(before, table.end // _SCANNED_ONE_IN + 4096) for table in tables)
+        return [(table, table.evict(before, table.end // _SCANNED_ONE_IN + 4096)) for table in tables]
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
 """The parts of a model, made from its recipe, and what each of them takes."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from learner.adaf2m2.deep import SQUARES, Said, groups_of, served_groups
+from learner.adaf2m2.taken import SQUARES, groups_of, served_groups
 from learner.fast.block import Predicted
 from learner.fast.inputs.histories import entries_of
 from learner.fast.inputs.occurrences import Occurrences
@@ -16,6 +17,10 @@ from learner.samples.columns import Samples
 from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
+if TYPE_CHECKING:
+    from learner.adaf2m2.deep import DeepPart, Said
+    from learner.adaf2m2.served import ServedDeep
+
 
 def weight_names(recipe: Recipe) -> list[str]:
     """What the weights by state are of: the gate's components, then the deep part's fields."""
@@ -26,7 +31,7 @@ def weight_names(recipe: Recipe) -> list[str]:
     return names
 
 
-def weights_of(predicted: Predicted, deep: Said | None, *, has_gate: bool) -> np.ndarray | None:
+def weights_of(predicted: Predicted, deep: "Said | None", *, has_gate: bool) -> np.ndarray | None:
     """What state made each part count, as `weight_names` says; None if nothing does."""
     weights = [predicted.gates_BK] if has_gate else []
     if deep is not None and deep.weights_BF is not None:
@@ -77,6 +82,20 @@ def _part(recipe: Recipe, *, has_deep: bool, settles: bool = False, more: Sequen
     )
 
 
+def ages_of(table: Table, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
+    """How long ago each occurrence's id was seen before, ms, shape (N,); -1 of one that has no row.
+
+    Args:
+        table: of the values.
+        occurrences: of the samples.
+        ts_B: event times of the samples, ms.
+    """
+    ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
+    last_N = table.arrays.last_ts_R[table.find(occurrences.keys_N)]
+    ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
+    return ages_N
+
+
 def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
     """Whether user and item had never been trained, as of each sample; shape (B, 2).
 
@@ -115,12 +134,30 @@ def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarra
     return made_B
 
 
-def ages_of(table: Table, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndarray:
-    """Since when each occurrence's row had not been trained, ms; -1 where it never was, or there is none."""
-    ts_N = np.repeat(ts_B, np.diff(occurrences.offsets_B1))
-    last_N = table.arrays.last_ts_R[table.find(occurrences.keys_N)]
-    ages_N: np.ndarray = np.where(last_N > 0, np.maximum(ts_N - last_N, 0), -1)
-    return ages_N
+def deep_part(recipe: Recipe, table: Table) -> "DeepPart | None":
+    """A new deep part, if the recipe has one, whose rows are the table's."""
+    if not recipe.has_deep:
+        return None
+    from learner.adaf2m2.deep import DeepPart
+
+    return DeepPart(recipe, table)
+
+
+def served_deep_part(recipe: Recipe, table: Table) -> "ServedDeep | None":
+    """The same as a scorer holds it."""
+    if not recipe.has_deep:
+        return None
+    from learner.adaf2m2.served import ServedDeep
+
+    return ServedDeep(recipe, table)
+
+
+def limit_threads(recipe: Recipe, num_threads: int) -> None:
+    """How many threads the deep part may use in this process, if the recipe has one."""
+    if recipe.has_deep:
+        import torch
+
+        torch.set_num_threads(num_threads)
 
 
 def deep_table(recipe: Recipe) -> Table:

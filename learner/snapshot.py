@@ -4,23 +4,21 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import numpy as np
-import torch
 
-from learner.adaf2m2.batch import batch_of
-from learner.adaf2m2.deep import VALUES, dense_of, history_plan, weights_in
+from learner.adaf2m2.histories import history_plan
+from learner.adaf2m2.taken import Occurring
 from learner.content.config import Kind
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.named import ArraysError, arrays_in, below
-from learner.parts import counts_of, deep_alone, ids_of, look_up, served_deep_table, served_fast_part
+from learner.parts import counts_of, deep_alone, ids_of, look_up, served_deep_part, served_deep_table, served_fast_part
 from learner.published.changed import Changed
 from learner.published.encoding import encode_snapshot, stand_ins_of, tables_of, take_changed
 from learner.published.messages import joined
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
-from learner.tables.memory import is_shared, reserve
 from learner.tables.shared import attach, clear
 from learner.tables.table import Table
 from learner.targets import probabilities
@@ -82,12 +80,9 @@ class ServingModel:
         self._plan = plan_of(recipe.layout)
         self._fast = served_fast_part(recipe)
         self._table = self._fast.table if self._fast is not None else served_deep_table(recipe)
-        self._deep = dense_of(recipe).eval() if recipe.has_deep else None
+        self._deep = served_deep_part(recipe, self._table)
         self._history_plan = history_plan(recipe)
         self._others = TaskPredictors(recipe)
-        if self._deep is not None and is_shared():
-            for weights in self._deep.state_dict(keep_vars=True).values():
-                weights.data = torch.from_numpy(reserve(tuple(weights.shape), weights.numpy(force=True).dtype))
 
     @property
     def tables(self) -> list[Table]:
@@ -139,7 +134,7 @@ class ServingModel:
         for n, part in enumerate(self._others.parts):
             part.dense.restore(below(f"task.{n}.", dense))
         if self._deep is not None:
-            self._deep.load_state_dict(weights_in(dense))
+            self._deep.load(dense)
 
     def predict(self, samples: Samples) -> Scores:
         """y_adapt per sample; labels are ignored."""
@@ -174,12 +169,9 @@ class ServingModel:
         if self._deep is not None:
             norms_B2 = np.stack([samples.rows_B["user_norm"], samples.rows_B["item_norm"]], axis=1)
             read = None if self._history_plan is None else self._history_plan.rows(samples, self._table)
-            batch = batch_of(occurrences, rows_N, norms_B2, counts_of(samples), read)
-            with torch.inference_mode():
-                rows_UW = torch.from_numpy(self._table.values[VALUES][batch.rows_U.numpy()])
-                output = self._deep(rows_UW, batch)
-            deep_B = output.main_B.numpy()
-            deep_BT = None if output.main_BT is None else output.main_BT.numpy()
+            learns_B = np.zeros(len(samples), np.bool_)
+            of_block = Occurring(occurrences, rows_N, norms_B2, counts_of(samples), learns_B, read)
+            deep_B, deep_BT = self._deep.predict(of_block)
         if self._fast is None:
             assert deep_B is not None
             return deep_alone(deep_B), deep_BT, occurrences

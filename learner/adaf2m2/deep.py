@@ -13,36 +13,18 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
-from learner.adaf2m2.histories import HistoryPlan, HistoryRows
 from learner.adaf2m2.loss import Target, losses_by_task, tokens_loss, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
-from learner.fast.inputs.occurrences import Occurrences, take
+from learner.adaf2m2.taken import SQUARES, VALUES, Occurring, Told
+from learner.fast.inputs.occurrences import take
 from learner.heads.balance import Balance
 from learner.named import below
 from learner.recipe import Recipe
-from learner.sif.inputs import InputReader
-from learner.tables.table import Group, Table
-
-VALUES, SQUARES = "deep", "deep_squares"
-"""Groups of a row: embedding and first-order weight, and the sums of their squared gradients."""
-
+from learner.tables.table import Table
 
 Average = Callable[[Sequence[Tensor], int], float | None]
 """Gives parameters the mean gradient of several learners' samples, as each has computed it of so many of its own;
 returns the share that these have, None if nobody has any."""
-
-
-def groups_of(recipe: Recipe) -> list[Group]:
-    """What a row of the table has for the deep part."""
-    if not recipe.has_deep:
-        return []
-    stds = (recipe.learner.embedding_init,) * len(recipe.fields)
-    return [Group(VALUES, recipe.model.dim + 1, stds=stds), Group(SQUARES, recipe.model.dim + 1)]
-
-
-def served_groups(recipe: Recipe) -> list[Group]:
-    """What it has of that where nothing is learned."""
-    return [Group(VALUES, recipe.model.dim + 1)] if recipe.has_deep else []
 
 
 def dense_of(recipe: Recipe) -> AdaF2M2:
@@ -56,41 +38,6 @@ def weights_in(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array.copy()) for name, array in below("dense.", arrays).items()}
 
 
-def history_plan(recipe: Recipe) -> HistoryPlan | None:
-    """Which entries of histories the deep part reads; None where it reads none."""
-    if not recipe.deep_histories:
-        return None
-    model = recipe.model
-    reads_samples = model.history == "sif" and model.sif.tokens == "codes"
-    return HistoryPlan(
-        recipe.histories,
-        recipe.fields,
-        model.history_items,
-        by_category=model.history == "sim",
-        inputs=InputReader(recipe.fields, model.sif) if reads_samples else None,
-    )
-
-
-class Occurring(msgspec.Struct, frozen=True):
-    """What a block of B samples has."""
-
-    occurrences: Occurrences
-    rows_N: np.ndarray
-    """The table's row of each occurrence."""
-    norms_B2: np.ndarray
-    counts_BC: np.ndarray
-    learn_B: np.ndarray
-    """Whether each is learned from."""
-    histories: HistoryRows | None = None
-
-    def batch(self, chosen_B: np.ndarray) -> Batch:
-        """Those where `chosen_B` is true."""
-        of_N = np.repeat(chosen_B, np.diff(self.occurrences.offsets_B1))
-        norms_B2, counts_BC = self.norms_B2[chosen_B], self.counts_BC[chosen_B]
-        histories = None if self.histories is None else self.histories.take(chosen_B)
-        return batch_of(take(self.occurrences, chosen_B), self.rows_N[of_N], norms_B2, counts_BC, histories)
-
-
 class Said(msgspec.Struct):
     """What the deep part said of a block, and what is left of its forward."""
 
@@ -102,6 +49,18 @@ class Said(msgspec.Struct):
     batch: Batch | None = None
     rows_UW: Tensor | None = None
     output: Output | None = None
+
+
+def _chosen(occurring: Occurring, chosen_B: np.ndarray) -> Batch:
+    """The micro-batch of the samples where `chosen_B` is true."""
+    of_N = np.repeat(chosen_B, np.diff(occurring.occurrences.offsets_B1))
+    norms_B2, counts_BC = occurring.norms_B2[chosen_B], occurring.counts_BC[chosen_B]
+    histories = None if occurring.histories is None else occurring.histories.take(chosen_B)
+    return batch_of(take(occurring.occurrences, chosen_B), occurring.rows_N[of_N], norms_B2, counts_BC, histories)
+
+
+def _target_of(told: Told) -> Target:
+    return Target(*(torch.from_numpy(column_L) for column_L in told))
 
 
 class DeepPart:
@@ -146,7 +105,7 @@ class DeepPart:
         for chosen_B, is_learned in ((~learn_B, False), (learn_B, True)):
             if not chosen_B.any():
                 continue
-            batch = occurring.batch(chosen_B)
+            batch = _chosen(occurring, chosen_B)
             rows_UW = torch.from_numpy(self._values_RW[batch.rows_U.numpy()])
             if not is_learned or self._is_noisy:
                 self.dense.eval()
@@ -174,25 +133,27 @@ class DeepPart:
             output: Output = self.dense(rows_UW, batch, self._mask_rng)
         return output
 
-    def learn(self, said: Said, target: Target) -> None:
-        """One step, on what was predicted of the samples to learn from; the target is of those alone."""
+    def learn(self, said: Said, told: Told) -> None:
+        """One step, on what was predicted of the samples to learn from; what is told is of those alone."""
         if said.output is None or said.rows_UW is None or said.batch is None:
             self.step_along()
             return
+        target = _target_of(told)
         self._optimiser.zero_grad()
         loss = total_loss(said.output, target, self._recipe.model) + tokens_loss(said.output, target)
         loss.backward()  # type: ignore[no-untyped-call]
         self._step(said.rows_UW, said.batch, len(target.labels_B))
         self.dense.update(said.output)
 
-    def learn_tasks(self, said: Said, targets: Sequence[Target]) -> None:
-        """The same with heads: a target for each task, in which samples without a label of it do not count."""
+    def learn_tasks(self, said: Said, told: Sequence[Told]) -> None:
+        """The same with heads: what is told for each task, in which samples without a label of it do not count."""
         if said.output is None or said.rows_UW is None or said.batch is None:
             self.step_along()
             return
         assert self._balance is not None
         assert self.dense.heads is not None
         self._optimiser.zero_grad()
+        targets = [_target_of(of_task) for of_task in told]
         losses, counts_T = losses_by_task(said.output, targets, self._recipe.model)
         parameters = [said.rows_UW, *self.dense.parameters()]
         losses[self._recipe.main] = losses[self._recipe.main] + tokens_loss(said.output, targets[self._recipe.main])

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
+from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.sif.inputs import InputReader, Inputs
 from learner.tables.compiled import compiled
@@ -102,6 +103,21 @@ class HistoryPlan:
             codes_BHL,
             None if self._inputs is None else self._inputs.read(samples),
         )
+
+
+def history_plan(recipe: Recipe) -> HistoryPlan | None:
+    """Which entries of histories the deep part reads; None where it reads none."""
+    if not recipe.deep_histories:
+        return None
+    model = recipe.model
+    reads_samples = model.history == "sif" and model.sif.tokens == "codes"
+    return HistoryPlan(
+        recipe.histories,
+        recipe.fields,
+        model.history_items,
+        by_category=model.history == "sim",
+        inputs=InputReader(recipe.fields, model.sif) if reads_samples else None,
+    )
 
 
 @compiled

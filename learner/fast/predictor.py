@@ -238,4 +238,5 @@ def served_part(
 
 def beliefs_table(max_rows: int = 1) -> Table:
     """Where it is kept how far impressions are believed."""
-    return Table([Group("q", 2)], [1], max_rows)
+    # They are not published: nobody would ever ask which have gone.
+    return Table([Group("q", 2)], [1], max_rows, followed=False)

@@ -1,5 +1,7 @@
 """A process of a group that is told what to do: it neither reads samples nor writes anything."""
 
+from collections.abc import Callable
+
 import msgspec
 import torch
 
@@ -9,8 +11,12 @@ from learner.group.wire import Wire
 from learner.recipe import Recipe
 
 
-def follow(wire: Wire) -> None:
+def follow(wire: Wire, at: Callable[[str], None] = lambda _: None) -> None:
     """Do what the leader says, until it says that it is enough.
+
+    Args:
+        wire: to the leader.
+        at: is told what is about to be done, and what has been and is not answered yet, so that tests can die there.
 
     Raises:
         GroupLostError: the leader, or another process, has ended.
@@ -32,7 +38,11 @@ def follow(wire: Wire) -> None:
                 wire.gather(b"")
             case _:
                 assert member is not None
-                wire.gather(member.obey(command, said))
+                name = Command(command).name.lower()
+                at(f"group.before_{name}")
+                answer = member.obey(command, said)
+                at(f"group.after_{name}")
+                wire.gather(answer)
 
 
 def follow_at(rank: int, size: int, url: str) -> None:

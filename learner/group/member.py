@@ -23,7 +23,6 @@ from learner.published.encoding import encode_rows, take_changed
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, decode
 from learner.samples.kind import SampleKind
-from learner.tables.table import Table
 
 META = "meta"
 
@@ -194,23 +193,15 @@ class Member:
 
         Whatever is shared is as old everywhere, but each process looks at other rows.
         """
-        tables = self._tables
-        before = [len(table.evicted) for table in tables]
-        self.learner.evict_stale()
-        found = [np.concatenate([_NO_KEYS, *table.evicted[n:]]) for table, n in zip(tables, before, strict=True)]
-        parts = [unpacked(part) for part in self._wire.share(packed({str(n): keys for n, keys in enumerate(found)}))]
+        evicted = self.learner.evicted_now()
+        own = {str(n): keys_N for n, (_, keys_N) in enumerate(evicted)}
+        parts = [unpacked(part) for part in self._wire.share(packed(own))]
         num_evicted = 0
-        for n, table in enumerate(tables):
+        for n, (table, _) in enumerate(evicted):
             keys_N = np.unique(np.concatenate([part[str(n)] for part in parts]))
             num_evicted += len(keys_N)
             table.forget(keys_N[table.find(keys_N) > 0])
-        if self._beliefs is not None:
-            self._beliefs.take_evicted()
         return packed({"num": np.array([num_evicted])})
-
-    @property
-    def _tables(self) -> list[Table]:
-        return [*(shared.table for shared in self.rows), *([] if self._beliefs is None else [self._beliefs])]
 
     # Checkpoints and weights ------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from learner.adaf2m2.deep import SQUARES, VALUES
+from learner.adaf2m2.taken import SQUARES, VALUES
 from learner.recipe import Recipe
 from learner.tables.table import Group, Table
 

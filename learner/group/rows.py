@@ -103,7 +103,7 @@ class SharedRows:
         evidence_X, values_TX = self._precision.is_evidence_X, before_TX.astype(np.float64)
         values_TX[:, evidence_X] = np.maximum(values_TX[:, evidence_X] + moved_TX[:, evidence_X], 0.0)
         values_TX[:, ~evidence_X] += (moved_TX / self._precision.of(fields_T, values_TX))[:, ~evidence_X]
-        columns = (keys_T, fields_T, last_ts_T, values_TX.astype(np.float32))
+        columns: tuple[np.ndarray, ...] = (keys_T, fields_T, last_ts_T, values_TX.astype(np.float32))
         return {name: column[rows_T > 0] for name, column in zip(COLUMNS, columns, strict=True)}
 
     def put(self, merged: Columns) -> None:

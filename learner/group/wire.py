@@ -3,7 +3,7 @@
 gloo waits without a processor, and tells at once when a process at the other end has ended.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
@@ -25,13 +25,15 @@ class Wire:
 
     Args:
         place: where it is.
+        at: is told when the others know how much is to come and have none of it yet, so that tests can die there.
 
     Raises:
         GroupLostError: the others do not come.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, at: Callable[[str], None] = lambda _: None) -> None:
         self.rank, self.size = place.rank, place.size
+        self._at = at
         self.num_bytes = 0
         """Sent to others so far."""
         with _lost(place.rank):
@@ -74,6 +76,7 @@ class Wire:
         taken = torch.empty_like(sizes)
         with _lost(self.rank):
             dist.all_to_all_single(taken, sizes)
+            self._at("group.half_exchanged")
             ends = np.cumsum(taken.numpy())
             received = torch.empty(int(ends[-1]), dtype=torch.uint8)
             # Whoever has nothing to send or to take knows that of itself alone, so all take part.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from learner.adaf2m2.deep import VALUES
+from learner.adaf2m2.taken import VALUES
 from learner.config import Values
 from learner.content.known import CONTENT
 from learner.content.stand_ins import StandIns

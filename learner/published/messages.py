@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 import numpy as np
-import torch
 from safetensors.numpy import save
-from safetensors.torch import save as save_tensors
 
 from learner.config import Values
 from learner.named import ArraysError, arrays_in
@@ -19,7 +17,6 @@ NUM_BYTES: Mapping[Values, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
 CHUNK_BYTES = 4 << 20
 """A chunk has no more."""
 _MOST_FLOAT16 = 65504.0
-_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def message(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -32,13 +29,16 @@ def message_of_values(arrays: Mapping[str, np.ndarray], values: Mapping[str, np.
     """The same with float32 values besides, which are rounded to the nearest, and to the greatest that there is."""
     if rounded == "float32":
         return message({**arrays, **values})
+    import torch
+    from safetensors.torch import save as save_tensors
+
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     for name, value in values.items():
         tensor = torch.from_numpy(value)
         if rounded == "float16":
             # What is beyond would be infinite.
             tensor = tensor.clamp(-_MOST_FLOAT16, _MOST_FLOAT16)
-        tensors[name] = tensor.to(_DTYPES[rounded])
+        tensors[name] = tensor.to(torch.float16 if rounded == "float16" else torch.bfloat16)
     blob: bytes = save_tensors(tensors)
     return blob
 

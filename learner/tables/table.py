@@ -56,6 +56,7 @@ class Table:
         max_rows: ids at the same time. Their addresses are reserved at once, their memory is not.
         seed: of new rows' values.
         counted: distinct ids that a generation of the admission filter takes.
+        followed: whether somebody is told which ids are evicted (`take_evicted`).
 
     Raises:
         ValueError: sizes that make no sense.
@@ -76,6 +77,8 @@ class Table:
         max_rows: int,
         seed: int = 0,
         counted: int = 1 << 20,
+        *,
+        followed: bool = True,
     ) -> None:
         check(groups, len(min_counts), max_rows, counted)
         self.groups, self.max_rows = tuple(groups), max_rows
@@ -104,6 +107,7 @@ class Table:
         for group in groups:
             self.values[group.name] = self.arrays.block_RX[:, begin : begin + group.width]
             begin += group.width
+        self._followed = followed
         self.evicted: list[np.ndarray] = []
 
     # What there is ----------------------------------------------------------------------------------------------
@@ -228,16 +232,19 @@ class Table:
 
     # Ids go -----------------------------------------------------------------------------------------------------
 
-    def evict(self, before_ts: int, max_scanned: int) -> int:
-        """Give back rows of ids last seen before `before_ts` (event time, ms); returns how many.
+    def evict(self, before_ts: int, max_scanned: int) -> np.ndarray:
+        """Give back rows of ids last seen before `before_ts` (event time, ms); returns their keys, uint64.
 
         At most `max_scanned` rows are looked at; the next call goes on behind them, and round again. An id that comes
         back later starts anew.
         """
         keys_N = release_stale(self._slots, self.arrays, before_ts, max_scanned)
-        if len(keys_N):
+        self._note_evicted(keys_N)
+        return keys_N
+
+    def _note_evicted(self, keys_N: np.ndarray) -> None:
+        if self._followed and len(keys_N):
             self.evicted.append(keys_N)
-        return len(keys_N)
 
     def take_evicted(self) -> np.ndarray:
         """Keys evicted since the last call, without those that have come back; ascending, uint64."""
@@ -251,9 +258,9 @@ class Table:
         return int(release_keys(self._slots, self.arrays, plain(keys_N, np.uint64)))
 
     def forget(self, keys_N: np.ndarray) -> None:
-        """Give back the rows of ids, and have whoever publishes know it, as `evict` does."""
+        """Give back the rows of ids, and have whoever follows know it, as `evict` does."""
         self.drop(keys_N)
-        self.evicted.append(keys_N)
+        self._note_evicted(keys_N)
 
     # Checkpoints ------------------------------------------------------------------------------------------------
 

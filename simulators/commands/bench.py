@@ -82,6 +82,12 @@ def bench_stages(context: typer.Context) -> None:
     _run_benchmark("stages", context.args)
 
 
+@bench.command("script", context_settings=_PASS_ON)
+def bench_script(context: typer.Context) -> None:
+    """CPU of Redis in the script alone, beside other checkouts', and whether the state is the same (--control, ...)."""
+    _run_benchmark("script", context.args)
+
+
 @bench.command("freshness", context_settings=_PASS_ON)
 def bench_freshness(context: typer.Context) -> None:
     """How soon weights learn of what is written (--rate, --seconds, --interval, --set, --kafka, --log, --json)."""

@@ -112,8 +112,6 @@ def chaos(
     folder = run_folder(name)
     if broker not in ("embedded", "kafka"):
         raise UsageError(f"--broker {broker!r}: expected embedded or kafka")
-    if weather and processes > 1:
-        raise UsageError("--weather strikes a learner of one process: leave out --processes, or --weather")
     how = stream.settings(parse_events(events))
     log = source.open(stream.seed, how.num_rows, console)
     # Short intervals, so that deaths meet checkpoints and publishes.

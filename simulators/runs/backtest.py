@@ -12,11 +12,10 @@ from typing import Annotated
 
 import msgspec
 import redis
-import torch
 from msgspec import Meta
 
 from learner.learner import Learner
-from learner.parts import weight_names
+from learner.parts import limit_threads, weight_names
 from simulators.encoding import LogEntry
 from simulators.oracle import Record
 from simulators.runs.quiet import with_quiet_told
@@ -67,7 +66,7 @@ class Backtest:
     """
 
     def __init__(self, settings: Settings, rounds: BacktestSettings, folder: Path, now_ms: int) -> None:
-        torch.set_num_threads(settings.learner.num_threads)
+        limit_threads(settings.recipe, settings.learner.num_threads)
         self._settings = settings
         self._rounds = rounds
         self._now_ms = now_ms

@@ -17,12 +17,13 @@ import msgspec
 import polars as pl
 
 from learner.samples.kind import SampleKind
+from simulators.encoding import LogEntry
 from simulators.logs.log import Log
 from simulators.oracle import Expected, expect
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.incidents import Incidents, is_applied
 from simulators.runs.log_writer import LogWriter
-from simulators.runs.ranks import kill_one_of
+from simulators.runs.ranks import GroupDeaths
 from simulators.runs.summary import COMPARED, differences
 from state_store.client import connect
 from state_store.embedded.child import free_port
@@ -41,6 +42,7 @@ from stream.process.store import open_store
 from stream.settings import Settings
 
 _POLL_S = 0.05
+_HANDFUL = 20
 _STALLED_S = 180.0
 _LEARNER_SHARE = 0.2
 _MONITOR_SHARE = 0.2
@@ -57,7 +59,8 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """With more than one, one of them leaves each time, killed or by SIGTERM; the others take its partitions over, and
     it comes back at the next death. Each makes two rebalances."""
     processes: int = 1
-    """With more than one, the learner is a group of so many: one of them is killed each time, and all start anew."""
+    """With more than one, the learner is a group of so many: one of them dies each time, from outside or in the middle
+    of what it does (`simulators.runs.ranks`), and all start anew."""
     seed: int = 7
     failpoint_share: float = 0.5
     """Share of the deaths that happen at a failpoint; the others come from outside, at a random moment."""
@@ -97,10 +100,8 @@ class Chaos:
         monitor = msgspec.structs.replace(settings.monitor, twin_share=_TWIN_SHARE, port=free_port())
         learning = msgspec.structs.replace(settings.learner, processes=chaos.processes)
         settings = msgspec.structs.replace(settings, monitor=monitor, learner=learning)
-        self._settings = settings
+        self._settings, self._chaos, self._folder = settings, chaos, folder
         self._replay = Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms)
-        self._chaos = chaos
-        self._folder = folder
         self._rng = random.Random(chaos.seed)
         self._monitor_rng = random.Random(chaos.seed + 1)
         self._client = connect(settings.redis)
@@ -108,6 +109,8 @@ class Chaos:
         self._outbox = Outbox(self._client, settings.redis.prefix, settings.kafka.partitions)
         self._partitions = range(settings.kafka.partitions)
         self.deaths: Counter[str] = Counter()
+        self._rest: list[LogEntry] = []
+        """Of a slice, what is written while a death at a failpoint is waited for, and behind that."""
         self._writer = LogWriter(settings, random.Random(chaos.seed + 2))
         self._incidents = (
             Incidents(settings, self._store, self._writer, self._rng, on_apache=on_apache) if chaos.weather else None
@@ -120,14 +123,14 @@ class Chaos:
             OperatorError: the pipeline does not come to its end.
         """
         settings, join = self._settings, self._settings.join
-        num_events = self._replay.count_events()
-        log = self._replay.whole_log()
+        num_events, log = self._replay.count_events(), self._replay.whole_log()
         per_kill = -(-(num_events + 2 * len(self._partitions)) // (self._chaos.kills + 1))
         writer = self._writer
         started = time.monotonic()
         with ExitStack() as stack:
             learner = stack.enter_context(Role("learner", settings, self._folder))
-            folders = [self._folder] if self._chaos.workers == 1 else self._worker_folders()
+            several = [self._folder / f"worker{n}" for n in range(self._chaos.workers)]
+            folders = several if len(several) > 1 else [self._folder]
             workers = [stack.enter_context(Role("worker", settings, folder)) for folder in folders]
             monitor = Role("monitor", settings, self._folder)
             if self._chaos.monitor:
@@ -138,13 +141,15 @@ class Chaos:
                 if self._incidents is not None and self._rng.random() < _INCIDENT_SHARE:
                     self.deaths[self._incidents.strike(part, workers[0], learner)] += 1
                     continue
-                writer.plain(part)
+                first, self._rest = part[: len(part) // 2], part[len(part) // 2 :]
+                writer.plain(first)
                 if len(workers) == 1:
                     self._kill(workers[0], learner)
                 else:
                     self._rebalance(workers, learner)
                 if self._chaos.monitor and self._monitor_rng.random() < _MONITOR_SHARE:
                     self._kill_monitor(monitor)
+                writer.plain(self._rest)
             writer.plain(log)
             ends = writer.ends()
             on_progress("waiting for the end of the log")
@@ -168,7 +173,7 @@ class Chaos:
         time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
         if self._chaos.processes > 1 and learner in victims:
             # Whoever keeps the group together starts it anew.
-            self.deaths[kill_one_of(learner, self._rng)] += 1
+            self.deaths[self._group_deaths(learner).strike()] += 1
             victims = tuple(victim for victim in victims if victim is not learner)
         for victim in victims:
             if self._rng.random() < self._chaos.failpoint_share:
@@ -179,6 +184,15 @@ class Chaos:
         for victim in victims:
             victim.start()
 
+    def _group_deaths(self, learner: Role) -> GroupDeaths:
+        checkpoints, chaos = self._folder / "checkpoints", self._chaos
+        return GroupDeaths(learner, checkpoints, self._rng, self._feed, chaos.failpoint_share, chaos.last_wait_s)
+
+    def _feed(self) -> None:
+        """Something to do for who is to die of it."""
+        some, self._rest = self._rest[:_HANDFUL], self._rest[_HANDFUL:]
+        self._writer.plain(some)
+
     def _kill_monitor(self, monitor: Role) -> None:
         """Kill the monitor, if it has not died at its failpoint meanwhile; maybe arm another one."""
         self.deaths["monitor: at a failpoint" if not monitor.is_running else "monitor: from outside"] += 1
@@ -187,9 +201,6 @@ class Chaos:
             monitor.start({FAILPOINT: f"{self._monitor_rng.choice(MONITOR_POINTS)}:{self._monitor_rng.randint(1, 3)}"})
         else:
             monitor.start()
-
-    def _worker_folders(self) -> list[Path]:
-        return [self._folder / f"worker{n}" for n in range(self._chaos.workers)]
 
     def _rebalance(self, workers: list[Role], learner: Role) -> None:
         """Whoever was away comes back, and one worker leaves; now and then the learner dies, too."""
@@ -216,6 +227,7 @@ class Chaos:
         role.start({FAILPOINT: f"{point}:{self._rng.randint(1, 5)}"})
         deadline = time.monotonic() + self._chaos.last_wait_s
         while role.is_running and time.monotonic() < deadline:
+            self._feed()
             time.sleep(_POLL_S)
         if role.is_running:
             # Nothing was left to do that passes the point: the log up to here is applied and learned.

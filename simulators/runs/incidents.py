@@ -19,6 +19,7 @@ import redis
 
 from simulators.encoding import LogEntry
 from simulators.runs.log_writer import CODECS, LogWriter
+from simulators.runs.ranks import one_of, writer_of
 from state_store.states import StateStore
 from stream.command.roles import Role, wait_until
 from stream.settings import Settings
@@ -52,7 +53,9 @@ def stopped(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        # It may have been ended meanwhile.
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
@@ -82,7 +85,7 @@ class Incidents:
     def __init__(
         self, settings: Settings, store: StateStore, writer: LogWriter, rng: random.Random, *, on_apache: bool
     ) -> None:
-        self._settings = settings
+        self._settings, self._processes = settings, settings.learner.processes
         self._store = store
         self._client = store.client
         self._writer = writer
@@ -228,12 +231,12 @@ class Incidents:
             time.sleep(self._some_time(_SECOND_LASTS_S))
 
     def _full_disk(self, entries: Sequence[LogEntry], _: Role, learner: Role) -> None:
-        with full_disk(learner.pid):
+        with full_disk(writer_of(learner, self._processes)):
             self._writer.plain(entries)
             time.sleep(self._some_time())
 
     def _stopped_learner(self, entries: Sequence[LogEntry], _: Role, learner: Role) -> None:
-        with stopped(learner.pid):
+        with stopped(one_of(learner, self._processes, self._rng)):
             self._writer.plain(entries)
             time.sleep(self._some_time())
 

@@ -79,22 +79,21 @@ def _is_interrupted(exc: BaseException | None) -> bool:
 
 def _run() -> None:
     from stream.command.output import mask_streams
+    from stream.process.garbage import collect_seldom
 
     mask_streams()
+    collect_seldom()
     # As an exception, so that servers are stopped and files removed; roles have a way of their own.
     signal.signal(signal.SIGTERM, _end)
-    import redis
-    from kafka.errors import KafkaError
-
     from state_store.errors import OperatorError
 
     try:
         build()()
     except OperatorError as exc:
         _fail(str(exc))
-    except redis.RedisError as exc:
+    except _errors_of("redis.exceptions", "RedisError") as exc:
         _fail(f"Redis failed during the command: {exc}; check `coldstream doctor`")
-    except KafkaError as exc:
+    except _errors_of("kafka.errors", "KafkaError") as exc:
         _fail(f"Kafka failed during the command: {exc}; check `coldstream doctor`")
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT) and exc.filename is None:
@@ -102,6 +101,12 @@ def _run() -> None:
         if exc.errno not in _OF_FILES or exc.filename is None:
             raise
         _fail(f"{os.fsdecode(exc.filename)}: {exc.strerror}; {_OF_FILES[exc.errno]}")
+
+
+def _errors_of(module: str, name: str) -> tuple[type[Exception], ...]:
+    """A library's error; none if the command has not loaded the library, which then cannot have raised it."""
+    loaded = sys.modules.get(module)
+    return () if loaded is None else (getattr(loaded, name),)
 
 
 def _end(*_: object) -> None:

@@ -24,7 +24,7 @@ from stream.command.options import (
     need_urls,
     usable_folder,
 )
-from stream.command.output import print_json
+from stream.command.output import leave, print_json
 from stream.secrets import SECRETS
 
 RunFolder = Annotated[Path, typer.Option("--run", help="Folder for checkpoints, predictions and logs.")]
@@ -73,9 +73,7 @@ def learner(
     _log_to_stderr()
     given = [*(overrides or []), *([] if processes is None else [f"learner.processes={processes}"])]
     settings = need_redis(gather(config, given, kafka, redis), "learner")
-    status = run_learner(settings, usable_folder(run, "--run"))
-    if status:
-        raise typer.Exit(status)
+    leave(run_learner(settings, usable_folder(run, "--run")))
 
 
 def monitor(
@@ -93,6 +91,7 @@ def monitor(
     _log_to_stderr()
     settings = need_redis(gather(config, overrides, None, redis), "monitor")
     run_monitor(settings, run)
+    leave()
 
 
 def serve(
@@ -112,6 +111,7 @@ def serve(
     more = [] if workers is None else [f"serving.workers={workers}"]
     settings = need_redis(gather(config, [*(overrides or []), *more], kafka, redis), "serve")
     run_serve(need_urls(settings, "serve") if settings.serving.log else settings)
+    leave()
 
 
 def report(

@@ -4,9 +4,9 @@ import logging
 import os
 from pathlib import Path
 
-import torch
 from aiohttp import web
 
+from learner.parts import limit_threads
 from stream.monitor.access.hosts import Access, is_loopback, page_url
 from stream.monitor.page.server import Monitor
 from stream.process.garbage import spare_garbage_collector
@@ -39,7 +39,7 @@ def run_monitor(settings: Settings, folder: Path | None) -> None:
         PortTakenError: `monitor.host` and `monitor.port` cannot be bound.
     """
     os.nice(_NICE)
-    torch.set_num_threads(1)
+    limit_threads(settings.recipe, 1)
     client = connect_when_ready(settings.redis, Weather(log))
     assert client is not None
     host, port = settings.monitor.host, settings.monitor.port

@@ -29,6 +29,18 @@ LEARNER_POINTS = (
     "publish.before_removal",
     "publish.after",
 )
+GROUP_POINTS = (
+    "group.before_learn",
+    "group.after_learn",
+    "group.before_exchange",
+    "group.half_exchanged",
+    "group.after_exchange",
+    "group.before_take_changes",
+    "group.after_take_changes",
+    "group.before_take_changed",
+    "group.before_encode",
+)
+"""Of the processes of a group but its leader, which passes those of a learner."""
 MONITOR_POINTS = ("twin.before_write", "twin.before_done")
 
 _name, _passes, _way, *_ = (*os.environ.get(FAILPOINT, "").split(":"), "", "")

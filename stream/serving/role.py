@@ -16,12 +16,12 @@ from pathlib import Path
 
 import msgspec
 import redis
-import torch
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from learner.fast.warm_up import warm_up
+from learner.parts import limit_threads
 from learner.tables.memory import sharing
 from state_store.client import connect_on_loop
 from stream.process.forked import Forked
@@ -161,7 +161,7 @@ def run_serve(settings: Settings) -> None:
     Raises:
         PortTakenError: `serving.host` and `serving.port` cannot be bound.
     """
-    torch.set_num_threads(1)
+    limit_threads(settings.recipe, 1)
     sys.setswitchinterval(_SWITCH_S)
     client = connect_when_ready(settings.redis, Weather(log))
     assert client is not None

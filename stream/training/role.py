@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import redis
-import torch
 
 from learner.checkpoints.folder import remove_behind
+from learner.parts import limit_threads
 from state_store.client import script
 from state_store.keys import Keys
 from state_store.outbox import Outbox
@@ -63,7 +63,7 @@ class LearnerRole:
     _canary: CanaryStep | None
 
     def __init__(self, settings: Settings, folder: Path, learners: Learners = ALONE) -> None:
-        torch.set_num_threads(settings.learner.num_threads)
+        limit_threads(settings.recipe, settings.learner.num_threads)
         self._settings, self._folder, self._learners = settings, folder, learners
         self._checkpoints_folder = folder / "checkpoints"
         self._keys = Keys(settings.redis.prefix)

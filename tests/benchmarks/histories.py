@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[7])
     parser.add_argument("--history", nargs="+", default=["liked=like:decade"], help="NAME=ACTION,...[:FIELD]")
     parser.add_argument("--length", type=int, default=50)
-    parser.add_argument("--only", nargs="+", default=list(VARIANTS), help="variants by name")
+    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants by name")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     histories = [{**history_of(text), "length": options.length} for text in options.history]

@@ -12,7 +12,7 @@ import redis
 from safetensors.numpy import load_file
 from support.serving import Trained, some_samples
 
-from learner.adaf2m2.deep import VALUES
+from learner.adaf2m2.taken import VALUES
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of

@@ -448,6 +448,25 @@ def test_ids_beyond_their_time_to_live_are_evicted_by_event_time(model: ModelSet
     assert learner.evict_stale() == 0
 
 
+def test_of_what_was_believed_and_never_settled_nothing_is_left_behind_its_time_to_live() -> None:
+    """Not even a list of it: beliefs are not published, so nobody would ever take that."""
+    learner = Learner(msgspec.structs.replace(make_recipe(embedding_ttl_days=2), settles=True))
+    assert learner.fast is not None
+    negatives = [record for record in make_records(80) if record.kind == SampleKind.NEGATIVE]
+    for day in (0, 3, 6):
+        learn(
+            learner,
+            [
+                changed(r, imp_id=f"{day} {n}", user_id=f"{day} {n}", ts=r.core.ts + day * DAY_MS)
+                for n, r in enumerate(negatives)
+            ],
+        )
+        assert learner.evict_stale() >= (len(negatives) if day else 0)
+        assert learner.fast.beliefs.num_rows == len(negatives) > 20
+        assert learner.fast.beliefs.evicted == []
+    assert learner.table.evicted != []
+
+
 def test_without_a_time_to_live_nothing_is_evicted() -> None:
     learner = Learner(make_recipe())
     learn(learner, [changed(record, ts=n * 400 * DAY_MS) for n, record in enumerate(make_records(20))])

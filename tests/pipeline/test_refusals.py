@@ -227,34 +227,64 @@ def test_what_was_trimmed_while_redis_was_full_is_in_the_history_after_a_crash(
     check_history(live, samples, tmp_path)
 
 
+@contextmanager
+def loading(client: redis.Redis, folder: Path) -> Iterator[None]:
+    """Redis loads what it has for as long as the context lasts: from a pipe, of which it gets the rest only then."""
+    client.save()
+    dump = folder / "redis" / "dump.rdb"
+    whole = dump.read_bytes()
+    dump.unlink()
+    os.mkfifo(dump)
+    is_enough = threading.Event()
+
+    def feed() -> None:
+        with dump.open("wb", buffering=0) as pipe:
+            for at in range(0, len(whole), _PART):
+                left = memoryview(whole)[at : at + _PART]
+                while left:
+                    left = left[pipe.write(left) :]
+                is_enough.wait(2.0)
+
+    def reload() -> None:
+        with redis.Redis(port=client.connection_pool.connection_kwargs["port"], socket_timeout=600) as other:
+            other.execute_command("DEBUG", "RELOAD", "NOSAVE")
+
+    threads = [threading.Thread(target=call, daemon=True) for call in (feed, reload)]
+    for thread in threads:
+        thread.start()
+    is_loading = lambda: bool(client.info("persistence")["loading"])  # noqa: E731 - a condition
+    try:
+        wait_until(is_loading, "the loading to begin")
+        yield
+        assert is_loading(), "it was to last for longer"
+    finally:
+        is_enough.set()
+        for thread in threads:
+            thread.join(60)
+        dump.unlink()
+
+
+_PART = 2 << 20
+"""Bytes that Redis reads between two looks at who asks for something."""
+
+
 def test_a_redis_that_loads_is_waited_for_at_the_start_and_later(
-    live: Settings, samples: Samples, server: EmbeddedRedis, tmp_path: Path
+    live: Settings, samples: Samples, tmp_path: Path
 ) -> None:
     samples.put(400)
     with samples.client.pipeline() as pipe:
-        # Loading is to last for longer than a learner takes to start.
-        for n in range(120):
+        for n in range(80):
             pipe.set(f"more:{n}", os.urandom(1 << 20))
         pipe.execute()
-
-    def load() -> None:
-        with redis.Redis(port=server.port, socket_timeout=60) as other:
-            # It answers between two keys, every few MiB.
-            other.config_set("key-load-delay", 200_000)
-            other.execute_command("DEBUG", "RELOAD")
-            other.config_set("key-load-delay", 0)
-
-    learner = Role("learner", live, tmp_path)
+    patient = msgspec.structs.replace(live, redis=msgspec.structs.replace(live.redis, timeout_s=20.0))
+    learner = Role("learner", patient, tmp_path)
     for expected in (400, 600):
-        loading = threading.Thread(target=load)
-        loading.start()
-        time.sleep(0.3)
-        if expected == 400:
-            learner.start()
-        wait_until(lambda: "LOADING" in learner.log.read_text(), "the learner to notice", [learner])
-        loading.join()
+        with loading(samples.client, tmp_path):
+            if expected == 400:
+                learner.start()
+            wait_until(lambda: "LOADING" in learner.log.read_text(), "the learner to notice", [learner])
         samples.put(expected - samples.num)
-        wait_until(lambda: samples.learned() == samples.num, "all of it", [learner])
+        wait_until(lambda: samples.learned() == samples.num and samples.waiting() == 0, "all of it", [learner])
         learner.log.write_text("")
     learner.stop()
     assert learner.status == 0

@@ -40,17 +40,10 @@ if num_histories > 0 then
     return cut_history(sub(list, 1, at + ENTRY - 1) .. entry .. sub(list, at + ENTRY), most), false
   end
 
-  -- The newest entries before `ts`: how many bytes lie before them, and before their end. Most samples carry all there is,
-  -- and those that leave late lack some of the newest: so the end is looked for first, and then halved.
+  -- The newest entries before `ts`: how many bytes lie before them, and before their end.
   function history_before(list, ts, history)
-    local first = math.max(#list - history.kept * ENTRY, 0)
-    local low, high = 0, (#list - first) / ENTRY -- entries before `ts`: at least, at most
-    if high > 0 and unpack_bytes('<d', list, #list - ENTRY + 1) < ts then low = high end
-    while low < high do
-      local middle = floor((low + high) / 2)
-      if unpack_bytes('<d', list, first + middle * ENTRY + 1) < ts then low = middle + 1 else high = middle end
-    end
-    local last = first + low * ENTRY
+    local last, first = #list, math.max(#list - history.kept * ENTRY, 0)
+    while last > first and unpack_bytes('<d', list, last - ENTRY + 1) >= ts do last = last - ENTRY end
     return math.max(last - history.length * ENTRY, first), last
   end
 

@@ -2,11 +2,12 @@
 
 import msgspec
 import numpy as np
-import torch
 
 from stream.sections import MonitorSettings, interval_names
 
 _DAY_MS = 86_400_000
+_IN_ONE_THREAD = 1 << 17
+"""Multiplications of a product that OpenBLAS does where it is asked for; it has others help with twice as many."""
 
 
 class Cohort(msgspec.Struct, frozen=True):
@@ -63,8 +64,8 @@ class CohortScheme:
 def sum_by_cohort(values_XN: np.ndarray, cohorts_3N: np.ndarray, num_cohorts: int) -> np.ndarray:
     """Sums over the samples of each cohort, shape (C, X), in single precision.
 
-    A product with a one-hot matrix, and by torch: its threads are limited in every process of the pipeline, while
-    NumPy's would wake on every core and get in the way of everything else.
+    A product with a one-hot matrix, a few samples at a time: larger products NumPy does with a thread on every core,
+    which would get in the way of everything else.
 
     >>> sum_by_cohort(np.array([[1., 2., 4.]]), np.array([[0, 0, 1], [2, 3, 2]]), 4).ravel().tolist()
     [3.0, 4.0, 5.0, 2.0]
@@ -72,8 +73,11 @@ def sum_by_cohort(values_XN: np.ndarray, cohorts_3N: np.ndarray, num_cohorts: in
     num_samples = cohorts_3N.shape[1]
     member_CN = np.zeros((num_cohorts, num_samples), np.float32)
     member_CN[cohorts_3N, np.arange(num_samples)] = 1.0
-    values_NX = torch.from_numpy(values_XN.astype(np.float32, copy=False)).T
-    sums_CX: np.ndarray = (torch.from_numpy(member_CN) @ values_NX).numpy()
+    values_XN = values_XN.astype(np.float32, copy=False)
+    sums_CX = np.zeros((num_cohorts, len(values_XN)), np.float32)
+    size = max(1, _IN_ONE_THREAD // max(1, sums_CX.size))
+    for begin in range(0, num_samples, size):
+        sums_CX += member_CN[:, begin : begin + size] @ values_XN[:, begin : begin + size].T
     return sums_CX
 
 

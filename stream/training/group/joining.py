@@ -8,6 +8,7 @@ from learner.group.agreed import GroupLostError, Place
 from learner.group.follower import follow
 from learner.group.leader import GroupLearner
 from learner.group.wire import Wire, dismiss
+from stream.process.failpoints import failpoint
 from stream.training.checkpoints.resume import Learners
 
 
@@ -37,4 +38,4 @@ def following(place: Place) -> None:
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    follow(Wire(place))
+    follow(Wire(place, failpoint), failpoint)

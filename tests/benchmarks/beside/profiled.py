@@ -4,12 +4,11 @@ They are the stages of the pipeline themselves; parts are told apart by timing t
 around them is left out: consuming (`bench ingest`), checkpoints, reports.
 """
 
-import time
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
+from beside.batches import Batches, now_ms
 from beside.clock import Clock
 
 import learner.fast.predictor
@@ -20,7 +19,6 @@ from simulators.encoding import LogEntry
 from state_store.outbox import Outbox
 from state_store.weights import WeightStore
 from stream.events import decode_event
-from stream.ingest.rows import LogRecord
 from stream.ingest.stage import Ingest
 from stream.predictions.log import PredictionLog
 from stream.process.store import open_store
@@ -39,11 +37,6 @@ DECODE, ROWS, CALL, SCRIPT, ROLL_UP, STAGE = (
     "item counts exchanged",
     "the stage around them",
 )
-
-
-def now_ms() -> int:
-    """Wall clock."""
-    return time.time_ns() // 1_000_000
 
 
 class Worker:
@@ -66,10 +59,11 @@ class Worker:
             settings.events,
             lambda dead: None,
             num_partitions=settings.kafka.partitions,
+            histories=settings.histories,
         )
         for partition in self._partitions:
             self._ingest.assign(partition)
-        self._next: dict[tuple[int, int], int] = {}
+        self._batches = Batches(settings)
         self._since_roll_up = 0
         self.num_events = self.num_calls = 0
         clock.watch(self._ingest, "_decode", ROWS)
@@ -78,7 +72,7 @@ class Worker:
     def take(self, entries: Sequence[LogEntry]) -> None:
         """Apply what was written, in calls of at most `worker.batch` records of one topic partition."""
         script_us = self._script_us()
-        for topic, partition, records in self._batches(entries):
+        for topic, partition, records in self._batches.of(entries):
             with self._clock.stage(DECODE):
                 for record in records:
                     decode_event(record.value)
@@ -95,17 +89,6 @@ class Worker:
             self._since_roll_up = 0
             with self._clock.stage(ROLL_UP):
                 self._store.roll_up_items(self._partitions, len(self._partitions))
-
-    def _batches(self, entries: Sequence[LogEntry]) -> Iterator[tuple[str, int, list[LogRecord]]]:
-        size, at = self._settings.worker.batch, now_ms()
-        # Stable: the order within a topic partition stays that of the log.
-        placed = sorted(entries, key=lambda entry: (entry.topic, entry.partition))
-        for place, together in groupby(placed, key=lambda entry: (entry.topic, entry.partition)):
-            first, values = self._next.get(place, 0), [entry.value for entry in together]
-            self._next[place] = first + len(values)
-            records = [LogRecord(first + n, value, at) for n, value in enumerate(values)]
-            for begin in range(0, len(records), size):
-                yield self._settings.topics[place[0]], place[1], records[begin : begin + size]
 
     def _script_us(self) -> int:
         told: dict[str, dict[str, int]] = self._client.info("commandstats")

@@ -22,6 +22,7 @@ from learner.named import below
 from learner.recipe import Recipe
 from learner.samples.columns import blocks
 from learner.samples.former import Sample
+from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
 from tests.learner.fast.records import FIELDS, changed, make_records, to_samples
 from tests.learner.fast.streams import assert_equal
@@ -181,6 +182,28 @@ def test_a_scorer_sees_no_difference(model: str, wire: Wire) -> None:
     np.testing.assert_array_equal(fresh.predict(probe).predictions_B, of_one.predict(probe).predictions_B)
     assert [table.num_rows for table in fresh.tables] == [table.num_rows for table in of_one.tables]
     np.testing.assert_allclose(learner.norms_of(probe.user_keys), alone.norms_of(probe.user_keys))
+
+
+def test_of_what_all_believed_nothing_is_left_behind_its_time_to_live(wire: Wire) -> None:
+    """Nor a list of it; what is published is told, of all processes."""
+    recipe = msgspec.structs.replace(recipe_of(), settles=True)
+    negatives = [record for record in make_records(400) if record.kind == SampleKind.NEGATIVE]
+    learner = GroupLearner(recipe, wire)
+    learn(learner, negatives)
+    take_changed(learner)
+    later = [changed(r, imp_id=f"later {n}", ts=r.core.ts + 2 * DAY_MS) for n, r in enumerate(negatives[:50])]
+    learn(learner, later)
+    assert learner.evict_stale() > len(negatives)
+    assert sum(len(part["fast.beliefs.keys"]) for part, _ in parts_of(*take(learner))) == len(later)
+    fast = learner.member.learner.fast
+    assert fast is not None
+    assert fast.beliefs.evicted == []
+    gone = set(take_changed(learner).evicted[0].tolist())
+    before, after = (
+        {key for records in parts for key in to_samples(records).user_keys.tolist()} for parts in ([negatives], [later])
+    )
+    assert before - after <= gone
+    assert gone & after == set()
 
 
 def test_all_tasks_are_learned(wire: Wire) -> None:
