@@ -46,7 +46,7 @@ def load_arm(name: str, file: Path | None, parameters: Parameters) -> Arm:
         parameters: of the world.
 
     Raises:
-        ArmError: it cannot be read, or its table `arm` is not of its form.
+        ArmError: it cannot be read, its table `arm` is not of its form, or it declares what the world does not have.
         SettingsError: a setting is unknown or out of bounds.
     """
     said = {} if file is None else _read(file)
@@ -58,7 +58,24 @@ def load_arm(name: str, file: Path | None, parameters: Parameters) -> Arm:
     merge(defaults, said)
     # One partition, and nobody who watches: what is decided then depends on nothing but the seed.
     fixed = ["kafka.partitions=1", f"redis.prefix={name}", "monitor.enabled=false", "join.as_served=false"]
-    return Arm(name, how, load_settings(overrides=fixed, defaults=defaults))
+    settings = load_settings(overrides=fixed, defaults=defaults)
+    lacking = _lacking(settings, parameters)
+    if lacking:
+        raise ArmError(f"arm {file}: {lacking}")
+    return Arm(name, how, settings)
+
+
+def _lacking(settings: Settings, parameters: Parameters) -> str:
+    """What is declared that a world does not have, and what to do; empty if it has all."""
+    if settings.histories:
+        names = [history.name for history in settings.histories]
+        return f"histories {names}: a test in a world gives candidates none; declare none"
+    there = {"user_id", "item_id", *parameters.users.attributes, *parameters.items.attributes}
+    single = ("id", "categorical")
+    unknown = [field.name for field in settings.fields if field.name not in there or field.kind not in single]
+    if not unknown:
+        return ""
+    return f"fields {unknown}: a world has {sorted(there)}, each with one value; declare those only"
 
 
 def _read(file: Path) -> dict[str, Any]:

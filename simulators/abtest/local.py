@@ -28,9 +28,6 @@ class LocalSide:
         client: Redis; the arm's keys begin with its prefix.
         by_visit: score each visit's candidates by themselves, as a scorer is asked. Slower, and the same but for a deep
             part's last bits: how a matrix is multiplied depends on how many rows it has.
-
-    Raises:
-        FieldError: the arm declares a field that the world does not have.
     """
 
     def __init__(

@@ -18,14 +18,9 @@ from simulators.world.items import ItemPool
 from simulators.world.rows import value_name
 from simulators.world.users import UserPool
 from simulators.world.world import World
-from state_store.errors import OperatorError
 
 _BLOCK = 1 << 15
 """Pairs that are scored at a time."""
-
-
-class FieldError(OperatorError):
-    """A field is declared that the world does not have."""
 
 
 class PoolKeys:
@@ -70,9 +65,6 @@ class Ranker:
     Args:
         world: whose slots they are.
         pipeline: of an arm.
-
-    Raises:
-        FieldError: the pipeline declares a field that the world does not have.
     """
 
     def __init__(self, world: World, pipeline: Pipeline) -> None:
@@ -113,15 +105,8 @@ class Ranker:
 
 def _columns(layout: Layout, pools: tuple[PoolKeys, PoolKeys]) -> list[tuple[int, int]]:
     """By column of the keys: which pool, and which of its fields."""
-    if layout.histories:
-        names = [history.name for history in layout.histories]
-        raise FieldError(f"histories {names}: a test in a world gives candidates none; declare none")
     found = {name: (n, f) for n, pool in enumerate(pools) for f, name in enumerate(pool.fields)}
-    names = [field.name for field in layout.fields]
-    unknown = [name for name in names if name not in found] + [names[n] for n in (*layout.multi, *layout.numeric)]
-    if unknown:
-        raise FieldError(f"fields {unknown}: a world has {sorted(found)}, each with one value; declare those only")
-    return [found[names[n]] for n in layout.single]
+    return [found[layout.fields[n].name] for n in layout.single]
 
 
 def _fill(rows_M: np.ndarray, state: State, of_user_M: np.ndarray, of_item_M: np.ndarray) -> None:

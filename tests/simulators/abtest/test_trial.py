@@ -16,7 +16,7 @@ from simulators.abtest.feed import Feed
 from simulators.abtest.local import LocalSide
 from simulators.abtest.paired import Pairs
 from simulators.abtest.pipeline import Pipeline
-from simulators.abtest.ranking import FieldError, Ranker
+from simulators.abtest.ranking import Ranker
 from simulators.abtest.reporting.page import write_page
 from simulators.abtest.reporting.report import Run, summary_of
 from simulators.abtest.retrieved import Retrieval
@@ -36,7 +36,6 @@ from state_store.errors import OperatorError
 from state_store.weights import WeightStore
 from stream.process.store import open_store
 from stream.serving.scorer import Candidate, Scorer
-from stream.settings import Settings
 from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
 
@@ -310,22 +309,24 @@ def test_an_arm_that_cannot_be_is_refused(text: str, error: type[Exception], sai
         load_arm("a", file, SMALL)
 
 
-def test_a_field_that_the_world_lacks_is_named(
-    redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path
-) -> None:
-    text = "\n".join(
-        f'[[fields]]\nname = "{name}"\ngroup = "{group}"\nkind = "{kind}"\nstate = true'
-        for name, group, kind in (("user_id", "user", "id"), ("item_id", "item", "id"), ("mood", "user", "categorical"))
-    )
-    arm = arm_of("f", redis_settings, f"crosses = []\n{text}", tmp_path)
-    with pytest.raises(FieldError, match="mood"):
-        Ranker(World(SMALL, 1), Pipeline(arm.settings, client))
+@pytest.mark.parametrize(
+    ("name", "kind", "said"), [("mood", "categorical", r"fields \['mood'\]"), ("KIND", "multi", r"fields \['KIND'\]")]
+)
+def test_a_field_that_the_world_lacks_is_named(name: str, kind: str, said: str, tmp_path: Path) -> None:
+    name = name.replace("KIND", next(iter(SMALL.users.attributes)))
+    fields = [("user_id", "user", "id"), ("item_id", "item", "id"), (name, "user", kind)]
+    file = tmp_path / "arm.toml"
+    told = [
+        f'[[fields]]\nname = "{n}"\ngroup = "{g}"\nkind = "{k}"\nstate = {str(k == "id").lower()}' for n, g, k in fields
+    ]
+    file.write_text("crosses = []\n" + "\n".join(told), encoding="utf-8")
+    with pytest.raises(ArmError, match=said.replace("KIND", name)):
+        load_arm("f", file, SMALL)
 
 
-def test_histories_are_refused(redis_settings: RedisSettings, client: redis.Redis, tmp_path: Path) -> None:
+def test_histories_are_refused(tmp_path: Path) -> None:
     """Candidates would be scored without them, and samples learned with them."""
-    action = Settings().actions.names[0]
-    text = f'[[histories]]\nname = "liked"\nactions = ["{action}"]'
-    arm = arm_of("h", redis_settings, text, tmp_path)
-    with pytest.raises(FieldError, match="liked"):
-        Ranker(World(SMALL, 1), Pipeline(arm.settings, client))
+    file = tmp_path / "arm.toml"
+    file.write_text(f'[[histories]]\nname = "liked"\nactions = ["{SMALL.outcomes[0].name}"]', encoding="utf-8")
+    with pytest.raises(ArmError, match=r"arm .*arm\.toml: histories \['liked'\]"):
+        load_arm("h", file, SMALL)
