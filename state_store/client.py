@@ -2,6 +2,7 @@
 
 import ssl
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, cast
 
 import redis
@@ -18,6 +19,7 @@ from state_store.config import RedisSettings
 from state_store.errors import OperatorError
 from state_store.refusals import ADVICE, refusal
 
+_LUA = files("state_store") / "lua"
 AsyncRedis = Any
 """A client for an event loop; the two classes share no base that knows their commands."""
 
@@ -99,9 +101,13 @@ def script(client: redis.Redis, name: str) -> Script:
     return client.register_script(script_text(name))
 
 
-def script_text(name: str) -> str:
-    """One of this package's Lua scripts: a file, or a folder of files that are put together by name."""
-    lua = files("state_store") / "lua"
+def script_text(name: str, lua: Traversable = _LUA) -> str:
+    """A Lua script: a file, or a folder of files that are put together by name.
+
+    Args:
+        name: of the script.
+        lua: folder of scripts; default: this package's.
+    """
     folder = lua / name
     parts = sorted(folder.iterdir(), key=lambda part: part.name) if folder.is_dir() else [lua / f"{name}.lua"]
     return "".join(part.read_text(encoding="utf-8") for part in parts)

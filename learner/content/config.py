@@ -11,6 +11,7 @@ from learner.config import FieldSettings, PositiveInt, Rate, Width
 Method = Literal["none", "zero", "mean", "category", "nearest", "learned"]
 Kind = Literal["item", "user"]
 """Of what starts are made: `[content_start]` is of items, `[user_start]` of users."""
+_A = {"item": "an item", "user": "a user"}
 Similarity = Annotated[float, Meta(ge=-1, le=1)]
 
 
@@ -134,6 +135,3 @@ def check_fields(settings: ContentStartSettings, fields: Sequence[FieldSettings]
         )
     if settings.category and settings.category not in names:
         raise ValueError(f"{section}.category {settings.category!r} is none of the {kind}s' declared fields {names}")
-
-
-_A = {"item": "an item", "user": "a user"}

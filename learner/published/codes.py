@@ -1,5 +1,7 @@
 """What samples are encoded by, for whoever joins them, and how well, for whoever watches."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from safetensors.numpy import save
 
@@ -8,10 +10,18 @@ from learner.published.changed import AnyLearner
 from learner.sif.frozen import made_for
 from learner.sif.usage import CodeUsage
 
+if TYPE_CHECKING:
+    from learner.sif.tokenizer import SampleTokenizer
+
+
+def _tokenizer_of(learner: AnyLearner) -> "SampleTokenizer | None":
+    # Several have no tokenizer.
+    return learner.deep.dense.tokenizer if isinstance(learner, Learner) and learner.deep is not None else None
+
 
 def code_usage(learner: AnyLearner) -> CodeUsage | None:
     """Of the learner's tokenizer; None if it has none."""
-    tokenizer = learner.deep.dense.tokenizer if isinstance(learner, Learner) and learner.deep is not None else None
+    tokenizer = _tokenizer_of(learner)
     if tokenizer is None:
         return None
     usage, moved = tokenizer.codebooks.usage(), tokenizer.moved()
@@ -28,9 +38,7 @@ def code_usage(learner: AnyLearner) -> CodeUsage | None:
 def frozen_codes(learner: AnyLearner) -> tuple[int, bytes] | None:
     """The tokenizer's newest frozen version, and it as arrays (safetensors) that say what they were made for (uint64);
     None if there is none."""
-    if not isinstance(learner, Learner):
-        return None  # several have no tokenizer
-    tokenizer = None if learner.deep is None else learner.deep.dense.tokenizer
+    tokenizer = _tokenizer_of(learner)
     arrays = {} if tokenizer is None else tokenizer.frozen()
     if not arrays:
         return None

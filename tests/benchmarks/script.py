@@ -27,7 +27,7 @@ from rich.table import Table
 
 from simulators.logs.log import Log
 from simulators.replay import Replay, ReplaySettings
-from state_store.client import connect
+from state_store.client import connect, script_text
 from state_store.embedded.redis import EmbeddedRedis
 from state_store.records import Reading, Span
 from stream.command.doctor import versions
@@ -35,9 +35,11 @@ from stream.ingest.rows import Decoded, RowDecoder
 from stream.process.store import open_store
 from stream.settings import Settings, load_settings
 
-_SCRIPT = Path("state_store") / "lua" / "apply"
+_LUA, _SCRIPT = Path("state_store") / "lua", "apply"
 _ROUND = 4096
 """Events that are cut into batches together."""
+_BY_CLOCK = (b"seen:", b"moved:")
+"""Of a fence."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -67,10 +69,9 @@ def script_of(checkout: Path) -> str:
     Raises:
         ControlError: it has none.
     """
-    parts = sorted((checkout / _SCRIPT).glob("*.lua"))
-    if not parts:
-        raise ControlError(f"--control {checkout}: no {_SCRIPT}/*.lua in it; give the folder of a checkout")
-    return "".join(part.read_text(encoding="utf-8") for part in parts)
+    if not (checkout / _LUA / _SCRIPT).is_dir():
+        raise ControlError(f"--control {checkout}: no folder {_LUA / _SCRIPT} in it; give the folder of a checkout")
+    return script_text(_SCRIPT, checkout / _LUA)
 
 
 def run(text: str, settings: Settings, calls: list[Batch]) -> tuple[float, str]:
@@ -111,10 +112,6 @@ def _value(client: Any, key: bytes) -> Any:
     if kind == b"stream":
         return [fields if key.endswith(b"dead") else (number, fields) for number, fields in client.xrange(key)]
     return client.get(key)
-
-
-_BY_CLOCK = (b"seen:", b"moved:")
-"""Of a fence."""
 
 
 def main(arguments: list[str] | None = None) -> None:

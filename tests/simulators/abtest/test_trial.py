@@ -309,18 +309,15 @@ def test_an_arm_that_cannot_be_is_refused(text: str, error: type[Exception], sai
         load_arm("a", file, SMALL)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "said"), [("mood", "categorical", r"fields \['mood'\]"), ("KIND", "multi", r"fields \['KIND'\]")]
-)
-def test_a_field_that_the_world_lacks_is_named(name: str, kind: str, said: str, tmp_path: Path) -> None:
-    name = name.replace("KIND", next(iter(SMALL.users.attributes)))
+@pytest.mark.parametrize(("name", "kind"), [("mood", "categorical"), (next(iter(SMALL.users.attributes)), "multi")])
+def test_a_field_that_the_world_lacks_is_named(name: str, kind: str, tmp_path: Path) -> None:
     fields = [("user_id", "user", "id"), ("item_id", "item", "id"), (name, "user", kind)]
     file = tmp_path / "arm.toml"
     told = [
         f'[[fields]]\nname = "{n}"\ngroup = "{g}"\nkind = "{k}"\nstate = {str(k == "id").lower()}' for n, g, k in fields
     ]
     file.write_text("crosses = []\n" + "\n".join(told), encoding="utf-8")
-    with pytest.raises(ArmError, match=said.replace("KIND", name)):
+    with pytest.raises(ArmError, match=rf"fields \['{name}'\]"):
         load_arm("f", file, SMALL)
 
 

@@ -1,12 +1,12 @@
 """How far an A/B test is, on the page: what it leaves in its run folder."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from support.chromium import chromium_path
 from support.web import fetch
 
 from simulators.abtest.analysis.difference import difference_of
@@ -37,9 +37,7 @@ def watched(settings: Settings, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_page_shows_a_test_as_soon_as_there_is_one(watched: str, tmp_path: Path) -> None:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    executable = chromium_path()
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"]) as browser,

@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from support.chromium import chromium_path
 
 from state_store.embedded.child import free_port
 from stream.command.roles import Role, wait_until
@@ -81,9 +81,7 @@ def test_figures_are_for_who_has_the_token(port: int) -> None:
 
 @pytest.mark.slow
 def test_the_page_takes_the_token_from_behind_the_hash_or_asks_for_it(port: int) -> None:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    executable = chromium_path()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()

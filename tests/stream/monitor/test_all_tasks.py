@@ -1,7 +1,6 @@
 """A pipeline that learns every task: log, figures, page, scorer; and the main task stays what it is."""
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 import redis
 from aiohttp.test_utils import TestClient, TestServer
 from playwright.async_api import async_playwright, expect
+from support.chromium import chromium_path
 from support.small_log import TASKS, small_log, with_tasks
 
 from learner.config import HeadSettings, LearnerSettings, ModelSettings
@@ -199,9 +199,7 @@ def test_the_page_shows_the_task_that_is_chosen(
 def test_the_page_has_a_choice_of_tasks(
     live: Settings, summary: dict[str, Any], folder: Path, client: redis.Redis
 ) -> None:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    executable = chromium_path()
     run = run_name(folder, 0)
     open_history(live, client, run, 0, 1).write(1, read_buckets(folder))
     open_history(live, client, run, 0, 1, task_series("buy")).write(1, read_buckets(folder, task_series("buy")))

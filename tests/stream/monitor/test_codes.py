@@ -1,6 +1,5 @@
 """How codes of samples are used, on the page, in a real browser."""
 
-import shutil
 import time
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import msgspec
 import pytest
 import redis
 from playwright.sync_api import expect, sync_playwright
+from support.chromium import chromium_path
 
 from learner.sif.usage import CodeUsage
 from state_store.embedded.child import free_port
@@ -20,9 +20,7 @@ from stream.settings import Settings
 
 @pytest.mark.slow
 def test_the_page_tells_how_codes_are_used(settings: Settings, client: redis.Redis, tmp_path: Path) -> None:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    executable = chromium_path()
     monitor = msgspec.structs.replace(settings.monitor, port=free_port(), twin_share=0.0)
     status = LearnerStatus(time.time_ns() // 1_000_000, 9, [3, 6], {}, 1, 0, "", 0.7, 0.6, 1.0, None, None, 5)
     key = open_store(settings, client).keys.learner_status

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from support.chromium import chromium_path
 from support.load import Load
 from support.logs import first_user, synthetic_log
 from support.served import NUM, drawn
@@ -36,9 +36,7 @@ T0 = 1_700_000_000_000
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    executable = chromium_path()
     flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=executable, args=flags)
