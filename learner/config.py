@@ -78,12 +78,19 @@ class HeadSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"model.heads: snr routes between layers of sub-networks: layers >= 2, got {self.layers}")
 
 
+Mixing = Literal["factorised", "pooled", "flat"]
+
+
 class SifSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Past samples as tokens, of `model.history = "sif"` (SIF, arXiv 2604.15650; `learner/sif`)."""
 
-    tokens: Literal["codes", "items"] = "codes"
-    """Tokens of a past sample: `codes`, those of the whole sample, kept by histories with `by = "*"`; `items`, its item
-    alone, what codes are compared with."""
+    tokens: Literal["codes", "items", "fields"] = "codes"
+    """Tokens of a past sample: `codes`, those of the whole sample, kept by histories with `by = "*"`; what these are
+    compared with are `items`, its item alone, and `fields`, its item and the field in `by` of each of the histories,
+    which are then of the same actions."""
+    mixing: Mixing = "factorised"
+    """How the mixer lets sub-tokens attend to each other: inside each sample, then across samples (SIF-Mixer);
+    `pooled`, averaged before; `flat`, all to all, in (L T)^2 steps."""
     fields_per_token: Annotated[int, Meta(gt=0, le=256)] = 8
     """B, fields of one group (user, item, context, cross) that make one sub-token."""
     crosses: tuple[tuple[str, str], ...] = ()

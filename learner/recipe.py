@@ -96,10 +96,24 @@ class Recipe(msgspec.Struct, frozen=True):
                 f"model.history is 'sif', which reads codes of samples, and histories {others} keep none; give them "
                 f"by = {BY_SAMPLE!r}, or set model.sif.tokens to 'items'"
             )
+        if self.has_deep and self.model.history == "sif" and self.model.sif.tokens == "fields":
+            self._check_views()
         if coded and not reads:
             raise ValueError(
                 f"histories {coded} are by {BY_SAMPLE!r}, which keeps codes of samples, and nothing makes any; set "
                 "model.deep, model.history = 'sif' and model.sif.tokens = 'codes', or give `by` a field of the item"
+            )
+
+    def _check_views(self) -> None:
+        """Whether all histories are one, each with another field of its items."""
+        if len({(history.actions, history.length) for history in self.histories}) > 1:
+            names = [history.name for history in self.histories]
+            raise ValueError(f"model.sif.tokens is 'fields': histories {names} must have the same actions and length")
+        bare = [history.name for history in self.histories if not history.by]
+        if bare:
+            raise ValueError(
+                f"model.sif.tokens is 'fields', and histories {bare} have no field in `by`; give them one, or set it "
+                "to 'items'"
             )
 
     @property

@@ -44,6 +44,19 @@ class HistoryBatch(msgspec.Struct, frozen=True):
     codes_BHL: Tensor
     inputs: Inputs | None
 
+    def newest(self) -> "HistoryBatch":
+        """The same without what stands behind the last entry of the sample that has the most, at least one."""
+        is_there_L = (self.mask_BHL | (self.codes_BHL != 0)).flatten(0, 1).any(0)
+        num_entries = max(1, int(is_there_L.nonzero().max()) + 1 if is_there_L.any() else 0)
+        return HistoryBatch(
+            self.items_BHL[:, :, :num_entries],
+            self.categories_BHL[:, :, :num_entries],
+            self.mask_BHL[:, :, :num_entries],
+            self.gaps_BHL[:, :, :num_entries],
+            self.codes_BHL[:, :, :num_entries],
+            self.inputs,
+        )
+
 
 def batch_of(
     occurrences: Occurrences,

@@ -138,9 +138,10 @@ class AdaF2M2(nn.Module):
 
     def _sequences(self, rows_UD: Tensor, batch: Batch) -> Sequences | None:
         """Embeddings of what the reader is given."""
-        told = batch.histories
-        if self.reader is None or told is None:
+        if self.reader is None or batch.histories is None:
             return None
+        # Entries stand at the front: what no sample of the batch has need not be read.
+        told = batch.histories.newest()
         emb_UD = rows_UD[:, :-1].contiguous()
         items, categories = (nnf.embedding(index, emb_UD) for index in (told.items_BHL, told.categories_BHL))
         own_BID = self.reader.embed(told.inputs) if isinstance(self.reader, SIF) else None

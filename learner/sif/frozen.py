@@ -48,7 +48,7 @@ class FrozenTokenizer:
 
     def codes(self, samples: Samples) -> np.ndarray:
         """Codes of B samples, shape (B, T, M), uint8."""
-        vectors_BTD = self._vectors(self._reader.read(samples))
+        vectors_BTD = self.vectors(samples)
         codes_BTM = np.empty((*vectors_BTD.shape[:2], self._books_TMVD.shape[1]), np.uint8)
         for t, books_MVD in enumerate(self._books_TMVD):
             residual_BD = vectors_BTD[:, t]
@@ -65,8 +65,11 @@ class FrozenTokenizer:
         decoded_BTD: np.ndarray = self._books_TMVD[slots, levels, codes_BTM].sum(axis=2)
         return decoded_BTD
 
+    def vectors(self, samples: Samples) -> np.ndarray:
+        """f~ of each slot of B samples, what codes are near to, shape (B, T, D); float32."""
+        return self._vectors(self._reader.read(samples))
+
     def _vectors(self, inputs: Inputs) -> np.ndarray:
-        """f~ of each slot, shape (B, T, D)."""
         rows_ND = inputs.weights_N[:, None] * self._arrays["table_RD"][inputs.buckets_N]
         sums_ND = np.zeros((len(rows_ND) + 1, rows_ND.shape[1]))
         np.cumsum(rows_ND, axis=0, out=sums_ND[1:])

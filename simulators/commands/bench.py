@@ -102,7 +102,7 @@ def bench_ablation(context: typer.Context) -> None:
 
 @bench.command("histories", context_settings=_PASS_ON)
 def bench_histories(context: typer.Context) -> None:
-    """What histories cost in Redis, and what models make of them (--events, --seeds, --history, --only, --log)."""
+    """What histories cost in Redis, at the learner, at the scorer (--events, --lengths, --only, --log, --json)."""
     _run_benchmark("histories", context.args)
 
 

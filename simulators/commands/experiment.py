@@ -1,5 +1,6 @@
 """`coldstream experiment`: the tables of the paper, cold items as the field measures them, and streams."""
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,13 @@ experiment = typer.Typer(
     help="Experiments on fixed splits of a log, and in one pass over it, with statistics.", no_args_is_help=True
 )
 
+_KINDS = {
+    "--new-items": "starts.new_items",
+    "--tasks": "one_pass.tasks",
+    "--histories": "one_pass.histories",
+    "--stream": "one_pass.stream",
+}
+"""Option -> module in `simulators.commands` whose `run` takes the log's name and the arguments."""
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _DESCRIPTION = """The paper's tables on MovieLens-1M (AdaF2M2, section 4), and cold items by the CVAR paper's split.
 Every finished run is kept in --out and not done again: a command that was stopped goes on where it was, and several
@@ -25,6 +33,7 @@ def _parser() -> Parser:
         "--table", type=int, choices=[3, 4], help="of the paper: 3, base models and with AdaF2M2; 4, two towers"
     )
     parser.add_argument("--stream", action="store_true", help="one pass in the order of time; see --stream --help")
+    parser.add_argument("--histories", action="store_true", help="what a user did, in one pass; see --histories --help")
     parser.add_argument("--new-items", action="store_true", help="what new items start with; see --new-items --help")
     parser.add_argument("--cold-items", action="store_true", help="AUC of items with 0, 20, 40 and 60 ratings")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, metavar="MODEL")
@@ -73,26 +82,15 @@ def _group() -> None:
 
 @experiment.command("ml-1m", context_settings=_PASS_ON)
 def ml_1m(context: typer.Context) -> None:
-    """MovieLens-1M (--table 3 or 4, --cold-items, --new-items, --stream, --retrieval, ...; --help shows all)."""
+    """MovieLens-1M (--table 3 or 4, --cold-items, --new-items, --stream, --histories, ...; --help shows all)."""
     run(context.args)
 
 
 @experiment.command("kuairand-pure", context_settings=_PASS_ON)
 def kuairand_pure(context: typer.Context) -> None:
-    """KuaiRand-Pure (--stream, --tasks or --new-items, --events, --only, --seeds, --out, --json; --help shows all)."""
-    if "--new-items" in context.args:
-        from simulators.commands.starts.new_items import run as run_new_items
-
-        run_new_items("kuairand-pure", context.args)
-        return
-    if "--tasks" in context.args:
-        from simulators.commands.one_pass.tasks import run as run_tasks
-
-        run_tasks("kuairand-pure", context.args)
-        return
-    from simulators.commands.one_pass.stream import run as run_stream
-
-    run_stream("kuairand-pure", context.args)
+    """KuaiRand-Pure (--stream, --tasks, --histories, --new-items, --events, --only, --seeds, --out, --json, ...)."""
+    if not _run_kind("kuairand-pure", context.args):
+        _run("--stream", "kuairand-pure", context.args)
 
 
 @experiment.command("domains", context_settings=_PASS_ON)
@@ -115,23 +113,28 @@ def run(arguments: Sequence[str]) -> None:
 
         retrieval(arguments if others is None else ["--retrieval", *others])
         return
-    if "--new-items" in arguments:
-        from simulators.commands.starts.new_items import run as run_new_items
-
-        run_new_items("ml-1m", arguments)
-        return
-    if "--stream" in arguments:
-        from simulators.commands.one_pass.stream import run as run_stream
-
-        run_stream("ml-1m", arguments)
+    if _run_kind("ml-1m", arguments):
         return
     options = _parser().parse_args(arguments)
     if options.cold_items == (options.table is not None):
-        raise UsageError("experiment ml-1m: say which, --table 3, --table 4, --cold-items or --stream")
+        raise UsageError("experiment ml-1m: say which, --table 3, --table 4, --cold-items, --stream or --histories")
     from simulators.commands.experiments import cold_items, table_3
 
     chosen = cold_items if options.cold_items else table_3
     chosen(options, " ".join(["coldstream experiment ml-1m", *arguments]))
+
+
+def _run_kind(log: str, arguments: Sequence[str]) -> bool:
+    """Run what an option asks for; returns whether one does."""
+    kind = next((option for option in _KINDS if option in arguments), None)
+    if kind is not None:
+        _run(kind, log, arguments)
+    return kind is not None
+
+
+def _run(kind: str, log: str, arguments: Sequence[str]) -> None:
+    # Each brings much with it, of which the others, and what only lists commands, have no use.
+    importlib.import_module(f"simulators.commands.{_KINDS[kind]}").run(log, arguments)
 
 
 def _without_table_4(arguments: Sequence[str]) -> list[str] | None:

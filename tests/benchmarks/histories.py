@@ -1,59 +1,48 @@
-"""`coldstream bench histories`: what histories cost in Redis, and what models make of them on the very same samples.
+"""`coldstream bench histories`: what histories cost in Redis, on their way, at the learner and at the scorer.
 
 Redis: one pass of the stages without a broker, without histories and with them: microseconds in its calls per event
-(as Redis itself counts them; on a quiet machine only), bytes of a user, bytes of a sample on its way. Quality: the
-samples of the second pass, block by block as the learner took them, learned by each variant: AUC and UAUC when the
-label comes, and as served; in all, of users with fewer than 10 impressions, and by how many entries the first history
-had.
+(as Redis itself counts them; on a quiet machine only), bytes of a user, bytes of a sample on its way. Models: the
+samples of a recording, each block learned by all of them in turns, and then single requests of one user and many
+candidates, likewise; the parts of `coldstream experiment NAME --histories`, which says what they bring, beside the fast
+part and DCN-V2 without histories.
 """
 
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 import redis
+import torch
 from chosen_log import add_log_options, chosen_log
 
-from learner.learned import Learned
 from learner.learner import Learner
-from learner.metrics import auc, log_loss, uauc
 from learner.samples.columns import Samples, decode
 from learner.samples.kind import SampleKind
+from learner.snapshot import ServingModel, encode_snapshot, take_changed
+from simulators.experiments.histories.arms import PASTS, arms, history_of
+from simulators.experiments.stream.recorded import Recording, obtain
+from simulators.experiments.stream.variant import BLOCK, Variant, with_deep
 from simulators.logs.log import Log
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import NOW_MS, Backtest, BacktestSettings
 from state_store.embedded.redis import EmbeddedRedis
 from stream.settings import Settings, load_settings
 
-_LENGTHS = (0, 1, 5, 20, 50)
-"""Lower bounds of the cohorts by the length of the first history."""
-_COLD = 10
-_MIN_SAMPLES = 500
-_FAST = {"fast.history_items": 50, "fast.history_rate": 0.2}
-_DEEP = {"model.deep": "dnn"}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "fast": {},
-    "fast, mean of 20": {"fast.history_items": 20},
-    "fast, mean of 50": {"fast.history_items": 50},
-    "fast, mean of 50, learns": _FAST,
-    "+ DNN": _DEEP,
-    **{f"+ DNN with {name}": {**_DEEP, "model.history": name} for name in ("mean", "din", "multi_din", "dmt", "sim")},
-    "+ DNN with din, mean of 50, learns": {**_FAST, **_DEEP, "model.history": "din"},
-}
-"""Settings of each."""
+_OF_ARMS = "fast", "fast, mean of {L}", "dnn", "dnn, din of {L}", "dnn, dmt of {L}", "dnn, sim of {L}"
+_OF_TOKENS = "sif of {L}", "sif, items of {L}", "dnn, sif of {L}"
+_PLAIN = {"fast": False, "adapter": False, "num_masks": 0}
+_MICRO_BATCH = 256
 
 
 class Passed(NamedTuple):
     """One pass."""
 
-    settings: Settings
-    blocks: list[bytes]
-    """Samples, as the learner took them."""
     redis_us: float
     """Per event."""
     user_bytes: float
@@ -69,7 +58,7 @@ def run_pass(log: Log, num_rows: int, seed: int, histories: Sequence[dict[str, A
         blocks: list[bytes] = []
         learn = run.trainer.learner.learn
 
-        def recorded(samples: Samples) -> Learned:
+        def recorded(samples: Samples) -> Any:
             blocks.append(samples.encode())
             return learn(samples)
 
@@ -78,73 +67,127 @@ def run_pass(log: Log, num_rows: int, seed: int, histories: Sequence[dict[str, A
         run.run(Replay(log, how, settings.kafka.partitions, settings.join, settings.horizon_ms).whole_log())
         client = redis.Redis.from_url(server.url)
         calls = client.info("commandstats")["cmdstat_evalsha"]
-        users = [
-            client.memory_usage(key, samples=0) for key in client.scan_iter(match=f"{settings.redis.prefix}:*:u:*")
-        ]
+        keys = client.scan_iter(match=f"{settings.redis.prefix}:*:u:*")
+        users = [client.memory_usage(key, samples=0) for key in keys]
     num_samples = sum(len(decode(block, settings.recipe.layout)) for block in blocks)
     sample_bytes = sum(map(len, blocks)) / num_samples
-    return Passed(settings, blocks, calls["usec"] / len(run.records), float(np.mean(users)), sample_bytes)
+    return Passed(calls["usec"] / len(run.records), float(np.mean(users)), sample_bytes)
 
 
-def figures(passed: Passed, changes: dict[str, Any]) -> dict[str, Any]:
-    """What one variant comes to."""
-    values = msgspec.to_builtins(passed.settings)
-    for name, value in changes.items():
-        section, key = name.split(".")
-        values[section][key] = value
-    recipe = msgspec.convert(values, Settings, strict=False).recipe
-    learner, columns = Learner(recipe), []
-    for block in passed.blocks:
-        samples = decode(block, recipe.layout)
-        rows, learned = samples.rows_B, learner.learn(samples)
-        sizes = rows["history_sizes"][:, 0]
-        said = (learned.predictions_B, learned.ranks_B)
-        columns.append((rows["kind"], rows["imp_key"], samples.user_keys, rows["user_counts"][:, 0], sizes, *said))
-    kind, imp, user, count, size, p, rank = (np.concatenate(column) for column in zip(*columns, strict=True))
-    y = np.isin(imp, imp[(kind == SampleKind.POSITIVE) | (kind == SampleKind.CORRECTION)]).astype(np.float64)
-    found: dict[str, Any] = {}
-    for name, of in (("", kind <= SampleKind.POSITIVE), ("served_", kind == SampleKind.SHOWN)):
-        cold = of & (count < _COLD)
-        found |= {f"{name}auc": auc(y[of], p[of]), f"{name}auc_cold": auc(y[cold], p[cold])}
-        found |= {f"{name}uauc": uauc(y[of], rank[of], user[of]), f"{name}log_loss": log_loss(y[of], p[of])}
-    base = kind <= SampleKind.POSITIVE
-    for low, high in zip(_LENGTHS, (*_LENGTHS[1:], 1 << 16), strict=True):
-        of = base & (size >= low) & (size < high)
-        if of.sum() >= _MIN_SAMPLES:
-            found[f"auc_{low}+"] = auc(y[of], p[of])
-    return found
+class Timed:
+    """A model, and what it took.
+
+    Args:
+        variant: what it is.
+        recording: of the samples that it is given.
+    """
+
+    def __init__(self, variant: Variant, recording: Recording) -> None:
+        self.name = variant.name
+        self.recipe = variant.recipe(recording.settings.recipe, 7)
+        self.learner = Learner(self.recipe)
+        self.learner.warm_up()
+        self._given = variant.given(self.learner)
+        self._served = ServingModel(self.recipe)
+        self.learn_us: list[float] = []
+        """Per sample, of each block."""
+        self.score_ms: list[float] = []
+        """Of each request."""
+        self.last: Samples | None = None
+
+    def learn(self, block: Samples) -> None:
+        """Learn a block."""
+        self.last = samples = self._given(block)
+        began = time.thread_time()
+        self.learner.learn(samples)
+        self.learn_us.append((time.thread_time() - began) / len(samples) * 1e6)
+
+    def publish(self) -> None:
+        """Hand everything to the model that scores."""
+        take_changed(self.learner)
+        self._served.load(encode_snapshot(self.learner, None))
+
+    def score(self, number: int, candidates: int) -> None:
+        """One request: the history and state of one sample, the items of as many."""
+        assert self.last is not None
+        rows_B = self.last.rows_B[np.full(candidates, number % len(self.last))].copy()
+        rows_B["kind"] = SampleKind.SHOWN
+        others = np.random.default_rng(number).integers(len(self.last), size=candidates)
+        rows_B["keys"][:, self.last.layout.item_column] = self.last.item_keys[others]
+        one = self.last.slice(number % len(self.last), number % len(self.last) + 1)
+        keys_M = np.tile(one.keys_M, candidates)
+        request = Samples(self.last.layout, rows_B, keys_M, one.texts * candidates, self.last.entries_H)
+        began = time.perf_counter()
+        self._served.predict(request)
+        self.score_ms.append((time.perf_counter() - began) * 1e3)
 
 
-def history_of(text: str) -> dict[str, Any]:
-    """`liked=like,share:decade`: name, actions, and the category's field, if there is one."""
-    name, _, rest = text.partition("=")
-    actions, _, by = rest.partition(":")
-    return {"name": name, "actions": actions.split(","), "by": by}
+def variants_of(log: Log, length: int) -> Iterator[Variant]:
+    """What is timed."""
+    wanted = [name.format(L=length) for name in (*_OF_ARMS, *_OF_TOKENS)]
+    yield from (arm.variant for arm in arms(PASTS[log.name], [length], 20_000) if arm.variant.name in wanted)
+    yield Variant("dcnv2", with_deep(_MICRO_BATCH, **_PLAIN))
+
+
+def timed(log: Log, options: argparse.Namespace, length: int, folder: Path) -> list[Timed]:
+    """Models at one length: all learn the same blocks, and answer the same requests, in turns."""
+    settings = load_settings(environment={}, defaults=log.settings)
+    settings = msgspec.structs.replace(settings, histories=(history_of(PASTS[log.name], length),))
+    recording = obtain(settings, log, ReplaySettings(num_rows=options.events), folder, lambda what: None)
+    models = [Timed(variant, recording) for variant in variants_of(log, length)]
+    for block in recording.blocks(BLOCK):
+        if len(block) == BLOCK:
+            for model in models:
+                model.learn(block)
+    for model in models:
+        model.publish()
+    for number in range(options.requests):
+        for model in models:
+            model.score(number, options.candidates)
+    return models
+
+
+def histories_of(log: Log, length: int) -> list[dict[str, Any]]:
+    """The history, as settings say it."""
+    declared: Settings = load_settings(None, {}, [], {**log.settings, "histories": []})
+    assert not declared.histories
+    history = history_of(PASTS[log.name], length)
+    return [{"name": history.name, "actions": list(history.actions), "by": history.by, "length": length}]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="coldstream bench histories", description=__doc__)
     add_log_options(parser)
-    parser.add_argument("--events", type=int, default=100_000, help="rows of the log")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[7])
-    parser.add_argument("--history", nargs="+", default=["liked=like:decade"], help="NAME=ACTION,...[:FIELD]")
-    parser.add_argument("--length", type=int, default=50)
-    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), help="variants by name")
+    parser.add_argument("--events", type=int, default=20_000, help="rows of the log")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[20, 50], help="entries of the history")
+    parser.add_argument("--requests", type=int, default=200, help="that are scored")
+    parser.add_argument("--candidates", type=int, default=100, help="of a request")
+    parser.add_argument("--only", choices=["redis", "models"], help="one of both")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    histories = [{**history_of(text), "length": options.length} for text in options.history]
     log = chosen_log(options, options.events)
-    for seed in options.seeds:
-        without = run_pass(log, options.events, seed, [])
-        passed = run_pass(log, options.events, seed, histories)
-        for name in ("redis_us", "user_bytes", "sample_bytes"):
-            report = {"seed": seed, "of": name, "without": getattr(without, name), "with": getattr(passed, name)}
-            print(json.dumps(report) if options.json else report, flush=True)
-        for name in options.only:
-            report = {"seed": seed, "variant": name, **figures(passed, VARIANTS[name])}
-            rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in report.items()}
-            print(json.dumps(rounded) if options.json else rounded, flush=True)
+    torch.set_num_threads(1)
+
+    def tell(report: dict[str, Any]) -> None:
+        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in report.items()}
+        print(json.dumps(rounded) if options.json else rounded, flush=True)
+
+    for length in options.lengths:
+        if options.only != "models":
+            without = run_pass(log, options.events, options.seed, [])
+            passed = run_pass(log, options.events, options.seed, histories_of(log, length))
+            for name in Passed._fields:
+                tell({"L": length, "of": name, "without": getattr(without, name), "with": getattr(passed, name)})
+        if options.only != "redis":
+            with tempfile.TemporaryDirectory() as folder:
+                for model in timed(log, options, length, Path(folder)):
+                    # The first blocks find empty tables and cold caches.
+                    half = model.learn_us[len(model.learn_us) // 2 :]
+                    p50, p99 = np.percentile(model.score_ms, [50, 99])
+                    said = {"learn_us": float(np.median(half)), "score_p50_ms": float(p50), "score_p99_ms": float(p99)}
+                    tell({"L": length, "model": model.name, **said})
 
 
 if __name__ == "__main__":

@@ -172,3 +172,10 @@ def test_what_does_not_fit_is_refused() -> None:
         Recipe(FIELDS, model=ModelSettings(deep="dnn", history="din"), histories=(coded,))
     with pytest.raises(ValueError, match=r"model\.deep is 'sif', .* and model\.history is 'din'"):
         Recipe(FIELDS, model=ModelSettings(deep="sif", history="din"), histories=(plain,))
+    views = ModelSettings(deep="sif", history="sif", sif=SifSettings(tokens="fields"))
+    by_year = HistorySettings("of years", ("like",), by="year")
+    Recipe(FIELDS, model=views, histories=(by_year, HistorySettings("of items", ("like",), by="item_id")))
+    with pytest.raises(ValueError, match=r"'fields': histories \['of years', 'shared'\] must have the same actions"):
+        Recipe(FIELDS, model=views, histories=(by_year, HistorySettings("shared", ("share",), by="year")))
+    with pytest.raises(ValueError, match=r"'fields', and histories \['liked'\] have no field in `by`"):
+        Recipe(FIELDS, model=views, histories=(by_year, plain))

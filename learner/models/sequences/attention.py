@@ -3,8 +3,6 @@
 Legend: B samples, N queries, L entries, D length of a vector.
 """
 
-import math
-
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
@@ -19,20 +17,28 @@ def check_heads(dim: int, num_heads: int) -> None:
         raise ValueError(f"model.history_heads must divide model.dim, {dim}, got {num_heads}")
 
 
-def attend(q_BND: Tensor, k_BLD: Tensor, v_BLD: Tensor, mask_BL: Tensor, num_heads: int) -> Tensor:
+def attend(q_BND: Tensor, k_BLD: Tensor, v_BLD: Tensor, mask_BL: Tensor | None, num_heads: int) -> Tensor:
     """Scaled dot-product attention, head by head; zeros where there is nothing to attend to.
+
+    Args:
+        q_BND: queries.
+        k_BLD: keys.
+        v_BLD: values.
+        mask_BL: bool, whether there is an entry; None: all are there.
+        num_heads: a divisor of D.
 
     Returns:
         (B, N, D).
     """
     B, N, D = q_BND.shape
     q, k, v = (x.view(B, -1, num_heads, D // num_heads).transpose(1, 2) for x in (q_BND, k_BLD, v_BLD))
-    scores = q @ k.transpose(-1, -2) / math.sqrt(D // num_heads)
-    mask = mask_BL[:, None, None, :]
-    # A row without any entry would be a softmax of nothing.
-    weights = nnf.softmax(scores.masked_fill(~mask, -1e9), dim=-1) * mask
-    mixed: Tensor = (weights @ v).transpose(1, 2).reshape(B, N, D)
-    return mixed
+    if mask_BL is None:
+        return nnf.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(B, N, D)
+    # A softmax of nothing is left to no backend: who has no entry attends to all, and is given nothing of it.
+    has_any_B1 = mask_BL.any(1, keepdim=True)
+    mask = (mask_BL | ~has_any_B1)[:, None, None, :]
+    mixed = nnf.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return mixed.transpose(1, 2).reshape(B, N, D) * has_any_B1.unsqueeze(2)
 
 
 class Attention(nn.Module):
@@ -51,7 +57,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.q, self.k, self.v, self.out = (nn.Linear(dim, dim) for _ in range(4))
 
-    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
         """What the queries attend to."""
         mixed_BND: Tensor = self.out(attend(self.q(q_BND), self.k(k_BLD), self.v(k_BLD), mask_BL, self.num_heads))
         return mixed_BND

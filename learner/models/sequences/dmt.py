@@ -29,7 +29,7 @@ class Block(Attention):
         self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
         self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
-    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    def forward(self, q_BND: Tensor, k_BLD: Tensor, mask_BL: Tensor | None) -> Tensor:
         """What the queries become."""
         x_BND = self.norm_1(q_BND + super().forward(q_BND, k_BLD, mask_BL))
         y_BND: Tensor = self.norm_2(x_BND + self.narrow(torch.relu(self.wide(x_BND))))
@@ -65,7 +65,7 @@ class DMT(Reader):
         found = []
         for h, (encoder, decoder) in enumerate(zip(self.encoders, self.decoders, strict=True)):
             mask_BL = sequences.mask_BHL[:, h]
-            x_BLD = sequences.items_BHLD[:, h] + self.position_HLD[h]
+            x_BLD = sequences.items_BHLD[:, h] + self.position_HLD[h, : mask_BL.shape[1]]
             interest_B1D = decoder(query.item_BD.unsqueeze(1), encoder(x_BLD, x_BLD, mask_BL), mask_BL)
             found.append(interest_B1D.squeeze(1) * mask_BL.any(1, keepdim=True))
         return torch.stack(found, dim=1)

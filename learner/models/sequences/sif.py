@@ -51,29 +51,36 @@ class SIF(Reader):
             length = self.tokenizer.index_TS.shape[1] * dim
             self.res_TXD = nn.Parameter(torch.randn(len(slots), length, dim) / length**0.5)
             self.res_TD = nn.Parameter(torch.zeros(len(slots), dim))
-        self._num_slots = 1 if self.tokenizer is None else self.tokenizer.num_slots
+        self._tells_fields = settings.sif.tokens == "fields"
+        num_plain = 1 + num_histories if self._tells_fields else 1
+        self._num_slots = num_plain if self.tokenizer is None else self.tokenizer.num_slots
+        # Views of one history have one outcome.
+        num_outcomes = 1 if self._tells_fields else num_histories
         self.slots_TD = nn.Parameter(_INIT_STD * torch.randn(self._num_slots, dim))
         self.gaps = nn.Embedding(NUM_GAPS, dim)
-        self.outcomes = nn.Embedding(1 + num_histories, dim)
+        self.outcomes = nn.Embedding(1 + num_outcomes, dim)
         for embedding in (self.gaps, self.outcomes):
             nn.init.normal_(embedding.weight, std=_INIT_STD)
-        self.mixer = Mixer(dim, settings.sif.num_blocks, settings.history_heads)
+        self._pools = settings.sif.mixing == "pooled"
+        self.mixer = Mixer(dim, settings.sif.num_blocks, settings.history_heads, settings.sif.mixing)
         if settings.deep != "sif":
             # Beside embeddings, which begin small, vectors with components of about one would drown them.
             nn.init.constant_(self.mixer.norm.weight, _BESIDE_FIELDS)
 
     @property
     def num_fields(self) -> int:
-        """T."""
-        return self._num_slots
+        """T; 1 where they are pooled."""
+        return 1 if self._pools else self._num_slots
 
     def target(self, query: Query, own_BID: Tensor | None) -> Tensor:
         """The candidate's vectors, shape (B, T, D): W_res f of each slot.
 
         Args:
             query: the candidate.
-            own_BID: the tokenizer's embeddings of its inputs; of items alone there are none.
+            own_BID: the tokenizer's embeddings of its inputs; without codes there are none.
         """
+        if self._tells_fields:
+            return torch.cat([query.item_BD.unsqueeze(1), query.category_BHD], dim=1)
         if self.tokenizer is None:
             return query.item_BD.unsqueeze(1)
         assert own_BID is not None
@@ -82,7 +89,10 @@ class SIF(Reader):
         return torch.einsum("btx,txd->btd", slices_of(emb_BID, self.tokenizer.index_TS), self.res_TXD) + self.res_TD
 
     def _past(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
-        """Vectors of what the user did, (B, H, L, T, D), and whether there is any, (B, H, L)."""
+        """Vectors of what the user did, (B, H, L, T, D), and whether there is any, (B, H, L); H is 1 of views."""
+        if self._tells_fields:
+            views_BHLD = torch.cat([sequences.items_BHLD[:, :1], sequences.categories_BHLD], dim=1)
+            return views_BHLD.transpose(1, 2).unsqueeze(1), sequences.mask_BHL[:, :1]
         if self.tokenizer is None:
             return sequences.items_BHLD.unsqueeze(3), sequences.mask_BHL
         assert sequences.codes_BHL is not None
@@ -92,7 +102,8 @@ class SIF(Reader):
         """The target's sub-tokens, told by what was before."""
         target_BTD = self.target(query, sequences.own_BID) + self.outcomes.weight[0]
         past_BHLTD, is_there_BHL = self._past(sequences)
-        told_BHLD = self.gaps(gap_buckets(sequences.gaps_BHL)) + self.outcomes.weight[1:].unsqueeze(1)
+        gaps_BHL = sequences.gaps_BHL[:, : past_BHLTD.shape[1]]
+        told_BHLD = self.gaps(gap_buckets(gaps_BHL)) + self.outcomes.weight[1:].unsqueeze(1)
         past_BHLTD = past_BHLTD + told_BHLD.unsqueeze(3)
         x_BRTD = torch.cat([target_BTD.unsqueeze(1), past_BHLTD.flatten(1, 2)], dim=1) + self.slots_TD
         mask_BR = torch.cat([torch.ones(len(target_BTD), 1, dtype=torch.bool), is_there_BHL.flatten(1)], dim=1)

@@ -89,13 +89,13 @@ def experiment_on(log: Log, options: argparse.Namespace, command: str, console: 
         console: where progress and report are shown.
     """
     every = list(variants(options.micro_batch))
-    chosen = [variant for variant in every if _is_wanted(variant.name, options.only)]
-    rivals = [] if options.no_rivals else [name for name in RIVALS if _is_wanted(name, options.only)]
+    chosen = [variant for variant in every if is_wanted(variant.name, options.only)]
+    rivals = [] if options.no_rivals else [name for name in RIVALS if is_wanted(name, options.only)]
     if not chosen and not rivals:
         raise UsageError(f"--only {' '.join(options.only)}: no variant has that in its name; --list shows all")
     experiment, seeds = _experiment(log, options, console), tuple(options.seeds)
     if not options.report:
-        _learn(experiment, chosen, rivals, seeds, console)
+        learn(experiment, chosen, rivals, seeds, console)
     with console.status("comparing"):
         text, found = _reported(experiment, every, seeds, command)
     console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -120,7 +120,12 @@ def check(options: argparse.Namespace) -> None:
             raise UsageError(f"{option} {value}: expected 1 to {most:,}")
 
 
-def _is_wanted(name: str, only: Sequence[str]) -> bool:
+def is_wanted(name: str, only: Sequence[str]) -> bool:
+    """Whether a variant's name has one of the patterns; all have, where there are none.
+
+    Raises:
+        UsageError: one is no regular expression.
+    """
     try:
         return not only or any(re.search(pattern, name) for pattern in only)
     except re.error as exc:
@@ -152,13 +157,22 @@ def _experiment(log: Log, options: argparse.Namespace, console: Console) -> Stre
         return StreamExperiment(recording, Truth(columns_of(recording), options.replicates), kept)
 
 
-def _learn(
+def learn(
     experiment: StreamExperiment,
     chosen: Sequence[Variant],
     rivals: Sequence[str],
     seeds: Sequence[int],
     console: Console,
 ) -> None:
+    """Learn what is not there yet, and show how far it is.
+
+    Args:
+        experiment: what is learned.
+        chosen: what learns.
+        rivals: names of rivals that do.
+        seeds: of the learner.
+        console: where progress is shown.
+    """
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()
     num_samples = experiment.recording.header.num_samples
     there = sum(experiment.find(variant, seed) is not None for variant in chosen for seed in seeds)

@@ -57,6 +57,7 @@ class Truth:
         self.weights_N = sampling_weights(self.labels_N, columns.rates_T[base]).astype(np.float64)
         self.user_keys_U, self.users_N = np.unique(columns.users_T[base], return_inverse=True)
         self.user_counts_N, self.item_counts_N = columns.user_counts_T[base], columns.item_counts_T[base]
+        self.entries_N = columns.entries_T[base]
         self._shown_N = _places(columns, impressions_N)
         self._counts_UR = drawn_users(len(self.user_keys_U), num_replicates, seed)
 

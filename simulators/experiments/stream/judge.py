@@ -1,6 +1,6 @@
 """Variants beside each other on the same impressions: by figure, by cohort, over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -37,15 +37,21 @@ class Judge:
     Args:
         experiment: whose it is.
         results: of it.
+        cohorts: name -> which impressions, all of them first; by default by earlier impressions of user and item.
     """
 
-    def __init__(self, experiment: StreamExperiment, results: Sequence[StreamResult]) -> None:
+    def __init__(
+        self,
+        experiment: StreamExperiment,
+        results: Sequence[StreamResult],
+        cohorts: Iterable[tuple[str, np.ndarray]] | None = None,
+    ) -> None:
         self._experiment = experiment
         self._truth = experiment.truth
         self._results: dict[str, dict[int | None, StreamResult]] = {}
         for result in results:
             self._results.setdefault(result.variant, {})[result.seed] = result
-        every = cohorts_of(self._truth.user_counts_N, self._truth.item_counts_N)
+        every = cohorts_of(self._truth.user_counts_N, self._truth.item_counts_N) if cohorts is None else cohorts
         self.cohorts = {name: chosen_N for name, chosen_N in every if name == ALL or self._is_enough(chosen_N)}
         self._known: dict[tuple[str, int | None], dict[str, dict[str, np.ndarray]]] = {}
 

@@ -60,7 +60,10 @@ def obtain(settings: Settings, log: Log, how: ReplaySettings, folder: Path, told
         RecordingError: one is there, and is another.
     """
     task = _other_task(settings, log)
-    name = f"{log.name}{'-' if task else ''}{task}-{how.num_rows}-settle-{settings.join.settle_ms}.samples"
+    name = f"{log.name}{'-' if task else ''}{task}-{how.num_rows}-settle-{settings.join.settle_ms}"
+    if settings.histories != load_settings(environment={}, defaults=log.settings).histories:
+        name += "".join(f"-{history.name}-{history.length}" for history in settings.histories)
+    name += ".samples"
     path = folder / name
     if not path.exists():
         told(f"recording {name}")
@@ -198,6 +201,8 @@ class Columns(msgspec.Struct, frozen=True):
     """Earlier impressions."""
     rates_T: np.ndarray
     """Share of the negatives that are kept."""
+    entries_T: np.ndarray
+    """How many entries the first history has; 0 where there is none."""
 
 
 def columns_of(recording: Recording) -> Columns:
@@ -214,6 +219,7 @@ def columns_of(recording: Recording) -> Columns:
                 rows["user_counts"][:, 0].copy(),
                 rows["item_counts"][:, 0].copy(),
                 rows["negative_rate"].copy(),
+                rows["history_sizes"][:, 0].copy() if samples.layout.histories else np.zeros(len(rows), np.uint16),
             )
         )
     return Columns(*(np.concatenate(parts) for parts in zip(*found, strict=True)))

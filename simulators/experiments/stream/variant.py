@@ -21,6 +21,7 @@ BLOCK = 1024
 """Samples that are learned at a time, all but a deep part's micro-batches."""
 Change = Callable[[Recipe], Recipe]
 Seen = Callable[[Samples, Learned], None]
+Given = Callable[[Learner], Callable[[Samples], Samples]]
 
 
 class Variant(msgspec.Struct, frozen=True):
@@ -32,6 +33,8 @@ class Variant(msgspec.Struct, frozen=True):
     """Which recording it learns, where there are several."""
     without_vectors: tuple[FieldGroup, ...] = ()
     """Fields of these groups have first-order weights alone."""
+    given: Given = lambda learner: lambda samples: samples
+    """What a learner is given instead of the samples that were recorded."""
 
     def recipe(self, own: Recipe, seed: int) -> Recipe:
         """What it is made of.
@@ -85,17 +88,23 @@ def run(
     learner.warm_up()
     if variant.without_vectors:
         _take_vectors(learner, variant.without_vectors)
-    found = learn_all(learner, recording, seen)
+    found = learn_all(learner, recording, seen, variant.given(learner))
     del learner
     # Its tables are some GB of addresses, of which a process has only so many.
     gc.collect()
     return found
 
 
-def learn_all(learner: AnyLearner, recording: Stream, seen: Seen = lambda samples, learned: None) -> tuple[Said, float]:
-    """Have a learner learn a recording from its beginning; otherwise as `run`."""
+def learn_all(
+    learner: AnyLearner,
+    recording: Stream,
+    seen: Seen = lambda samples, learned: None,
+    given: Callable[[Samples], Samples] = lambda samples: samples,
+) -> tuple[Said, float]:
+    """Have a learner learn a recording from its beginning, or what it is given of it; otherwise as `run`."""
     predictions, ranks, seconds = [], [], 0.0
-    for samples in recording.blocks(BLOCK):
+    for recorded in recording.blocks(BLOCK):
+        samples = given(recorded)
         began = time.perf_counter()
         learned = learner.learn(samples)
         seconds += time.perf_counter() - began

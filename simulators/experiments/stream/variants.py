@@ -23,7 +23,9 @@ _OF_DEEP: dict[str, dict[str, Any]] = {
     ADAPTER: {"num_masks": 0, "adapter": True},
     FULL: {"num_masks": 1, "adapter": True},
 }
-Part = Literal["masks", "adapter", "gate", "both", "ID dropout", "fast part", "deep part", "rival", "whole"]
+Part = Literal[
+    "masks", "adapter", "gate", "both", "ID dropout", "fast part", "deep part", "rival", "whole", "history", "tokens"
+]
 
 
 class Contrast(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from learner.config import ModelSettings, SifSettings
+from learner.config import Mixing, ModelSettings, SifSettings
+from learner.models.sequences.attention import attend
 from learner.models.sequences.reader import Query, Sequences
 from learner.models.sequences.sif import SIF
 from learner.models.sif import SIFHead
@@ -16,9 +17,16 @@ H, L, D, HEADS, F, NUM_INPUTS = 2, 4, 6, 3, 5, 8
 T = len(SLOTS)
 
 
-def made(tokens: str = "codes") -> SIF:
+def made(tokens: str = "codes", mixing: Mixing = "factorised") -> SIF:
     torch.manual_seed(3)
-    sif = SifSettings(tokens=tokens, fields_per_token=2, crosses=SETTINGS.crosses, buckets=64, code_bits=4)  # type: ignore[arg-type]
+    sif = SifSettings(
+        tokens=tokens,  # type: ignore[arg-type]
+        mixing=mixing,
+        fields_per_token=2,
+        crosses=SETTINGS.crosses,
+        buckets=64,
+        code_bits=4,
+    )
     reader = SIF(ModelSettings(deep="sif", history="sif", dim=D, history_heads=HEADS, sif=sif), FIELDS, H)
     with torch.no_grad():
         for parameter in reader.parameters():
@@ -75,6 +83,17 @@ def mixer(w: Weights, x_RTD: np.ndarray) -> np.ndarray:
     return normal(x_RTD[0], (1,), w["norm.weight"], w["norm.bias"])
 
 
+def flat_mixer(w: Weights, x_RTD: np.ndarray) -> np.ndarray:
+    """Every sub-token of every row attends to all, in every block."""
+    for n in range(2):
+        of = below(f"blocks.{n}.", w)
+        given = normal(x_RTD, (2,), of["norm_1.weight"], of["norm_1.bias"]).reshape(-1, D)
+        x_RTD = x_RTD + attention(below("all.", of), given, given).reshape(x_RTD.shape)
+        given = normal(x_RTD, (2,), of["norm_3.weight"], of["norm_3.bias"])
+        x_RTD = x_RTD + linear(of, "narrow", np.maximum(linear(of, "wide", given), 0))
+    return normal(x_RTD[0], (1,), w["norm.weight"], w["norm.bias"])
+
+
 def rows(reader: SIF, w: Weights, query: Query, sequences: Sequences, b: int) -> np.ndarray:
     """What the mixer is given of one sample: the target, then what is there."""
     assert query.fields_BFD is not None
@@ -105,6 +124,21 @@ def test_reader_and_mixer_follow_the_equations() -> None:
     for b in range(12):
         wanted_TD = mixer(below("mixer.", w), rows(reader, w, query, sequences, b))
         np.testing.assert_allclose(got_BTD[b], wanted_TD, rtol=1e-4, atol=1e-4)
+
+
+def test_other_ways_to_mix_follow_their_equations() -> None:
+    query, sequences = given()
+    for mixing, wanted_of in (
+        ("flat", flat_mixer),
+        ("pooled", lambda w, x_RTD: mixer(w, x_RTD.mean(1, keepdims=True))),
+    ):
+        reader = made(mixing=mixing)  # type: ignore[arg-type]
+        w = {key: value.double().numpy() for key, value in reader.state_dict().items()}
+        got_BXD = reader(query, sequences).detach()
+        assert got_BXD.shape == (12, reader.num_fields, D) == (12, 1 if mixing == "pooled" else T, D)
+        for b in range(12):
+            wanted_XD = wanted_of(below("mixer.", w), rows(reader, w, query, sequences, b))
+            np.testing.assert_allclose(got_BXD[b], wanted_XD, rtol=1e-4, atol=1e-4)
 
 
 def test_the_end_is_a_perceptron_on_the_mean() -> None:
@@ -157,6 +191,42 @@ def test_items_alone_are_one_token() -> None:
             found.append(item + w["gaps.weight"][bucket] + w["outcomes.weight"][1 + h])
         wanted = mixer(below("mixer.", w), np.stack(found)[:, None] + w["slots_TD"])
         np.testing.assert_allclose(got_B1D[b], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_item_and_fields_are_a_token_each_and_views_are_one_past() -> None:
+    reader, (query, sequences) = made("fields"), given()
+    # Both views are of the same entries.
+    mask, gaps, items = (
+        of[:, :1].expand_as(of) for of in (sequences.mask_BHL, sequences.gaps_BHL, sequences.items_BHLD)
+    )
+    sequences = sequences._replace(mask_BHL=mask, gaps_BHL=gaps, items_BHLD=items)
+    query = query._replace(category_BHD=torch.randn(12, H, D, generator=torch.Generator().manual_seed(2)))
+    w = {key: value.double().numpy() for key, value in reader.state_dict().items()}
+    got_BTD = reader(query, sequences).detach()
+    assert got_BTD.shape == (12, reader.num_fields, D) == (12, 1 + H, D)
+    for b in range(12):
+        target = torch.cat([query.item_BD[b : b + 1], query.category_BHD[b]]).double().numpy()
+        found = [target + w["outcomes.weight"][0]]
+        for n in np.flatnonzero(mask[b, 0].numpy()):
+            bucket = min(int(np.floor(2 * np.log2(1 + float(gaps[b, 0, n].double()) / 1000))), 63)
+            past = torch.cat([items[b, :1, n], sequences.categories_BHLD[b, :, n]]).double().numpy()
+            found.append(past + w["gaps.weight"][bucket] + w["outcomes.weight"][1])
+        wanted = mixer(below("mixer.", w), np.stack(found) + w["slots_TD"])
+        np.testing.assert_allclose(got_BTD[b], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_who_has_no_entry_gets_nothing_and_no_gradient_that_is_none() -> None:
+    rng = torch.Generator().manual_seed(4)
+    q, k, v = (torch.randn(3, 2, D, generator=rng).requires_grad_() for _ in range(3))
+    mask = torch.tensor([[True, False], [False, False], [True, True]])
+    got = attend(q, k, v, mask, HEADS)
+    assert not got[1].any()
+    torch.testing.assert_close(got[0], v[0, :1].expand(2, D))
+    got.square().sum().backward()  # type: ignore[no-untyped-call]
+    for of in (q, k, v):
+        assert of.grad is not None
+        assert of.grad.isfinite().all()
+        assert not of.grad[1].any()
 
 
 def test_serving_path_and_codes_come_to_agree() -> None:

@@ -17,8 +17,8 @@ from simulators.experiments.reporting.table3 import report
 from state_store.errors import OperatorError
 
 BAD = {
-    "nothing said": ([], ["--table 3, --table 4, --cold-items or --stream"]),
-    "both": (["--table", "3", "--cold-items"], ["--table 3, --table 4, --cold-items or --stream"]),
+    "nothing said": ([], ["--table 3, --table 4, --cold-items, --stream or --histories"]),
+    "both": (["--table", "3", "--cold-items"], ["--table 3, --table 4, --cold-items, --stream or --histories"]),
     "table 4 has other variants": (["--table", "4", "--variants", "half"], ["--retrieval", "half", "ssl"]),
     "another table": (["--table", "7"], ["--table", "7"]),
     "no number": (["--table", "3", "--seeds", "one"], ["--seeds", "one"]),
