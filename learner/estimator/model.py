@@ -8,6 +8,7 @@ import numpy as np
 
 from learner.estimator.counts import Counts
 from learner.estimator.fields import ITEM_FIELD, UNKNOWN, USER_FIELD, Features, FieldBook
+from learner.fast.inputs.signals import TIMED
 from learner.learner import Learner
 from learner.recipe import Recipe
 from learner.samples.columns import Samples, of_cores
@@ -39,7 +40,10 @@ class EstimatorModel:
                     f"a cross is of field {name!r}, which is not declared; there are {', '.join(names)}. Fields of "
                     "crosses must be in `fields`"
                 )
-        self._recipe = recipe
+        # Samples here say no time: what the gate could be told of it would be their numbers.
+        signals = tuple(name for name in recipe.fast.gate_signals if name not in TIMED)
+        fast = msgspec.structs.replace(recipe.fast, gate_signals=signals)
+        self._recipe = msgspec.structs.replace(recipe, fast=fast)
         self._book = book
         self._counts = Counts((value_key(USER_FIELD, UNKNOWN), value_key(ITEM_FIELD, UNKNOWN)))
         self._learner: Learner | None = None

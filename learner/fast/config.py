@@ -18,6 +18,7 @@ Signal = Literal[
     "item_positives",
     "item_rate",
     "user_gap",
+    "user_pace",
     "account_age",
 ]
 Bounds = Annotated[tuple[Annotated[int, Meta(gt=0, le=1 << 31)], ...], Meta(max_length=100)]
@@ -86,6 +87,8 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "item_inverse",
         "item_positives",
         "item_rate",
+        "user_gap",
+        "user_pace",
     )
     """State signals that the gate is told (`learner/fast/inputs/signals.py`)."""
     gate_norms: bool = False

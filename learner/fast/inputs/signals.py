@@ -28,7 +28,9 @@ class Known:
         ts = rows["ts"].astype(np.float64)
         last, first = rows["user_last_ts"], rows["user_first_ts"]
         self.gap_s_N = np.where(last > 0, np.maximum(ts - last, 0.0) / 1000.0, 0.0)
-        self.account_h_N = np.where(first > 0, np.maximum(ts - first, 0.0) / _HOUR_MS, 0.0)
+        age_ms_N = np.where(first > 0, np.maximum(ts - first, 0.0), 0.0)
+        self.account_h_N = age_ms_N / _HOUR_MS
+        self.pace_s_N = age_ms_N / 1000.0 / np.maximum(self.user_N, 1.0)
 
 
 def _item_rate(known: Known) -> np.ndarray:
@@ -45,10 +47,14 @@ SIGNALS: dict[str, Callable[[Known], np.ndarray]] = {
     "item_positives": lambda known: np.log1p(known.item_positives_N),
     "item_rate": _item_rate,
     "user_gap": lambda known: np.log1p(known.gap_s_N),
+    "user_pace": lambda known: np.log1p(known.pace_s_N),
     "account_age": lambda known: np.log1p(known.account_h_N),
 }
-"""By name: logarithms of counts, their inverses, the item's log-odds; seconds since the user's last impression; hours
-since the user's first one. Not the user's own rate: it raises AUC and ruins the order within a user."""
+"""By name: logarithms of counts, their inverses, the item's log-odds; seconds since the user's last impression, and
+between two of them in the mean so far; hours since the first one. Not the user's own rate: it raises AUC and ruins the
+order within a user."""
+TIMED = {"user_gap", "user_pace", "account_age"}
+"""Those that go by the clock."""
 
 
 def signals_of(samples: Samples, names: Sequence[str], positive: Sequence[int]) -> np.ndarray:

@@ -18,21 +18,20 @@ from learner.config import Mixing
 from learner.models.sequences.attention import Attention
 
 
-class _FeedForward(nn.Module):
-    """(iii): x + W_2 relu(W_1 LN(x))."""
+class _Block(nn.Module):
+    """What both kinds of blocks end in: (iii), x + W_2 relu(W_1 LN(x))."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
+    def _end_in_feed_forward(self, dim: int) -> None:
         self.norm_3 = nn.LayerNorm(dim)
         self.wide, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
 
     def feed(self, x_BQTD: Tensor) -> Tensor:
-        """The layer."""
+        """(iii)."""
         mixed_BQTD: Tensor = x_BQTD + self.narrow(torch.relu(self.wide(self.norm_3(x_BQTD))))
         return mixed_BQTD
 
 
-class MixerBlock(_FeedForward):
+class MixerBlock(_Block):
     """One block.
 
     Args:
@@ -44,9 +43,10 @@ class MixerBlock(_FeedForward):
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__(dim)
+        super().__init__()
         self.tokens, self.samples = Attention(dim, num_heads), Attention(dim, num_heads)
         self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self._end_in_feed_forward(dim)
 
     def forward(self, x_BRTD: Tensor, mask_BR: Tensor, *, is_last: bool) -> Tensor:
         """The rows after the block; of the last one, the target alone."""
@@ -59,12 +59,13 @@ class MixerBlock(_FeedForward):
         return self.feed(x_BRTD[:, :num_asked] + mixed_NQD.view(B, T, num_asked, D).transpose(1, 2))
 
 
-class FlatBlock(_FeedForward):
+class FlatBlock(_Block):
     """One block of flat attention; arguments and shapes as of `MixerBlock`."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__(dim)
+        super().__init__()
         self.all, self.norm_1 = Attention(dim, num_heads), nn.LayerNorm(dim)
+        self._end_in_feed_forward(dim)
 
     def forward(self, x_BRTD: Tensor, mask_BR: Tensor, *, is_last: bool) -> Tensor:
         """The rows after the block; of the last one, the target alone."""

@@ -52,6 +52,7 @@ def by_hand(b: int, positive: tuple[int, ...]) -> dict[str, float]:
         "item_positives": math.log(1 + liked),
         "item_rate": math.log((liked + 2.5) / (item - liked + 2.5)),
         "user_gap": math.log(1 + gap_s),
+        "user_pace": math.log(1 + account_h * 3600 / max(user, 1)),
         "account_age": math.log(1 + account_h),
     }
 
