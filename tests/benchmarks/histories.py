@@ -32,7 +32,7 @@ from simulators.logs.log import Log
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.backtest import NOW_MS, Backtest, BacktestSettings
 from state_store.embedded.redis import EmbeddedRedis
-from stream.settings import Settings, load_settings
+from stream.settings import load_settings
 
 _OF_ARMS = "fast", "fast, mean of {L}", "dnn", "dnn, din of {L}", "dnn, dmt of {L}", "dnn, sim of {L}"
 _OF_TOKENS = "sif of {L}", "sif, items of {L}", "dnn, sif of {L}"
@@ -147,14 +147,6 @@ def timed(log: Log, options: argparse.Namespace, length: int, folder: Path) -> l
     return models
 
 
-def histories_of(log: Log, length: int) -> list[dict[str, Any]]:
-    """The history, as settings say it."""
-    declared: Settings = load_settings(None, {}, [], {**log.settings, "histories": []})
-    assert not declared.histories
-    history = history_of(PASTS[log.name], length)
-    return [{"name": history.name, "actions": list(history.actions), "by": history.by, "length": length}]
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="coldstream bench histories", description=__doc__)
@@ -177,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for length in options.lengths:
         if options.only != "models":
             without = run_pass(log, options.events, options.seed, [])
-            passed = run_pass(log, options.events, options.seed, histories_of(log, length))
+            history = msgspec.to_builtins(history_of(PASTS[log.name], length))
+            passed = run_pass(log, options.events, options.seed, [history])
             for name in Passed._fields:
                 tell({"L": length, "of": name, "without": getattr(without, name), "with": getattr(passed, name)})
         if options.only != "redis":

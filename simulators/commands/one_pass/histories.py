@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 
 from simulators.commands.experiments import add_kept, opened
-from simulators.commands.one_pass.stream import check, is_wanted, learn
+from simulators.commands.one_pass.stream import add_pass, check, is_wanted, learn
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.histories.arms import PASTS, Past, arms, history_of, of_tokens
 from simulators.experiments.histories.cohorts import cohorts_of
@@ -37,18 +37,15 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     """Options of the experiment on one log."""
     parser = Parser(prog=f"coldstream experiment {log} --histories", description=_DESCRIPTION)
     parser.add_argument("--histories", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--events", default="all", metavar="N", help="rows of the log, oldest first, or 'all'")
     parser.add_argument("--lengths", nargs="+", type=int, default=[20, 50], metavar="L", help="entries of the history")
     parser.add_argument("--recorded-length", type=int, metavar="L", help="that samples carry; default: the longest")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="models whose name has one of these")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9], metavar="N", help="of the learner")
-    parser.add_argument("--micro-batch", type=int, default=256, metavar="N", help="samples per step of the deep part")
     parser.add_argument(
         "--freeze", type=int, default=20_000, metavar="N", help="samples between two frozen versions of a tokenizer"
     )
-    parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     parser.add_argument("--list", action="store_true", help="name the models, and end")
+    add_pass(parser)
     add_kept(parser, "runs/histories")
     return parser
 

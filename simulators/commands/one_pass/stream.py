@@ -40,17 +40,22 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"coldstream experiment {log} --stream", description=_DESCRIPTION)
     parser.add_argument("--stream", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--task", default="", help="whose labels are learned; default: the log's own main task")
-    parser.add_argument("--events", default="all", metavar="N", help="rows of the log, oldest first, or 'all'")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="variants whose name has one of these")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9], metavar="N", help="of the learner")
-    parser.add_argument("--micro-batch", type=int, default=256, metavar="N", help="samples per step of DCN-V2")
-    parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.NAME=VALUE", help="settings")
     parser.add_argument("--no-rivals", action="store_true", help="leave River, Vowpal Wabbit and the item's mean out")
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="recordings; default: `recordings` in --out")
     parser.add_argument("--list", action="store_true", help="name the variants, and end")
+    add_pass(parser)
     add_kept(parser, "runs/stream")
     return parser
+
+
+def add_pass(parser: argparse.ArgumentParser) -> None:
+    """Options of every experiment in one pass, which `check` looks at."""
+    parser.add_argument("--events", default="all", metavar="N", help="rows of the log, oldest first, or 'all'")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9], metavar="N", help="of the learner")
+    parser.add_argument("--micro-batch", type=int, default=256, metavar="N", help="samples per step of the deep part")
+    parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
 
 
 def run(log_name: str, arguments: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 
 from simulators.commands.experiments import add_kept, opened
-from simulators.commands.one_pass.stream import check
+from simulators.commands.one_pass.stream import add_pass, check
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept
 from simulators.experiments.stream.recorded import obtain
@@ -36,11 +36,8 @@ def parser_of(log: str) -> argparse.ArgumentParser:
     """Options of the experiment."""
     parser = Parser(prog=f"coldstream experiment {log} --tasks", description=_DESCRIPTION)
     parser.add_argument("--tasks", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--events", default="all", metavar="N", help="rows of the log, oldest first, or 'all'")
     parser.add_argument("--only", nargs="+", default=[""], metavar="PART", help="models whose name has one of these")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[7, 8, 9], metavar="N", help="of the learner")
-    parser.add_argument("--micro-batch", type=int, default=256, metavar="N", help="samples per step of a deep part")
-    parser.add_argument("--replicates", type=int, default=400, metavar="N", help="of the bootstrap")
+    add_pass(parser)
     add_kept(parser, "runs/tasks")
     return parser
 

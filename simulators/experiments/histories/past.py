@@ -104,15 +104,11 @@ class Coded(Plain):
         if self._frozen is not None and len(passing):
             self._keep(self._shown.note(passing), self._frozen, passing)
         entries = samples.entries_H.copy()
-        entries["category"] = self._words.values_P[self._numbers(samples)]
+        entries["category"] = self._words.values_P[self._shown.of_entries(samples)]
         return relaid(samples, self._layout, entries)
 
     def _keep(self, numbers_N: np.ndarray, frozen: FrozenTokenizer, passing: Samples) -> None:
         self._words.put(numbers_N, frozen.words(passing))
-
-    def _numbers(self, samples: Samples) -> np.ndarray:
-        numbers_E = self._shown.of_entries(samples)
-        return np.where(numbers_E < len(self._words.values_P), numbers_E, 0)
 
     def _look(self) -> None:
         version = int(self._tokenizer.version)

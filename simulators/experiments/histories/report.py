@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from simulators.experiments.histories.arms import Arm
-from simulators.experiments.reporting.markdown import figure, table, with_interval
+from simulators.experiments.reporting.markdown import extent, figure, made_with, table, with_interval
 from simulators.experiments.stream.judge import AUC, LOG_LOSS, RANK_UAUC, SERVED_AUC, Compared, Judge
 from simulators.experiments.stream.run import StreamExperiment, StreamResult
 from simulators.experiments.stream.variants import Contrast
@@ -64,8 +64,7 @@ def report(of: HistoriesReport, judge: Judge, results: Sequence[StreamResult], c
         results: what they were made of.
         command: which command made it.
     """
-    rows = f"first {of.num_rows:,} rows" if of.num_rows else "all rows"
-    title = f"### {of.log}, {of.task}: {rows}, {of.num_impressions:,} impressions, one pass"
+    title = f"### {of.log}, {of.task}: {extent(of.num_rows, of.num_impressions)}"
     if not results:
         return f"{title}\n\n`{command}`: no results yet.\n"
     parts = [title, _made(results, command), _figures(of, judge), *_by_length(of, judge)]
@@ -73,14 +72,8 @@ def report(of: HistoriesReport, judge: Judge, results: Sequence[StreamResult], c
 
 
 def _made(results: Sequence[StreamResult], command: str) -> str:
-    stands = ", ".join(
-        f"{name} {results[0].versions[name]}"
-        for name in ("python", "torch", "numba", "numpy")
-        if name in results[0].versions
-    )
-    dates = sorted({result.date for result in results})
     return (
-        f"`{command}`\n\n{stands}; {' to '.join(sorted({dates[0], dates[-1]}))}. All learn the same samples in one "
+        f"`{command}`\n\n{made_with(results)}. All learn the same samples in one "
         "order; predicted, then learned, on final labels; as served: predicted when the impression passed. Means over "
         "the seeds that a model has; differences at the seeds that both have, with the 95 % interval of a paired "
         "bootstrap over users, bold where it excludes zero."

@@ -2,9 +2,39 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from simulators.experiments.statistics.bootstrap import Interval
+
+
+class Dated(Protocol):
+    """A result that says what it stands on."""
+
+    @property
+    def date(self) -> str:
+        """When it was made."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of what it was made with."""
+
+
+def made_with(results: Sequence[Dated]) -> str:
+    """Versions of the first, and the first and last date, of at least one result."""
+    versions, dates = results[0].versions, sorted({result.date for result in results})
+    names = [name for name in ("python", "torch", "numba", "numpy", "river") if name in versions]
+    stands = ", ".join(f"{name} {versions[name]}" for name in names)
+    return f"{stands}; {' to '.join(sorted({dates[0], dates[-1]}))}"
+
+
+def extent(num_rows: int, num_impressions: int) -> str:
+    """How much of a log one pass was over.
+
+    >>> extent(0, 1200)
+    'all rows, 1,200 impressions, one pass'
+    """
+    rows = f"first {num_rows:,} rows" if num_rows else "all rows"
+    return f"{rows}, {num_impressions:,} impressions, one pass"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from simulators.experiments.reporting.findings import StreamReport, findings
-from simulators.experiments.reporting.markdown import figure, joined, signed, table, with_interval
+from simulators.experiments.reporting.markdown import extent, figure, joined, made_with, signed, table, with_interval
 from simulators.experiments.stream.cohorts import ALL, COLD
 from simulators.experiments.stream.judge import AUC, LOG_LOSS, RANK_UAUC, SERVED_AUC, UAUC, Compared, Judge
 from simulators.experiments.stream.run import StreamExperiment, StreamResult
@@ -72,22 +72,15 @@ def more(of: StreamReport, judge: Judge) -> str:
 
 
 def _title(of: StreamReport) -> str:
-    rows = f"first {of.num_rows:,} rows" if of.num_rows else "all rows"
-    return f"{of.log} as a stream, {of.task}: {rows}, {of.num_impressions:,} impressions, one pass"
+    return f"{of.log} as a stream, {of.task}: {extent(of.num_rows, of.num_impressions)}"
 
 
 def _made(results: Sequence[StreamResult], command: str) -> str:
     if not results:
         return f"`{command}`: no results yet."
-    stands = ", ".join(
-        f"{name} {results[0].versions[name]}"
-        for name in ("python", "torch", "numba", "numpy", "river")
-        if name in results[0].versions
-    )
-    dates = sorted({result.date for result in results})
     seeds = sorted({result.seed for result in results if result.seed is not None})
     return (
-        f"`{command}`\n\n{stands}; {' to '.join(sorted({dates[0], dates[-1]}))}; seeds {', '.join(map(str, seeds))} of "
+        f"`{command}`\n\n{made_with(results)}; seeds {', '.join(map(str, seeds))} of "
         f"the learner, the same samples in the same order for all. Predicted, then learned (progressive), on final "
         f"labels; as served: predicted when the impression passed. Figures are means over seeds; differences with "
         f"the 95 % interval of a paired bootstrap over users, bold where it excludes zero. ID dropout hides each id "
