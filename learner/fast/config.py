@@ -87,10 +87,10 @@ class FastSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         "item_inverse",
         "item_positives",
         "item_rate",
+        "user_pace",
     )
-    """State signals that the gate is told (`learner/fast/inputs/signals.py`). Those that go by the clock (`user_gap`,
-    `user_pace`) predict new users better, and take a scorer's clock for the impression's: not where a log of the past
-    is replayed and scored."""
+    """State signals that the gate is told (`learner/fast/inputs/signals.py`). `user_gap` is not among them: of a list,
+    all but the first impression come right behind another, while whoever scores it asks before any of them."""
     gate_norms: bool = False
     """Tell the gate the norms of the user's and the item's vector as well (the paper's r_norm). Off: beside the counts
     they bring nothing when a label is learned, and as served cost users with fewer than 10 impressions .002 AUC."""

@@ -243,7 +243,7 @@ class Demo:
         items = rows["item_id"].reverse().unique(maintain_order=True).head(_CANDIDATES)
         candidates = [Candidate(item_id, dict(log.items.get(item_id, now_ms))) for item_id in items]
         started = time.perf_counter()
-        scores = scorer.score(user_id, dict(log.users.get(user_id, now_ms)), candidates)
+        scores = scorer.score(user_id, dict(log.users.get(user_id, now_ms)), candidates, ts=now_ms)
         seconds = time.perf_counter() - started
         best = sorted(zip(scores.tolist(), (c.item_id for c in candidates), strict=True), reverse=True)[:5]
         return {

@@ -27,7 +27,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     context: Mapping[str, Any] = {}
     """Features of the user and of where it is shown, the same for all candidates."""
     ts: EventTime | None = None
-    """When it would be shown, event time, ms; the scorer's clock if it is not said."""
+    """When it would be shown, event time, ms; if it is not said, now (of a log that is replayed, as it goes)."""
 
 
 class RankAsked(Asked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +46,8 @@ class ExplainAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     item: Id
     features: Mapping[str, Any] = {}
     context: Mapping[str, Any] = {}
+    ts: EventTime | None = None
+    """As of `Asked`."""
 
 
 class ShownAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

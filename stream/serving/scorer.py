@@ -1,6 +1,5 @@
 """Scoring in a process of one's own: the newest verified weights, and state read from Redis as of now."""
 
-import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -18,7 +17,9 @@ from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
 from stream.partitioning import partition_of
 from stream.process.store import kept_histories
+from stream.serving.clock import event_time_ms
 from stream.serving.packing import Candidate, Packing
+from stream.serving.turns.local import InForce
 from stream.serving.versions import Versions
 from stream.settings import Settings
 
@@ -70,6 +71,8 @@ class Scorer:
         user_features: Mapping[str, RawFeature],
         candidates: Sequence[Candidate],
         task: str = "",
+        *,
+        ts: int | None = None,
     ) -> np.ndarray:
         """Probability of a positive label per candidate, shape (len(candidates),).
 
@@ -78,12 +81,13 @@ class Scorer:
             user_features: as an impression would carry them.
             candidates: the items.
             task: whose label; empty: the main task's.
+            ts: when they would be shown, event time, ms; None: now (`stream/serving/clock.py`).
 
         Raises:
             NoWeightsError: `refresh` has found no weights so far.
             UnknownTaskError: the model does not learn the task.
         """
-        return self.scores(user_id, user_features, candidates, task).predictions_B
+        return self.scores(user_id, user_features, candidates, task, ts=ts).predictions_B
 
     def scores(
         self,
@@ -91,6 +95,8 @@ class Scorer:
         user_features: Mapping[str, RawFeature],
         candidates: Sequence[Candidate],
         task: str = "",
+        *,
+        ts: int | None = None,
     ) -> Scores:
         """The same, with the score to order candidates by, and those of every task, where all of them are learned."""
         if task and task not in self.tasks:
@@ -98,25 +104,33 @@ class Scorer:
         self._need_weights()
         with self.versions.reading() as current:
             assert current is not None
-            scores = current.model.predict(self._samples(user_id, user_features, candidates))
+            samples = self._samples(user_id, user_features, candidates, self._at_ms(current, ts))
+            scores = current.model.predict(samples)
         if scores.predictions_BT is None or scores.ranks_BT is None:
             return scores
         n = self.tasks.index(task or self._settings.main_task.name)
         return msgspec.structs.replace(scores, predictions_B=scores.predictions_BT[:, n], ranks_B=scores.ranks_BT[:, n])
 
     def score_tasks(
-        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+        self,
+        user_id: str,
+        user_features: Mapping[str, RawFeature],
+        candidates: Sequence[Candidate],
+        *,
+        ts: int | None = None,
     ) -> dict[str, np.ndarray]:
         """What is expected of each candidate, by task, of every task that is learned.
 
         The probability of a positive label; of a task with `value_unit`, the value itself, as seconds watched.
         """
-        scores = self.scores(user_id, user_features, candidates)
+        scores = self.scores(user_id, user_features, candidates, ts=ts)
         if scores.predictions_BT is None:
             return {self.tasks[0]: scores.predictions_B}
         return expected_by_task(scores.predictions_BT, self._settings.recipe.tasks)
 
-    def explain(self, user_id: str, item_id: str, features: Mapping[str, RawFeature] | None = None) -> list[Part]:
+    def explain(
+        self, user_id: str, item_id: str, features: Mapping[str, RawFeature] | None = None, *, ts: int | None = None
+    ) -> list[Part]:
         """The parts of the logit for a user and an item as they stand now, with the weight that state gives each.
 
         Raises:
@@ -125,21 +139,28 @@ class Scorer:
         self._need_weights()
         with self.versions.reading() as current:
             assert current is not None
-            return current.model.explain(self._samples(user_id, features or {}, [Candidate(item_id)]))
+            at_ms = self._at_ms(current, ts)
+            return current.model.explain(self._samples(user_id, features or {}, [Candidate(item_id)], at_ms))
 
     def _need_weights(self) -> None:
         if self.manifest is None and not self.refresh():
             raise NoWeightsError("no weights are published yet; start a learner and wait for its first publish")
 
+    def _at_ms(self, current: InForce, ts: int | None) -> int:
+        if ts is not None:
+            return ts
+        assert current.manifest is not None
+        return event_time_ms(current.manifest, self._settings.join)
+
     def _samples(
-        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate]
+        self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate], at_ms: int
     ) -> Samples:
         """One sample per candidate, with the state of user and item as of now."""
         item_ids = [candidate.item_id for candidate in candidates]
         columns = self._packing.columns(user_features, candidates)
         keys, args = self._reads.ask(partition_of(user_id, self._num_partitions), user_id, item_ids)
         state = self._reads.read(self._read_state(keys=keys, args=args))
-        return self._packing.samples(time.time_ns() // 1_000_000, user_id, item_ids, columns, state)
+        return self._packing.samples(at_ms, user_id, item_ids, columns, state)
 
 
 def packed_reads(settings: Settings) -> PackedReads:

@@ -9,16 +9,19 @@ import msgspec
 import numpy as np
 
 from learner.targets import expected_by_task
+from state_store.config import JoinSettings
 from state_store.entities.packed import PackedState
 from state_store.errors import OperatorError
 from stream.partitioning import partition_of
 from stream.rollout.watch import Watch
 from stream.sections import interval_names
+from stream.serving.clock import event_time_ms
 from stream.serving.forms import Alike, Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
 from stream.serving.lineup.lineup import Lineup
 from stream.serving.lineup.pair import Said, reading_both, say
 from stream.serving.packing import Candidate, Packing
 from stream.serving.state import StateReader
+from stream.serving.turns.local import InForce
 from stream.settings import Settings
 
 
@@ -37,7 +40,7 @@ class Request(msgspec.Struct, frozen=True):
     context: Mapping[str, Any]
     candidates: Sequence[Candidate]
     ts: int | None = None
-    """When they would be shown, event time, ms; None: now."""
+    """When they would be shown, event time, ms; None: now (`stream/serving/clock.py`)."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -45,6 +48,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     said: Said
     state: PackedState
+    at_ms: int
+    """When they would be shown, event time."""
     degraded: bool
     missing: Missing
     by_task: dict[str, np.ndarray]
@@ -101,8 +106,8 @@ class Service:
 
     async def explain(self, asked: Request) -> Explanation:
         """Take the score of the one candidate apart."""
-        now_ms = time.time_ns() // 1_000_000
         found = await self.evaluate(asked, explain=True)
+        now_ms = time.time_ns() // 1_000_000
         state, said = found.state, found.said
         version, scores = said.manifest.version, said.scores
         apart = said.apart
@@ -110,8 +115,8 @@ class Service:
         user = self._known(state.user_counts_C, state.user_norm, state.user_norm_version, version)
         item = self._known(state.item_counts_BC[0], state.item_norm_B[0], int(state.item_norm_version_B[0]), version)
         ages = {
-            "first_age_s": _age_s(now_ms, state.user_first_ts),
-            "last_age_s": _age_s(now_ms, state.user_last_ts),
+            "first_age_s": _age_s(found.at_ms, state.user_first_ts),
+            "last_age_s": _age_s(found.at_ms, state.user_last_ts),
         }
         return Explanation(
             version=version,
@@ -144,7 +149,7 @@ class Service:
             partition = partition_of(asked.user_id, self._settings.kafka.partitions)
             read = await self._state.read(partition, asked.user_id, item_ids)
             state = read if read is not None else self._state.nothing(num_candidates)
-            at_ms = time.time_ns() // 1_000_000 if asked.ts is None else asked.ts
+            at_ms = _at_ms(asked, served, self._settings.join)
             samples = self._packing.samples(at_ms, asked.user_id, item_ids, columns, state)
             said = say(choice, (served, beside), samples, self.watch, explain=explain)
         self.num_degraded += read is None
@@ -158,7 +163,7 @@ class Service:
         by_task: dict[str, np.ndarray] = {}
         if said.scores.predictions_BT is not None:
             by_task = expected_by_task(said.scores.predictions_BT, self._settings.recipe.tasks)
-        return Outcome(said, state, read is None, missing, by_task)
+        return Outcome(said, state, at_ms, read is None, missing, by_task)
 
     def _answer(self, asked: Request, found: Outcome, order: Sequence[int]) -> Answer:
         request_id, candidates = uuid4().hex, asked.candidates
@@ -242,6 +247,13 @@ class Service:
                 f"allowed (serving.max_weights_age_s){': ' + weights.refused if weights.refused else ''}"
             )
         return ""
+
+
+def _at_ms(asked: Request, served: InForce, join: JoinSettings) -> int:
+    if asked.ts is not None:
+        return asked.ts
+    assert served.manifest is not None
+    return event_time_ms(served.manifest, join)
 
 
 def _age_s(now_ms: int, since_ms: float) -> float | None:

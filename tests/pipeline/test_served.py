@@ -62,7 +62,8 @@ class Shop:
     def show(self, user: str, items: list[str]) -> list[str]:
         """Have candidates scored, and show them all; their impressions."""
         candidates = [{"item": item, "features": ITEM} for item in items]
-        answer = self.http.post("/v1/score", {"user": user, "context": CONTEXT, "candidates": candidates})
+        asked = {"user": user, "context": CONTEXT, "candidates": candidates, "ts": self.now_ms}
+        answer = self.http.post("/v1/score", asked)
         assert not answer["degraded"]
         imp_ids = [scored["imp_id"] for scored in answer["scores"]]
         assert self.http.post("/v1/shown", {"imp_ids": imp_ids, "ts": self.now_ms})["unknown"] == []

@@ -32,9 +32,17 @@ def some_samples(settings: Settings, count: int, seed: int, num_users: int = 20,
     for n in range(count):
         user, item = f"u{rng.integers(num_users)}", f"i{rng.integers(num_items)}"
         label = int(rng.random() < 0.5)
-        core = Core(f"{seed}-{n}", user, item, n, 0, FEATURES)
+        core = Core(f"{seed}-{n}", user, item, 60_000 * (n + 1), 0, FEATURES)
         out.append(Sample(SampleKind(label), label, 0, core, State([0, 0], 0.0, 0, 0, [0, 0], 0.0, 0)))
-    return columns(out, settings.fields, settings.actions.names)
+    samples = columns(out, settings.fields, settings.actions.names)
+    rows = samples.rows_B
+    rows["user_first_ts"] = 1
+    rows["user_last_ts"] = np.ceil(rows["ts"] * rng.random(count))
+    return samples
+
+
+FIRST_MS, LAST_MS = 1_700_000_000_000, 1_700_000_060_000
+"""First and last impression of the users that are counted."""
 
 
 class Trained:
@@ -58,12 +66,12 @@ class Trained:
 
     def count(self, user_id: str, items: dict[str, int], impressions: int) -> None:
         """Put counts into the state, as a worker would."""
-        partition, now = partition_of(user_id, self.settings.kafka.partitions), 1_700_000_000_000
+        partition = partition_of(user_id, self.settings.kafka.partitions)
         keys, client = self.store.keys, self.store.client
         action = self.settings.actions.names[0]
         client.hset(
             keys.user(partition, user_id),
-            mapping={"impressions": impressions, action: impressions // 3, "first_ts": now, "last_ts": now + 60_000},
+            mapping={"impressions": impressions, action: impressions // 3, "first_ts": FIRST_MS, "last_ts": LAST_MS},
         )
         for item_id, own in items.items():
             row = {"impressions": own, action: own // 2, "other:impressions": 7, f"other:{action}": 2}

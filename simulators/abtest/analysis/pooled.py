@@ -1,6 +1,7 @@
 """Several seeds as random effects, and how many users an effect needs."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import ceil, sqrt
 from statistics import NormalDist
 
@@ -74,7 +75,8 @@ def between_runs(found: Sequence[Difference]) -> float:
     total = sum(weights)
     mean = sum(w * one.difference for w, one in zip(weights, found, strict=True)) / total
     spread = sum(w * (one.difference - mean) ** 2 for w, one in zip(weights, found, strict=True))
-    scale = total - sum(w * w for w in weights) / total
+    # total - sum(w^2) / total, as sums of what is positive: beside a run that is all but exact that would be 0.
+    scale = 2 * sum(w * below for w, below in zip(weights[1:], accumulate(weights), strict=False)) / total
     return max(0.0, (spread - (len(found) - 1)) / scale)
 
 

@@ -1,8 +1,8 @@
 """The Open Inference Protocol (KServe's version 2, REST, with its binary tensor data extension).
 
 Inputs: `user` (BYTES, one), `item` (BYTES, one per candidate), and, as JSON objects of features, `context` (BYTES, one)
-and `features` (BYTES, one per candidate), which may be left out. Outputs: `probability` and `rank` (FP32, one per
-candidate).
+and `features` (BYTES, one per candidate), which may be left out. The request's parameter `ts` says when they would be
+shown (event time, ms). Outputs: `probability` and `rank` (FP32, one per candidate).
 """
 
 import struct
@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from stream.events import EventTime
 from stream.serving.packing import Candidate
 from stream.serving.service import Outcome, Request, Service
 from stream.serving.web.http import Given, Handler, RefusedError, Reply, failed
@@ -142,7 +143,7 @@ class Inference:
     async def _infer(self, given: Given) -> Reply:
         asked, binary = _split(given)
         tensors = _texts(asked, binary)
-        outcome = await self._service.evaluate(_request(tensors))
+        outcome = await self._service.evaluate(_request(tensors, asked.parameters.get("ts")))
         return _answer(asked, outcome)
 
 
@@ -201,7 +202,7 @@ def _unpack(name: str, data: bytes) -> list[str]:
     return values
 
 
-def _request(tensors: Mapping[str, list[str]]) -> Request:
+def _request(tensors: Mapping[str, list[str]], ts: object) -> Request:
     for name in ("user", "item"):
         if name not in tensors:
             raise RefusedError(422, f"input {name!r} is missing")
@@ -210,7 +211,11 @@ def _request(tensors: Mapping[str, list[str]]) -> Request:
     if len(users) != 1 or len(contexts) != 1 or len(features) != len(items):
         raise RefusedError(422, "user and context have one element, item and features one per candidate")
     candidates = [Candidate(item, _features.decode(own)) for item, own in zip(items, features, strict=True)]
-    return Request(users[0], _features.decode(contexts[0]), candidates)
+    try:
+        at_ms = msgspec.convert(ts, EventTime | None)
+    except msgspec.ValidationError as exc:
+        raise RefusedError(422, f"parameter 'ts': {exc}; it is event time in milliseconds") from exc
+    return Request(users[0], _features.decode(contexts[0]), candidates, at_ms)
 
 
 def _answer(asked: InferAsked, outcome: Outcome) -> Reply:

@@ -129,7 +129,7 @@ class Routes:
 
     async def _explain(self, given: Given) -> Reply:
         asked = _explain(given.body)
-        request = Request(asked.user, asked.context, [Candidate(asked.item, asked.features)])
+        request = Request(asked.user, asked.context, [Candidate(asked.item, asked.features)], asked.ts)
         return Reply(_encode(await self._service.explain(request)))
 
     # The loop -----------------------------------------------------------------------------------------------------

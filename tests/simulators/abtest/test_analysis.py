@@ -59,6 +59,10 @@ def test_effects_over_seeds_are_random() -> None:
     assert pooled(found).error == pytest.approx(np.sqrt((0.01 + 0.02) / 3))
     same = [difference_of(0.2, 0.1)] * 4
     assert between_runs(same) == 0.0
+    # One of them all but exact, as in a small world in which both arms rank alike: rounding must not make a 0 of it.
+    uneven = [difference_of(value, error) for value, error in ((0.1, 0.1), (0.0, 2e-9), (-0.1, 0.1))]
+    assert between_runs(uneven) == 0.0
+    assert pooled(uneven).difference == pytest.approx(0.0, abs=1e-9)
     assert (pooled(same).difference, pooled(same).error) == pytest.approx((0.2, 0.05))
 
 

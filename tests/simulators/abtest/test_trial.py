@@ -131,7 +131,7 @@ def test_the_ranker_scores_as_the_scorer_does(redis_settings: RedisSettings, cli
     for visit in range(0, len(visits), 7):
         user, items = int(visits.slot_V[visit]), slots_VC[visit][slots_VC[visit] >= 0]
         found = ranker.scores(np.full(len(items), user), items, np.full(len(items), world.now_ms))
-        wanted = scorer.scores(*_asked(world, user, items)).ranks_B
+        wanted = scorer.scores(*_asked(world, user, items), ts=world.now_ms).ranks_B
         assert found == pytest.approx(wanted, abs=1e-5)
         lists = choice.lists(slots_VC[visit : visit + 1], found, 4)
         assert lists[0].tolist() == items[np.argsort(-wanted, kind="stable")][:4].tolist()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import redis
 from support.certificates import write_certificates
-from support.serving import CONTEXT, ITEM, Http, Trained, asked_for, with_serving
+from support.serving import CONTEXT, ITEM, LAST_MS, Http, Trained, asked_for, with_serving
 
 from state_store.embedded.child import free_port
 from state_store.embedded.redis import EmbeddedRedis
@@ -30,13 +30,12 @@ from stream.settings import Settings
 
 
 def test_scores_are_those_of_the_library(scorer: Http, live: Settings, client: redis.Redis) -> None:
-    said = scorer.post("/v1/score", asked_for(30))
+    said = scorer.post("/v1/score", asked_for(30, ts=LAST_MS + 90_000))
     own = Scorer(live, client)
     own.refresh()
-    scores = own.scores("u1", CONTEXT, [Candidate(f"i{n}", ITEM) for n in range(30)])
-    # The user's last impression is some time ago, and of that the gate knows: a moment later it says a little less.
-    np.testing.assert_allclose([s["probability"] for s in said["scores"]], scores.predictions_B, atol=1e-5)
-    np.testing.assert_allclose([s["rank"] for s in said["scores"]], scores.ranks_B, atol=1e-4)
+    scores = own.scores("u1", CONTEXT, [Candidate(f"i{n}", ITEM) for n in range(30)], ts=LAST_MS + 90_000)
+    np.testing.assert_allclose([s["probability"] for s in said["scores"]], scores.predictions_B, atol=1e-6)
+    np.testing.assert_allclose([s["rank"] for s in said["scores"]], scores.ranks_B, atol=1e-6)
     assert [s["item"] for s in said["scores"]] == [f"i{n}" for n in range(30)]
     assert len({s["imp_id"] for s in said["scores"]}) == 30
     assert len(set(scores.predictions_B.tolist())) > 10
@@ -74,14 +73,15 @@ def test_rank_has_the_best_first_and_ties_as_asked(scorer: Http) -> None:
 
 
 def test_an_explanation_adds_up_and_tells_counts_norms_and_ages(scorer: Http, trained: Trained) -> None:
-    said = scorer.post("/v1/explain", {"user": "u1", "item": "i1", "context": CONTEXT, "features": ITEM})
+    asked = {"user": "u1", "item": "i1", "context": CONTEXT, "features": ITEM, "ts": LAST_MS + 90_000}
+    said = scorer.post("/v1/explain", asked)
     assert said["logit"] == pytest.approx(sum(p["component"] * p["weight"] for p in said["parts"]), rel=1e-6)
     assert said["probability"] == pytest.approx(1 / (1 + np.exp(-said["logit"])), abs=1e-5)
     assert {"user", "item", "bias", "user.item"} <= {p["part"] for p in said["parts"]}
     assert said["user"]["counts"] == {"impressions": 12, "like": 4}
     assert said["user"]["norm"] == pytest.approx(trained.store.read_user(_partition(trained, "u1"), "u1").norm)
     assert said["user"]["norm_version"] == 1
-    assert 0 < said["user"]["last_age_s"] == pytest.approx(said["user"]["first_age_s"] - 60, abs=1e-3)
+    assert (said["user"]["last_age_s"], said["user"]["first_age_s"]) == (90, 150)
     assert said["item"]["counts"] == {"impressions": 47, "like": 22}
     assert said["item"]["first_age_s"] is None
 

@@ -5,9 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from support.serving import CONTEXT, ITEM, Http, Trained, asked_for
+from support.serving import CONTEXT, ITEM, LAST_MS, Http, Trained, asked_for
 
 pytest.importorskip("tritonclient", reason="tritonclient[http] is not installed (it is part of the dev extra)")
+
+LATER_MS = LAST_MS + 3_600_000
 
 # In a process of its own: the client brings gevent, which warns of what pytest has imported.
 _CLIENT = """
@@ -30,6 +32,7 @@ outputs = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("r
 version = client.get_model_metadata("coldstream")["versions"][0]
 said = client.infer("coldstream", inputs, model_version=version, outputs=outputs, request_id="seven")
 plain = client.infer("coldstream", inputs)
+later = client.infer("coldstream", inputs, parameters={"ts": int(sys.argv[5])})
 try:
     client.infer("coldstream", inputs[:1])
     refused = ""
@@ -41,14 +44,14 @@ print(json.dumps({
     "server": client.get_server_metadata(), "model": client.get_model_metadata("coldstream"),
     "response": said.get_response(), "refused": refused,
     "probability": said.as_numpy("probability").tolist(), "rank": said.as_numpy("rank").tolist(),
-    "plain": plain.as_numpy("probability").tolist(),
+    "plain": plain.as_numpy("probability").tolist(), "later": later.as_numpy("probability").tolist(),
 }))
 """
 
 
 @pytest.mark.parametrize("how", ["binary", "json"])
 def test_tritons_client_is_served(how: str, scorer: Http) -> None:
-    asked = [scorer.url.removeprefix("http://"), json.dumps(CONTEXT), json.dumps(ITEM), how]
+    asked = [scorer.url.removeprefix("http://"), json.dumps(CONTEXT), json.dumps(ITEM), how, str(LATER_MS)]
     done = subprocess.run([sys.executable, "-c", _CLIENT, *asked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
@@ -62,9 +65,23 @@ def test_tritons_client_is_served(how: str, scorer: Http) -> None:
     assert said["probability"] == pytest.approx([s["probability"] for s in own], abs=1e-5)
     assert said["plain"] == pytest.approx(said["probability"], abs=1e-5)
     assert said["rank"] == pytest.approx([s["rank"] for s in own], abs=1e-4)
+    later = scorer.post("/v1/score", asked_for(20, ts=LATER_MS))["scores"]
+    assert said["later"] == pytest.approx([s["probability"] for s in later], abs=1e-6)
 
+
+NOTHING = (
+    {"name": "user", "shape": [1], "datatype": "BYTES", "data": ["u"]},
+    {
+        "name": "item",
+        "shape": [0],
+        "datatype": "BYTES",
+        "data": [],
+    },
+)
 
 WRONG = [
+    ({"inputs": NOTHING, "parameters": {"ts": "noon"}}, 422, "parameter 'ts'"),
+    ({"inputs": NOTHING, "parameters": {"ts": -1}}, 422, "milliseconds"),
     ({"inputs": [{"name": "users", "shape": [1], "datatype": "BYTES", "data": ["u"]}]}, 422, "users"),
     ({"inputs": [{"name": "user", "shape": [1], "datatype": "INT64", "data": [7]}]}, 422, "BYTES"),
     ({"inputs": [{"name": "user", "shape": [2], "datatype": "BYTES", "data": ["u"]}]}, 422, "shape"),
