@@ -15,7 +15,7 @@ from simulators.experiments.kept import Kept
 from simulators.experiments.offline.search import chosen_device
 from simulators.experiments.ratings import Ratings
 from simulators.retrieval.report import split_report, stream_report
-from simulators.retrieval.runs import RetrievalRun, SplitResult, StreamResult, on_split, on_stream
+from simulators.retrieval.runs import RetrievalRun, SplitResult, StreamResult, finished, on_split, on_stream
 from stream.command.options import usable_folder
 from stream.command.output import print_json
 
@@ -41,6 +41,7 @@ def _parser() -> Parser:
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on a CPU")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="kept and found here; runs/retrieval[-stream]")
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the log's files")
+    parser.add_argument("--report", action="store_true", help="show what is there, and train nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
     return parser
 
@@ -59,7 +60,12 @@ def retrieval(arguments: Sequence[str]) -> None:
     console, device = Console(stderr=True), chosen_device(options.device)
     out = usable_folder(options.out or Path("runs/retrieval-stream" if options.stream else "runs/retrieval"), "--out")
     ratings = opened_ratings(options.data, console)
-    command = " ".join(["coldstream experiment ml-1m", *arguments])
+    if options.report:
+        runs = finished(Kept(out, StreamResult), runs) if options.stream else finished(Kept(out, SplitResult), runs)
+        if not runs:
+            raise UsageError(f"--report: none of these runs is in {out}")
+    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
+    command = " ".join(["coldstream experiment ml-1m", *shown])
     with console.status("retrieval") as status:
         do = _stream if options.stream else _split
         results, text = do(ratings, runs, out, device, status.update, command)

@@ -147,6 +147,11 @@ def on_stream(
         yield result
 
 
+def finished(kept: Kept[R], runs: Sequence[RetrievalRun]) -> list[RetrievalRun]:
+    """Those of some runs that have come to their end; errors as for `on_split`."""
+    return [run for run in runs if _found(kept, run) is not None]
+
+
 def _found(kept: Kept[R], run: RetrievalRun) -> R | None:
     result = kept.find(run.name)
     if result is not None and result.run != run:

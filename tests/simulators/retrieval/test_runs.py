@@ -87,9 +87,18 @@ def test_the_command_runs_and_resumes(
         for _ in range(2):
             retrieval([*arguments, *small])
             said.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
-        assert said[0] == said[1]
+        # What is there, and not what else was asked for.
+        retrieval([*arguments, *small, "--report", "--seeds", "1", "2"])
+        said.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+        assert said[0] == said[1] == said[2]
         assert [result["run"]["settings"]["hidden"] for result in said[0]["results"]] == [[8, 4]] * 2
         assert "| ssl |" in Path(said[0]["report"]).read_text(encoding="utf-8")
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simulators.commands.retrieval.opened_ratings", lambda *_: ratings())
+    with pytest.raises(UsageError, match="none of these runs is in"):
+        retrieval(["--retrieval", "--report", "--out", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
