@@ -28,6 +28,7 @@ lint: $(READY) ## Style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/benchmarks/mypy.ini
 	$(BIN)/lint-imports
 
 clean: ## Remove .venv and what tools left

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.content.config import ContentStartSettings, Kind
+from learner.content.groups import Groups, most_similar
 from learner.content.map import unit
 
 
@@ -101,12 +102,18 @@ class Pool:
         look: what was seen.
         compared_ME: of the items' content; not read where none are sought by it.
         kind: of what they are made.
+        groups: of the items, where not all are compared; `compared_ME` is then by their places.
     """
 
     def __init__(
-        self, settings: ContentStartSettings, look: Look, compared_ME: np.ndarray, kind: Kind = "item"
+        self,
+        settings: ContentStartSettings,
+        look: Look,
+        compared_ME: np.ndarray,
+        kind: Kind = "item",
+        groups: Groups | None = None,
     ) -> None:
-        self._settings, self.look, self.compared_ME = settings, look, compared_ME
+        self._settings, self.look, self._compared_ME, self._groups = settings, look, compared_ME, groups
         # A vector that says nothing: of an item the mean, which is taken off; of a user none.
         self._nothing_X = look.mean_X if kind == "item" else np.zeros_like(look.mean_X)
         self._category_means = dict(zip(look.categories_G.tolist(), look.means_GX, strict=True))
@@ -132,11 +139,8 @@ class Pool:
         return Made(self._shrunk(np.mean(means, axis=0) if means and method != "mean" else mean_X), *nobody)
 
     def _of_nearest(self, content_H: np.ndarray) -> Made | None:
-        cosines_M = self.compared_ME @ compared(content_H[None], self.look)[0]
-        num_neighbours = min(self._settings.neighbours, len(cosines_M))
-        best_K = np.argpartition(-cosines_M, num_neighbours - 1)[:num_neighbours]
-        best_K = best_K[np.argsort(-cosines_M[best_K], kind="stable")]
-        similarity_K = cosines_M[best_K]
+        wanted_E = compared(content_H[None], self.look)[0]
+        best_K, similarity_K = most_similar(wanted_E, self._compared_ME, self._groups, self._settings.neighbours)
         if not similarity_K[0] >= max(self._settings.least, 1e-6):
             return None
         weights_K = np.maximum(similarity_K, 0)

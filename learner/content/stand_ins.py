@@ -14,6 +14,7 @@ import numpy as np
 
 from learner.config import FieldSettings
 from learner.content.config import ContentStartSettings, Kind, is_content
+from learner.content.groups import Groups, grouped
 from learner.content.known import CONTENT
 from learner.content.names import name_at
 from learner.content.pool import Look, Made, Pool, compared, no_pool
@@ -24,7 +25,7 @@ from learner.tables.memory import is_shared
 from learner.tables.shared import Shelf
 from learner.tables.table import Table
 
-NAMES, _COMPARED = "names.", "compared"
+NAMES, _COMPARED, _GROUPS = "names.", "compared", "groups."
 _MOST_KEPT = 1 << 16
 """What was made since the last look is kept, and forgotten when it is of so many."""
 _BYTES_OF_NAME = 1024
@@ -137,7 +138,12 @@ class StandIns:
         """
         rows_M = self.content.find(look.keys_M if self._settings.finds else look.keys_M[:0])
         arrays = look._asdict() | {NAMES + name: array for name, array in names.items()}
-        arrays[_COMPARED] = compared(self.content.values[CONTENT][rows_M], look)
+        compared_ME = compared(self.content.values[CONTENT][rows_M], look)
+        if len(compared_ME) > self._settings.exact_items:
+            groups = grouped(compared_ME)
+            compared_ME = compared_ME[groups.order_M]
+            arrays |= {_GROUPS + name: array for name, array in groups._asdict().items()}
+        arrays[_COMPARED] = compared_ME
         if self._shelf is None:
             self._hold(arrays)
         else:
@@ -146,7 +152,9 @@ class StandIns:
 
     def _hold(self, arrays: Mapping[str, np.ndarray]) -> None:
         look = Look(*(arrays[name] for name in Look._fields))
-        self.pool = Pool(self._settings, look, arrays[_COMPARED], self.kind)
+        of_groups = below(_GROUPS, arrays)
+        groups = Groups(**of_groups) if of_groups else None
+        self.pool = Pool(self._settings, look, arrays[_COMPARED], self.kind, groups)
         self._names = below(NAMES, arrays)
         self._made = {}
 
@@ -171,5 +179,5 @@ class StandIns:
 def _room(settings: ContentStartSettings, num_values: int) -> int:
     """Bytes that a pool may have."""
     width = settings.width if settings.has_map else settings.buckets
-    of_item = 4 * (num_values + width) + 16 + _BYTES_OF_NAME
+    of_item = 4 * (num_values + width) + 24 + _BYTES_OF_NAME
     return settings.max_items * of_item + 4 * settings.buckets * (1 + width) + _BYTES_OF_OTHERS

@@ -49,7 +49,7 @@ def _crossed(names: list[str]) -> Classifier:
     return ColdstreamClassifier(fields, crosses=tuple(combinations(names, 2)))
 
 
-def _shipped(dataset: type[datasets.base.Dataset]) -> Makers:
+def _shipped(dataset: Callable[[], datasets.base.Dataset]) -> Makers:
     features = sorted(next(iter(dataset()))[0])
     return {
         "StandardScaler | LogisticRegression": _scaled,

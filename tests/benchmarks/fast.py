@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from learner.fast.block import Block, Occurring, Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
 from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.model import FastPart
+from learner.fast.predictor import Found
 from learner.fast.warm_up import warm_up
 from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
@@ -78,10 +78,10 @@ def step_times(num_samples: int, num_numpy: int, seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     ids, ts_B = make_ids(rng, num_samples), np.arange(num_samples)
     part = FastPart(SETTINGS, FIELDS, _NUM_SIGNALS)
-    looked_up: list[Any] = []
-    times = {"look_up": seconds(lambda: looked_up.extend(part.look_up(ids, ts_B, learning=True)))}
+    found: list[Found] = []
+    times = {"look_up": seconds(lambda: found.append(part.look_up(ids, ts_B, learning=True)))}
     block = block_of(
-        *looked_up,
+        *found[0],
         (rng.random(num_samples) < 0.5).astype(np.float32),
         rng.normal(size=(num_samples, _NUM_SIGNALS)).astype(np.float32),
     )

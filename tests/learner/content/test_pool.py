@@ -101,6 +101,17 @@ def test_what_cannot_be_had_is_made_of_something_simpler(
     assert len(made.nearest_K) == 0
 
 
+def test_a_large_pool_is_searched_by_an_extra_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = [FieldSettings("item_id", "item", "id"), FieldSettings("title", "item", "multi")]
+    large = make_settings("nearest", max_items=200_000)
+    check_fields(large, fields, "item")
+    monkeypatch.setattr("learner.content.config.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"max_items 200000, above exact_items 100000, .*coldstream\[search\]"):
+        check_fields(large, fields, "item")
+    for smaller in (make_settings("nearest"), make_settings("category", max_items=200_000)):
+        check_fields(smaller, fields, "item")
+
+
 def test_nobody_is_taken_from_before_the_first_look() -> None:
     nothing = np.zeros(0, np.uint64)
     assert no_pool(make_settings("nearest"), 4).make(np.ones(BUCKETS, np.float32), nothing) is None

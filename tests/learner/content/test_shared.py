@@ -1,6 +1,7 @@
 """The pool where processes share a model: one makes it, the others serve by it."""
 
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,11 @@ def unknown(learner: Learner, at: int) -> Samples:
     return to_samples(records, learner.fields)
 
 
-@pytest.mark.parametrize("changes", [{"method": "nearest"}, {"method": "category"}, {"all_tasks": True}])
-def test_what_one_process_makes_others_serve_by(changes: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "nearest"}, {"method": "nearest", "exact_items": 5}, {"method": "category"}, {"all_tasks": True}],
+)
+def test_what_one_process_makes_others_serve_by(changes: dict[str, Any]) -> None:
     """Each version is loaded by a process that was not there before, by what the last one left."""
     learner, records = Learner(make_recipe(**changes)), stream(700)
     with sharing():

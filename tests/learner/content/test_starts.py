@@ -78,6 +78,7 @@ def learn(learner: Learner, records: Sequence[Sample], cuts: Sequence[int] = ())
         {"method": "nearest", "min_count": 3, "users": "nearest"},
         {"all_tasks": True, "users": "learned"},
         {"method": "none", "users": "category"},
+        {"method": "nearest", "users": "learned", "exact_items": 5},
     ],
 )
 @pytest.mark.parametrize("size", [1, 7, 130])
