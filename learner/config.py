@@ -165,8 +165,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Initial bias of the gates: sigmoid(2) = .88; 0 is the paper's literal reading."""
     adapter_scale: Annotated[float, Meta(gt=0, le=100)] = 1.0
     """Weights are this times a sigmoid: 1 as in the paper; 2, with `adapter_bias = 0`, begins with weights of 1."""
-    adapter_detach: bool = True
-    """Keep the adapter's gradient out of the embeddings it reads; norms and counts are given, and have none."""
+    adapter_detach: bool = False
+    """Keep the adapter's gradient out of the embeddings it reads; norms and counts are given, and have none. Off: over
+    epochs letting it in brings DCN-V2 .001 AUC (RESULTS.md, table 3 by option), in a stream it is all the same."""
     adapter_norms: Annotated[tuple[Norm, ...], Meta(max_length=4)] = ("log", "sqrt", "square")
     """How the norms of user and item embedding enter r_norm; none: not at all."""
     adapter_counts: bool = True

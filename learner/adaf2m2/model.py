@@ -128,7 +128,7 @@ class AdaF2M2(nn.Module):
         main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
         if self.adapter is None:
             return main_BFD, first_BF, None
-        id_BE = emb_BFD[:, self._state_fields].flatten(1)
+        id_BE = main_BFD[:, self._state_fields].flatten(1)
         if self.settings.adapter_detach:
             id_BE = id_BE.detach()
         weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
