@@ -17,9 +17,8 @@ from state_store.weights import Manifest, WeightStore
 from stream.events import RawFeature
 from stream.partitioning import partition_of
 from stream.process.store import kept_histories
-from stream.serving.clock import event_time_ms
+from stream.serving.clock import asked_ms
 from stream.serving.packing import Candidate, Packing
-from stream.serving.turns.local import InForce
 from stream.serving.versions import Versions
 from stream.settings import Settings
 
@@ -104,7 +103,9 @@ class Scorer:
         self._need_weights()
         with self.versions.reading() as current:
             assert current is not None
-            samples = self._samples(user_id, user_features, candidates, self._at_ms(current, ts))
+            samples = self._samples(
+                user_id, user_features, candidates, asked_ms(ts, current.manifest, self._settings.join)
+            )
             scores = current.model.predict(samples)
         if scores.predictions_BT is None or scores.ranks_BT is None:
             return scores
@@ -139,18 +140,12 @@ class Scorer:
         self._need_weights()
         with self.versions.reading() as current:
             assert current is not None
-            at_ms = self._at_ms(current, ts)
+            at_ms = asked_ms(ts, current.manifest, self._settings.join)
             return current.model.explain(self._samples(user_id, features or {}, [Candidate(item_id)], at_ms))
 
     def _need_weights(self) -> None:
         if self.manifest is None and not self.refresh():
             raise NoWeightsError("no weights are published yet; start a learner and wait for its first publish")
-
-    def _at_ms(self, current: InForce, ts: int | None) -> int:
-        if ts is not None:
-            return ts
-        assert current.manifest is not None
-        return event_time_ms(current.manifest, self._settings.join)
 
     def _samples(
         self, user_id: str, user_features: Mapping[str, RawFeature], candidates: Sequence[Candidate], at_ms: int

@@ -9,19 +9,17 @@ import msgspec
 import numpy as np
 
 from learner.targets import expected_by_task
-from state_store.config import JoinSettings
 from state_store.entities.packed import PackedState
 from state_store.errors import OperatorError
 from stream.partitioning import partition_of
 from stream.rollout.watch import Watch
 from stream.sections import interval_names
-from stream.serving.clock import event_time_ms
+from stream.serving.clock import asked_ms
 from stream.serving.forms import Alike, Answer, Explanation, Known, Missing, Scored, Share, WeightsInUse
 from stream.serving.lineup.lineup import Lineup
 from stream.serving.lineup.pair import Said, reading_both, say
 from stream.serving.packing import Candidate, Packing
 from stream.serving.state import StateReader
-from stream.serving.turns.local import InForce
 from stream.settings import Settings
 
 
@@ -149,7 +147,7 @@ class Service:
             partition = partition_of(asked.user_id, self._settings.kafka.partitions)
             read = await self._state.read(partition, asked.user_id, item_ids)
             state = read if read is not None else self._state.nothing(num_candidates)
-            at_ms = _at_ms(asked, served, self._settings.join)
+            at_ms = asked_ms(asked.ts, served.manifest, self._settings.join)
             samples = self._packing.samples(at_ms, asked.user_id, item_ids, columns, state)
             said = say(choice, (served, beside), samples, self.watch, explain=explain)
         self.num_degraded += read is None
@@ -247,13 +245,6 @@ class Service:
                 f"allowed (serving.max_weights_age_s){': ' + weights.refused if weights.refused else ''}"
             )
         return ""
-
-
-def _at_ms(asked: Request, served: InForce, join: JoinSettings) -> int:
-    if asked.ts is not None:
-        return asked.ts
-    assert served.manifest is not None
-    return event_time_ms(served.manifest, join)
 
 
 def _age_s(now_ms: int, since_ms: float) -> float | None:

@@ -10,7 +10,7 @@ from support.serving import CONTEXT, ITEM, LAST_MS, Http, Trained
 from state_store.chunks.refs import BlobRef
 from state_store.config import JoinSettings
 from state_store.weights import Manifest
-from stream.serving.clock import event_time_ms
+from stream.serving.clock import asked_ms
 from stream.serving.scorer import Candidate, Scorer
 from stream.settings import Settings
 
@@ -30,7 +30,7 @@ def published(ago_ms: int, behind_ms: int) -> Manifest:
 @pytest.mark.parametrize("behind_ms", [0, 5 * MINUTE_MS, DAY_MS, DAY_MS + 60 * MINUTE_MS])
 def test_what_runs_live_goes_by_the_wall_clock_however_old_its_weights_are(behind_ms: int) -> None:
     for ago_ms in (0, 30 * DAY_MS):
-        found = event_time_ms(published(ago_ms, behind_ms), JOIN)
+        found = asked_ms(None, published(ago_ms, behind_ms), JOIN)
         assert found == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
 
 
@@ -38,18 +38,24 @@ def test_what_runs_live_goes_by_the_wall_clock_however_old_its_weights_are(behin
 def test_a_replay_goes_by_its_events_and_goes_on(behind_ms: int) -> None:
     for ago_ms in (0, 3 * MINUTE_MS):
         manifest = published(ago_ms, behind_ms)
-        assert event_time_ms(manifest, JOIN) == pytest.approx(manifest.learned_ts + ago_ms, abs=5000)
+        assert asked_ms(None, manifest, JOIN) == pytest.approx(manifest.learned_ts + ago_ms, abs=5000)
 
 
 def test_labels_that_are_waited_for_long_make_no_replay() -> None:
     patient = JoinSettings(window_ms=DAY_MS, settle_ms=0, attribution_ms=30 * DAY_MS)
-    assert event_time_ms(published(0, 31 * DAY_MS), patient) == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
-    assert event_time_ms(published(0, 40 * DAY_MS), patient) < time.time_ns() // 1_000_000 - 39 * DAY_MS
+    assert asked_ms(None, published(0, 31 * DAY_MS), patient) == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
+    assert asked_ms(None, published(0, 40 * DAY_MS), patient) < time.time_ns() // 1_000_000 - 39 * DAY_MS
+
+
+def test_what_is_said_is_what_counts() -> None:
+    for manifest in (None, published(0, 0), published(0, 9000 * DAY_MS)):
+        assert asked_ms(LAST_MS, manifest, JOIN) == LAST_MS
+    assert asked_ms(None, None, JOIN) == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
 
 
 def test_before_anything_is_learned_it_is_the_wall_clocks() -> None:
     manifest = Manifest(version=1, epoch=1, created_ms=5, base=BASE, base_version=1)
-    assert event_time_ms(manifest, JOIN) == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
+    assert asked_ms(None, manifest, JOIN) == pytest.approx(time.time_ns() // 1_000_000, abs=5000)
 
 
 def test_how_long_ago_a_user_was_seen_decides(
