@@ -22,8 +22,8 @@ class Groups(NamedTuple):
     """Which vectors lie where."""
 
     centres_GE: np.ndarray
-    ends_G: np.ndarray
-    """Place behind each group's last."""
+    bounds_G1: np.ndarray
+    """Place of each group's first, and behind the last one's last."""
     order_M: np.ndarray
     """Number of the vector at each place."""
 
@@ -43,12 +43,11 @@ def grouped(vectors_ME: np.ndarray) -> Groups:
         min_points_per_centroid=1,
         max_points_per_centroid=_PER_GROUP,
     )
-    vectors_ME = np.ascontiguousarray(vectors_ME)
     means.train(vectors_ME)
     _, nearest_M1 = means.index.search(vectors_ME, 1)
     groups_M = nearest_M1[:, 0]
-    ends_G = np.cumsum(np.bincount(groups_M, minlength=num_groups))
-    return Groups(means.centroids.copy(), ends_G, np.argsort(groups_M, kind="stable"))
+    bounds_G1 = np.concatenate([[0], np.cumsum(np.bincount(groups_M, minlength=num_groups))])
+    return Groups(means.centroids.copy(), bounds_G1, np.argsort(groups_M, kind="stable"))
 
 
 def most_similar(
@@ -67,13 +66,12 @@ def most_similar(
         best_K = _best(cosines_M, num)
         return best_K, cosines_M[best_K]
     groups_R = _best(groups.centres_GE @ query_E, _READ)
-    begins_G = np.concatenate([[0], groups.ends_G[:-1]])
     # In the order in which they lie.
-    parts = [slice(begins_G[g], groups.ends_G[g]) for g in np.sort(groups_R)]
+    parts = [slice(*groups.bounds_G1[g : g + 2]) for g in np.sort(groups_R)]
     cosines_P = np.concatenate([vectors_ME[part] @ query_E for part in parts])
-    places_P = np.concatenate([np.arange(part.start, part.stop) for part in parts])
+    numbers_P = np.concatenate([groups.order_M[part] for part in parts])
     best_K = _best(cosines_P, num)
-    return groups.order_M[places_P[best_K]], cosines_P[best_K]
+    return numbers_P[best_K], cosines_P[best_K]
 
 
 def _best(scores_M: np.ndarray, num: int) -> np.ndarray:

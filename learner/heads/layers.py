@@ -21,7 +21,7 @@ class Heads(nn.Module):
 
     def forward(self, h_BH: Tensor) -> Tensor:
         """Logits of every task."""
-        raise NotImplementedError
+        raise NotImplementedError("each kind of heads has its own")
 
     def penalty(self) -> Tensor:
         """What the structure itself adds to the loss, a scalar; 0 for most."""

@@ -23,7 +23,7 @@ class Interaction(nn.Module):
 
     def forward(self, emb_BFD: Tensor) -> Tensor:
         """Logit per sample."""
-        raise NotImplementedError
+        raise NotImplementedError("each model has its own")
 
     def representation(self, emb_BFD: Tensor) -> Tensor:
         """What heads of several tasks take, h_BH: here the embeddings side by side, else what g's own end takes."""

@@ -184,6 +184,15 @@ def add_kept(parser: argparse.ArgumentParser, out: str) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line on stdout")
 
 
+def that_make(arguments: Sequence[str]) -> list[str]:
+    """Arguments that make figures, and not those that show them once more; for the command beside a table.
+
+    >>> that_make(["--stream", "--report", "--seeds", "7", "--json"])
+    ['--stream', '--seeds', '7']
+    """
+    return [argument for argument in arguments if argument not in ("--report", "--json")]
+
+
 def opened_ratings(data: Path | None, console: Console) -> Ratings:
     """Ratings of MovieLens-1M with the fields of the paper; arguments as of `opened`."""
     log = opened(LOG, data, console)

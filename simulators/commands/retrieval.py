@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from learner.retrieval.config import VARIANTS, TwoTowerSettings
-from simulators.commands.experiments import opened_ratings
+from simulators.commands.experiments import opened_ratings, that_make
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
 from simulators.experiments.offline.search import chosen_device
@@ -64,8 +64,7 @@ def retrieval(arguments: Sequence[str]) -> None:
         runs = finished(Kept(out, StreamResult), runs) if options.stream else finished(Kept(out, SplitResult), runs)
         if not runs:
             raise UsageError(f"--report: none of these runs is in {out}")
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    command = " ".join(["coldstream experiment ml-1m", *shown])
+    command = " ".join(["coldstream experiment ml-1m", *that_make(arguments)])
     with console.status("retrieval") as status:
         do = _stream if options.stream else _split
         results, text = do(ratings, runs, out, device, status.update, command)

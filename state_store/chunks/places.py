@@ -109,6 +109,7 @@ class ObjectPlace:
     def _do(self, call: Callable[[], Any]) -> Any:
         try:
             return call()
+        # A client of fsspec raises whatever the library beneath it does.
         except Exception as exc:
             raise StoreUnavailableError(
                 f"publish.store {self._url} does not answer, or refuses: {type(exc).__name__}: {exc}; it is tried again"

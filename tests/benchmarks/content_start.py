@@ -74,6 +74,8 @@ def share_found(method: str, num_items: int, num_new: int, seed: int) -> float:
     rng = np.random.default_rng(seed)
     first, new = make_ids(rng, 1, num_items), make_ids(rng, 1 + num_items, num_new)
     exact, by_groups = (_learned(_starts(name, num_items), first) for name in (method.removesuffix(BY_GROUPS), method))
+    for part in (exact, by_groups):
+        part.look(0, ["item"])
     shares = []
     for place in np.flatnonzero(new.kinds_N == 1).tolist():
         wanted, had = (part.starts[0].made_for(new, place) for part in (exact, by_groups))
@@ -83,11 +85,11 @@ def share_found(method: str, num_items: int, num_new: int, seed: int) -> float:
 
 
 def _learned(starts: ContentStartSettings, first: Ids) -> FastPart:
+    """All of the first are known, and have learned enough for the pool, which is not looked at yet."""
     part = FastPart(FastRecipe(content_start=starts, max_rows=2_000_000), FIELDS, 6)
     count = len(first.offsets_B1) - 1
     part.look_up(first, np.arange(count), learning=True, names={"item": ["i"] * count})
     part.table.values["G"][: part.table.end] = starts.evidence
-    part.look(0, ["item"])
     return part
 
 

@@ -61,4 +61,4 @@ class Reader(nn.Module):
 
     def forward(self, query: Query, sequences: Sequences) -> Tensor:
         """The vectors."""
-        raise NotImplementedError
+        raise NotImplementedError("each reader has its own")

@@ -7,7 +7,7 @@ import msgspec
 import torch
 from rich.console import Console
 
-from simulators.commands.experiments import add_kept, opened
+from simulators.commands.experiments import add_kept, opened, that_make
 from simulators.commands.one_pass.stream import add_pass, check, is_wanted, learn
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.histories.arms import PASTS, Past, arms, history_of, of_tokens
@@ -64,8 +64,9 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
         return
     console = Console(stderr=True)
     log = opened(log_name, options.data, console)
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    found = experiment_on(log, past, options, " ".join([f"coldstream experiment {log_name}", *shown]), console)
+    found = experiment_on(
+        log, past, options, " ".join([f"coldstream experiment {log_name}", *that_make(arguments)]), console
+    )
     if options.json:
         print_json(found)
 

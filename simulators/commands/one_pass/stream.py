@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from simulators.commands.experiments import add_kept, checked_seeds, opened
+from simulators.commands.experiments import add_kept, checked_seeds, opened, that_make
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept, KeptError
 from simulators.experiments.reporting import learned_weights
@@ -77,9 +77,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
     check(options)
     console = Console(stderr=True)
     log = opened(log_name, options.data, console)
-    # What makes the figures, and not what shows them once more.
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    found = experiment_on(log, options, " ".join([f"coldstream experiment {log_name}", *shown]), console)
+    found = experiment_on(log, options, " ".join([f"coldstream experiment {log_name}", *that_make(arguments)]), console)
     if options.json:
         print_json(found)
 

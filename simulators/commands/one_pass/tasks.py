@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 from rich.console import Console
 
-from simulators.commands.experiments import add_kept, opened
+from simulators.commands.experiments import add_kept, opened, that_make
 from simulators.commands.one_pass.stream import add_pass, check
 from simulators.commands.options import Parser, UsageError, parse_events
 from simulators.experiments.kept import Kept
@@ -58,9 +58,8 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
     if not options.report:
         _learn(experiment, chosen, options.seeds, console)
     report = TasksReport(experiment, options.seeds)
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
     with console.status("comparing"):
-        text = report.text(" ".join([f"coldstream experiment {log_name}", *shown]))
+        text = report.text(" ".join([f"coldstream experiment {log_name}", *that_make(arguments)]))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = experiment.kept.write(f"tasks-{log_name}.md", text)
     console.print(f"written to {path}; paste it into learner/RESULTS.md", soft_wrap=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from learner.content.config import ContentStartSettings
 from learner.sequence.config import SasRecSettings
-from simulators.commands.experiments import add_kept, checked_seeds
+from simulators.commands.experiments import add_kept, checked_seeds, that_make
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.domains.data import DOMAINS, read_domain
 from simulators.experiments.domains.run import Domains, DomainsResult
@@ -62,8 +62,7 @@ def run(arguments: Sequence[str]) -> None:
             results = list(experiment.run(options.losses, options.seeds, status.update))
     if not results:
         raise UsageError(f"--report: nothing is in {options.out}")
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    text = report(experiment, results, shlex.join(["coldstream", "experiment", "domains", *shown]))
+    text = report(experiment, results, shlex.join(["coldstream", "experiment", "domains", *that_make(arguments)]))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = experiment.kept.write(f"domains-{options.target}.md", text)
     console.print(f"written to {path}; paste it into learner/RESULTS.md", soft_wrap=True)

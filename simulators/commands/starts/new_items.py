@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from simulators.commands.experiments import add_kept, checked_seeds, opened
+from simulators.commands.experiments import add_kept, checked_seeds, opened, that_make
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
 from simulators.experiments.new_items.arms import ARMS, MODELS, RANDOM, WHOLE
@@ -64,8 +64,7 @@ def run(log_name: str, arguments: Sequence[str]) -> None:
         raise UsageError(
             f"--arms {' '.join(options.arms)}: no result of {RANDOM!r}, which the others are compared with"
         )
-    shown = [argument for argument in arguments if argument not in ("--report", "--json")]
-    text = report(experiment, results, shlex.join(["coldstream", "experiment", log_name, *shown]))
+    text = report(experiment, results, shlex.join(["coldstream", "experiment", log_name, *that_make(arguments)]))
     console.print(text, highlight=False, markup=False, soft_wrap=True)
     path = experiment.kept.write(f"new-items-{log_name}.md", text)
     console.print(f"written to {path}; paste it into learner/RESULTS.md", soft_wrap=True)

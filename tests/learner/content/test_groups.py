@@ -21,7 +21,7 @@ def test_where_all_groups_are_read_nothing_is_missed(num: int) -> None:
     of_all, asked = vectors(rng, num, 5), vectors(rng, 20, 5)
     groups = grouped(of_all)
     assert sorted(groups.order_M.tolist()) == list(range(num))
-    assert groups.ends_G[-1] == num
+    assert groups.bounds_G1[-1] == num
     for query in asked:
         expected, found = most_similar(query, of_all, None, 10), most_similar(query, of_all[groups.order_M], groups, 10)
         assert len(found[0]) == min(num, 10)
@@ -35,7 +35,7 @@ def test_of_many_a_few_are_read_and_nearly_all_of_the_most_similar_are_found() -
     of_all, asked = vectors(rng, 20_000, 300), vectors(rng, 100, 300)
     groups = grouped(of_all)
     by_place, shares, likeness = of_all[groups.order_M], [], []
-    sizes = np.diff(groups.ends_G, prepend=0)
+    sizes = np.diff(groups.bounds_G1)
     assert sizes.max() < 20_000 / 20
     for query in asked:
         expected, found = most_similar(query, of_all, None, 20), most_similar(query, by_place, groups, 20)

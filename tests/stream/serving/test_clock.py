@@ -1,4 +1,4 @@
-"""What time it is for a request that does not say."""
+"""As of when candidates are scored."""
 
 import time
 

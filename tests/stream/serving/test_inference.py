@@ -69,15 +69,8 @@ def test_tritons_client_is_served(how: str, scorer: Http) -> None:
     assert said["later"] == pytest.approx([s["probability"] for s in later], abs=1e-6)
 
 
-NOTHING = (
-    {"name": "user", "shape": [1], "datatype": "BYTES", "data": ["u"]},
-    {
-        "name": "item",
-        "shape": [0],
-        "datatype": "BYTES",
-        "data": [],
-    },
-)
+NOTHING = [{"name": "user", "shape": [1], "datatype": "BYTES", "data": ["u"]}]
+NOTHING += [{"name": "item", "shape": [0], "datatype": "BYTES", "data": []}]
 
 WRONG = [
     ({"inputs": NOTHING, "parameters": {"ts": "noon"}}, 422, "parameter 'ts'"),
