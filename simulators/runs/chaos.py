@@ -4,7 +4,9 @@ What must hold: whatever is killed, whenever, the counters, the samples and the 
 what an offline pass over the same log gives.
 """
 
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -49,6 +51,7 @@ _MONITOR_SHARE = 0.2
 """Share of the deaths that the monitor goes along with."""
 _TWIN_SHARE = 0.5
 _INCIDENT_SHARE = 0.6
+_STILL_SESSIONS = (0.7, 1.7)
 
 
 class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,8 +59,9 @@ class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kills: int = 20
     workers: int = 1
-    """With more than one, one of them leaves each time, killed or by SIGTERM; the others take its partitions over, and
-    it comes back at the next death. Each makes two rebalances."""
+    """With more than one, one of them leaves each time: killed, by SIGTERM, or by standing still for about as long as
+    its session lasts. The others take its partitions over, and it comes back at the next death, or by itself. Each
+    makes two rebalances."""
     processes: int = 1
     """With more than one, the learner is a group of so many: one of them dies each time, from outside or in the middle
     of what it does (`simulators.runs.ranks`), and all start anew."""
@@ -209,12 +213,17 @@ class Chaos:
                 worker.start()
         time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
         leaver = self._rng.choice(workers)
-        if self._rng.random() < 0.5:
+        way = self._rng.choice(("left", "from outside", "stood still"))
+        if way == "left":
             leaver.stop()
-            self.deaths["worker: left"] += 1
-        else:
+        elif way == "from outside":
             leaver.kill()
-            self.deaths["worker: from outside"] += 1
+        else:
+            # For longer than its session, or almost: the others have its partitions when it goes on.
+            os.kill(leaver.pid, signal.SIGSTOP)
+            time.sleep(self._settings.worker.session_timeout_s * self._rng.uniform(*_STILL_SESSIONS))
+            os.kill(leaver.pid, signal.SIGCONT)
+        self.deaths[f"worker: {way}"] += 1
         if self._rng.random() < _LEARNER_SHARE:
             learner.kill()
             learner.start()

@@ -37,6 +37,8 @@ class Housekeeping:
         self._announced = 0
         self._read_since: dict[TP, float] = {}
         """Since when a partition is read as it is written."""
+        self._superseded_since: dict[int, float] = {}
+        """Since when a partition is known to be another worker's."""
 
     def timers(self) -> Iterator[tuple[Callable[..., object], float]]:
         """Each task, and how often it is due, in seconds."""
@@ -45,6 +47,7 @@ class Housekeeping:
         yield self.relay, 1.0
         yield self.advance_idle, 1.0
         yield self.watch, 1.0
+        yield self.take_back, 1.0
         yield self.check_log, _LOG_CHECK_S
         yield self.check_state, 0.5
         yield self.report, 0.5
@@ -118,6 +121,21 @@ class Housekeeping:
             stalled = f"{waiting[0].topic}/{waiting[0].partition}"
             print(f"{stalled} has records, but no fence has moved for {limit:g} s: ending", file=sys.stderr, flush=True)
             os._exit(EXIT_STALLED)
+
+    async def take_back(self) -> None:
+        """Start anew if another worker took a partition over, while this one's group still says that it is its own.
+
+        A member that stood still for longer than its session takes over what it was given, although others have it by
+        then. It learns from its heartbeat that it is out; whoever has the partition learns nothing, and would wait.
+        """
+        superseded, limit = self._worker.ingest.superseded, 2 * self._settings.worker.session_timeout_s
+        self._superseded_since = {p: self._superseded_since.get(p, time.monotonic()) for p in superseded}
+        for partition, since in self._superseded_since.items():
+            if time.monotonic() - since > limit:
+                start_anew(
+                    f"partition {partition} was taken over by another worker more than {limit:g} s ago, and is this "
+                    f"one's by its group {group_of(self._settings)!r} all the same"
+                )
 
     async def check_log(self) -> None:
         """End the process if a topic was made anew, or was given more partitions."""

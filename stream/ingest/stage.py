@@ -74,6 +74,8 @@ class Ingest:
         self.epochs: dict[int, int] = {}
         self.applied: dict[tuple[str, int], int] = {}
         """(topic, partition) -> last offset applied."""
+        self.superseded: set[int] = set()
+        """Partitions that a newer owner was found to have."""
         self.outcomes: Counter[str] = Counter()
         """What the fence said to this worker's batches."""
 
@@ -91,6 +93,7 @@ class Ingest:
                 starts there.
         """
         self.epochs[partition] = self._store.open_epoch(partition)
+        self.superseded.discard(partition)
         self._store.begin_log(partition, earliest or {})
         offsets = self._store.fence_offsets(partition)
         self.applied |= {(topic, partition): offset for topic, offset in offsets.items()}
@@ -99,6 +102,7 @@ class Ingest:
     def release(self, partition: int) -> None:
         """Give a partition up: what still comes from it is refused."""
         self.epochs.pop(partition, None)
+        self.superseded.discard(partition)
 
     def process(
         self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int, span: Span | None = None
@@ -220,8 +224,9 @@ class Ingest:
 
     def _check_owner(self, partition: int, applied: Applied) -> None:
         if applied.outcome is Outcome.ZOMBIE:
-            raise ZombieError(
-                f"partition {partition}: epoch {self.epochs[partition]} is over, epoch {applied.epoch} owns it now"
-            )
+            own = self.epochs.get(partition, applied.epoch)
+            if own < applied.epoch:  # Unless it has been taken over once more meanwhile, in another thread.
+                self.superseded.add(partition)
+            raise ZombieError(f"partition {partition}: epoch {own} is over, epoch {applied.epoch} owns it now")
         if applied.outcome is Outcome.ROLLBACK:
             raise RollbackError(f"partition {partition}: Redis was restored from an older snapshot")

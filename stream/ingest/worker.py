@@ -23,6 +23,7 @@ from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
 from stream.ingest.codes import Coding
 from stream.ingest.consumer.record_batch import RecordBatch
+from stream.ingest.consumer.takeover import IsOver
 from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
 from stream.ingest.relay import dead_letter_headers
@@ -100,8 +101,15 @@ class Worker:
         """Whether this worker is to end."""
         return self._stop_asked or (hasattr(self, "app") and self.app.should_stop)
 
-    def start_offsets(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
-        """Take the assigned partitions over and start behind their fences."""
+    def start_offsets(self, earliest: Mapping[TP, int], is_over: IsOver) -> Mapping[TP, int]:
+        """Take the assigned partitions over and start behind their fences; none once they are others'."""
+
+        def take(partition: int) -> dict[str, int]:
+            if is_over():
+                raise StoppingError(f"partition {partition} is to be given back before it is taken over")
+            begins = {topic: earliest[tp] for topic in topics if (tp := TP(topic, partition)) in earliest}
+            return self.ingest.assign(partition, begins)
+
         topics = self.settings.topics
         partitions = sorted({tp.partition for tp in earliest if tp.topic in topics})
         for revoked in set(self.ingest.epochs) - set(partitions):
@@ -110,10 +118,7 @@ class Worker:
             if partitions and partitions[-1] >= self.settings.kafka.partitions:
                 self.check_log()
             self.retry(self.coding.look)
-            fences = {
-                p: self.retry(self.ingest.assign, p, {t: earliest[TP(t, p)] for t in topics if TP(t, p) in earliest})
-                for p in partitions
-            }
+            fences = {partition: self.retry(take, partition) for partition in partitions}
         except StoppingError:
             return {}
         log.info("assigned partitions %s", partitions)

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from confluent_kafka import Producer
-from support.serving import CONTEXT, ITEM, Http, with_serving
+from support.serving import AS_DECLARED, CONTEXT, ITEM, Http, with_serving
 
 from learner.samples.former import read_entry
 from learner.samples.kind import SampleKind
@@ -187,7 +187,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     overrides = [f"kafka.url={options.kafka!r}", f"publish.interval_s={options.interval}", "monitor.enabled=false"]
     overrides += ["join.early_positives=true", "worker.idle_after_ms=500", *options.set]
-    report = measure(with_serving(load_settings(environment={}, overrides=overrides)), options)
+    report = measure(with_serving(load_settings(environment={}, overrides=overrides), **AS_DECLARED), options)
     print("event to a score that has learned it:", *(f"p{p} {report.get(f'learned_p{p}_s')} s" for p in (50, 99)))
     report |= {"rate": options.rate, "interval_s": options.interval, "cores": os.cpu_count(), "versions": versions()}
     if options.json:

@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 from beside.load import hey, memory, quantiles, rising, wrk
 from beside.publishing import PER_REQUEST, items_of, requests
-from support.serving import CONTEXT, ITEM, Http, asked_for, with_serving
+from support.serving import AS_DECLARED, CONTEXT, ITEM, Http, asked_for, with_serving
 
 from state_store.client import connect
 from state_store.embedded.redis import EmbeddedRedis
@@ -204,9 +204,8 @@ def main(arguments: list[str]) -> None:
     with EmbeddedRedis() as server, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         given = {"redis.url": server.url}
-        settings = with_serving(
-            load_settings(environment={}, overrides=["redis.prefix=bench"], given=given), workers=options.workers
-        )
+        settings = load_settings(environment={}, overrides=["redis.prefix=bench"], given=given)
+        settings = with_serving(settings, workers=options.workers, **AS_DECLARED)
         with publishing(settings, folder, options.interval):
             report = over_http(settings, folder, options)
             report["in_process"] = in_process(settings, options.each / 3)

@@ -106,6 +106,22 @@ def test_a_worker_that_hangs_ends_itself_and_the_next_one_goes_on(
     load.check(ends, tmp_path)
 
 
+def test_a_partition_that_somebody_took_over_without_being_its_groups_is_taken_back(
+    settings: Settings, embedded_broker: str, tmp_path: Path
+) -> None:
+    """As a member does that stood still between being given a partition and taking it over."""
+    live = on(settings, embedded_broker, session_timeout_s=1.5)
+    load = Load(live, 5000, seed=12, hold_at=2000)
+    with Role("worker", live, tmp_path) as worker, Role("learner", live, tmp_path) as learner:
+        load.start()
+        wait_until(lambda: load.learned() > 200, "the replay to get going", [worker, learner])
+        load.store.open_epoch(0)
+        load.go_on()
+        ends = load.finish(worker, learner)
+        assert "is this one's by its group" in worker.log.read_text()
+    load.check(ends, tmp_path)
+
+
 def resident_mib(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 2**20
 

@@ -38,7 +38,7 @@ def test_dropped_negatives_are_the_same_whatever_is_killed(
 def test_workers_that_come_and_go_under_load_lose_and_double_nothing(
     settings: Settings, broker: str, tmp_path: Path, long: bool
 ) -> None:
-    """Each time one of three leaves, by SIGTERM or SIGKILL, and returns at the next; the learner dies now and then.
+    """Each time one of three leaves, by SIGTERM, SIGKILL or SIGSTOP, and comes back; the learner dies now and then.
 
     What users liked is kept, too, and loses and doubles nothing either.
     """

@@ -18,6 +18,7 @@ from state_store.embedded.child import free_port
 from state_store.weights import WeightStore
 from stream.partitioning import partition_of
 from stream.process.store import open_store
+from stream.sections import ServingSettings
 from stream.settings import Settings
 from stream.training.norms import NormWriter
 from stream.training.publisher import Publisher
@@ -133,10 +134,16 @@ class Http:
             time.sleep(0.1)
 
 
+_PATIENT_S = 8.0
+AS_DECLARED = {name: getattr(ServingSettings(), name) for name in ("timeout_s", "state_timeout_s")}
+"""How long is waited for an answer, where that is what is measured."""
+
+
 def with_serving(settings: Settings, **serving: object) -> Settings:
-    """Settings whose scorer has a free port."""
-    changed = msgspec.structs.replace(settings.serving, port=free_port(), refresh_s=0.05, **serving)
-    return msgspec.structs.replace(settings, serving=changed)
+    """Settings whose scorer has a free port, and waits for a Redis that is there: a busy machine fails no test."""
+    patient = dict.fromkeys(AS_DECLARED, _PATIENT_S)
+    given = {"port": free_port(), "refresh_s": 0.05, **patient, **serving}
+    return msgspec.structs.replace(settings, serving=msgspec.structs.replace(settings.serving, **given))
 
 
 def asked_for(num_items: int, user: str = "u1", **more: object) -> dict[str, object]:

@@ -15,8 +15,9 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from stream.ingest.consumer.faust_app import FencedConsumer, StartOffsets, fenced_app
+from stream.ingest.consumer.faust_app import FencedConsumer, fenced_app
 from stream.ingest.consumer.record_batch import Fetched, RecordBatch, split_batches
+from stream.ingest.consumer.takeover import StartOffsets
 
 
 def scheduler(size: int) -> type:

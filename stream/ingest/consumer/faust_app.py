@@ -4,12 +4,12 @@
 on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` pins each:
 
 * `seek_to_committed`: start where the fence in Redis says, not at the committed offset.
+* `on_partitions_revoked`, `on_partitions_assigned`: when partitions may be taken over (`consumer.takeover`).
 * `_new_consumer_thread`: a thread that reads as `stream.ingest.consumer.reading` says.
 * `App._new_transport`: a transport with this consumer.
 * `Worker._schedule_shutdown`: the moment at which it is asked to stop.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -21,13 +21,10 @@ from faust.types import TP
 
 from stream.ingest.consumer.reading import ReadingOptions, ReadingThread
 from stream.ingest.consumer.record_batch import Fetched, one_by_one
+from stream.ingest.consumer.takeover import StartOffsets, Takeover
 from stream.process.repeats import sum_up_repeats
 
 CODEC = "coldstream_as_is"
-
-StartOffsets = Callable[[Mapping[TP, int]], Mapping[TP, int]]
-"""Assigned partitions and the earliest offset that the broker still has of each -> first offset to read of each.
-Blocking calls are fine."""
 
 
 class _AsItIs(codecs.Codec):  # type: ignore[misc]
@@ -47,17 +44,45 @@ class FencedConsumer(driver.Consumer):  # type: ignore[misc]
     """Asked at every assignment; None: start at what was committed."""
     reading: ReadingOptions = ReadingOptions()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._takeover = Takeover(self.start_offsets, self._is_stopping) if self.start_offsets is not None else None
+
+    def _is_stopping(self) -> bool:
+        return bool(self.should_stop or self.app.should_stop)
+
     def _new_consumer_thread(self) -> ReadingThread:
         thread = ReadingThread(self, loop=self.loop, beacon=self.beacon)
         thread.options = self.reading
         return thread
 
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Partitions are to be given back: those that are being taken over first."""
+        if self._takeover is not None:
+            await self._takeover.end()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Partitions may be taken over."""
+        if self._takeover is not None:
+            self._takeover.begin()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_stop(self) -> None:
+        """Leave the group only when nothing is being taken over any more."""
+        if self._takeover is not None:
+            await self._takeover.end()
+        await super().on_stop()
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek every assigned partition to what `start_offsets` says."""
+        """Seek every assigned partition to what `start_offsets` says, unless they are being given back."""
+        if self._takeover is None:
+            return dict(await super().seek_to_committed())
+        if self._takeover.is_over:
+            return {}
         offsets: dict[TP, int] = dict(await super().seek_to_committed())
-        if self.start_offsets is not None and offsets:
-            earliest = await self.earliest_offsets(*offsets)
-            wanted = await asyncio.to_thread(self.start_offsets, earliest)
+        if offsets:
+            wanted = await self._takeover.take(await self.earliest_offsets(*offsets))
             await self.seek_wait(dict(wanted))
             offsets.update(wanted)
         return offsets

@@ -65,7 +65,7 @@ def main(kind: str, broker: str, topics: list[str], num_events: int) -> None:
                 watch.saw(len(values))
     else:
         # From the earliest offsets on: this consumer goes nowhere by itself where nothing was committed.
-        app = coalescing_app(group, broker, 256, dict)
+        app = coalescing_app(group, broker, 256, lambda earliest, is_over: earliest)
 
         @app.agent(app.topic(*topics, value_serializer=CODEC, key_serializer="raw"))
         async def batches(stream: Any) -> None:

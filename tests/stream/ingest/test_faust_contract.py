@@ -13,6 +13,7 @@ import faust
 import mode
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import streams
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -76,7 +77,18 @@ def test_a_batch_arrives_in_the_agent_as_its_own_value() -> None:
     assert next(iter(consumer.scheduler.iterate({tp: Fetched(batch.records, 5, 7)})))[1].offset == 6
 
 
-@pytest.mark.parametrize("name", ["_new_offset", "_add_gap", "seek_to_committed", "_new_consumer_thread"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_new_offset",
+        "_add_gap",
+        "seek_to_committed",
+        "_new_consumer_thread",
+        "on_partitions_revoked",
+        "on_partitions_assigned",
+        "on_stop",
+    ],
+)
 def test_overridden_methods_exist_with_the_same_signature(name: str) -> None:
     ours, theirs = getattr(CoalescingConsumer, name), getattr(driver.Consumer, name)
     assert ours is not theirs
@@ -88,6 +100,14 @@ def test_the_threads_overridden_methods_exist_with_the_same_signature(name: str)
     ours, theirs = getattr(ReadingThread, name), getattr(driver.AIOKafkaConsumerThread, name)
     assert ours is not theirs
     assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
+
+
+def test_a_member_is_ready_for_the_next_generation_only_when_its_partitions_are_given_back() -> None:
+    """The listener is awaited before the group is joined anew; so what it waits for has ended by then."""
+    source = inspect.getsource(GroupCoordinator.ensure_active_group)
+    assert source.index("await self._on_join_prepare(") < source.index("await self._do_rejoin_group(")
+    assert "await res" in inspect.getsource(GroupCoordinator._on_join_prepare)
+    assert "await promise" in inspect.getsource(faust_consumer.ThreadDelegateConsumer.threadsafe_partitions_revoked)
 
 
 @pytest.mark.usefixtures("loop")
@@ -189,7 +209,7 @@ from stream.ingest.consumer.faust_app import CODEC, fenced_app, run_app
 from stream.ingest.consumer.record_batch import batches_of_events
 way, group, broker, topic, total, start = *sys.argv[1:5], int(sys.argv[5]), json.loads(sys.argv[6])
 asked, since = {}, []
-def starts(earliest):
+def starts(earliest, is_over):
     asked.update({tp.partition: offset for tp, offset in earliest.items() if tp.topic == topic})
     return {tp: start[str(tp.partition)] for tp in earliest if tp.topic == topic}
 app = coalescing_app(group, broker, 64, starts) if way == "coalescing" else fenced_app(group, broker, starts)
