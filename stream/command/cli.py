@@ -70,9 +70,12 @@ def main() -> None:
 
 def _is_interrupted(exc: BaseException | None) -> bool:
     """Whether it comes of Ctrl-C; some imports turn that into an error of their own."""
-    while exc is not None:
+    seen: set[int] = set()
+    # What was raised again and again by others may lead back to itself.
+    while exc is not None and id(exc) not in seen:
         if isinstance(exc, KeyboardInterrupt):
             return True
+        seen.add(id(exc))
         exc = exc.__cause__ or exc.__context__
     return False
 

@@ -5,11 +5,13 @@ on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` 
 
 * `seek_to_committed`: start where the fence in Redis says, not at the committed offset.
 * `on_partitions_revoked`, `on_partitions_assigned`: when partitions may be taken over (`consumer.takeover`).
+* `_wait_next_records`: who has been held back is read again as soon as there is room.
 * `_new_consumer_thread`: a thread that reads as `stream.ingest.consumer.reading` says.
 * `App._new_transport`: a transport with this consumer.
 * `Worker._schedule_shutdown`: the moment at which it is asked to stop.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,6 +27,7 @@ from stream.ingest.consumer.takeover import StartOffsets, Takeover
 from stream.process.repeats import sum_up_repeats
 
 CODEC = "coldstream_as_is"
+_LOOK_AGAIN_S = 0.02
 
 
 class _AsItIs(codecs.Codec):  # type: ignore[misc]
@@ -73,6 +76,19 @@ class FencedConsumer(driver.Consumer):  # type: ignore[misc]
         if self._takeover is not None:
             await self._takeover.end()
         await super().on_stop()
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Fetched] | None, set[TP] | None]:
+        """Faust holds partitions back while many of their batches wait to be applied.
+
+        If it holds all of them, it sleeps for a second; if some, it waits as long for records of the others: by then
+        everything may have been applied, and the worker idle.
+        """
+        if self._buffered_partitions:
+            timeout = min(timeout, _LOOK_AGAIN_S)
+            while self.flow_active and not self.should_stop and not self._get_active_partitions():
+                await asyncio.sleep(_LOOK_AGAIN_S)
+        records, active = await super()._wait_next_records(timeout)
+        return records, active
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to what `start_offsets` says, unless they are being given back."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stream.command.cli import _is_interrupted
+
 COLDSTREAM = [sys.executable, "-m", "stream.command.cli"]
 
 
@@ -117,3 +119,12 @@ def test_a_locale_that_is_not_utf8_is_no_hindrance(locale: dict[str, str], tmp_p
         assert "Traceback" not in out + said
         if arguments[0] == "settings":
             assert json.loads(out)["actions"]["names"] == ["be\u011fen\U0001f511"]
+
+
+def test_an_error_whose_contexts_lead_back_to_itself_ends_all_the_same() -> None:
+    """As one does that a service raises again in several tasks; the process would look for its cause for ever."""
+    first, second = ValueError("first"), KeyError("second")
+    first.__context__, second.__context__ = second, first
+    assert not _is_interrupted(first)
+    second.__cause__ = KeyboardInterrupt()
+    assert _is_interrupted(first)

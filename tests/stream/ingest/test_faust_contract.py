@@ -87,6 +87,7 @@ def test_a_batch_arrives_in_the_agent_as_its_own_value() -> None:
         "on_partitions_revoked",
         "on_partitions_assigned",
         "on_stop",
+        "_wait_next_records",
     ],
 )
 def test_overridden_methods_exist_with_the_same_signature(name: str) -> None:
@@ -108,6 +109,40 @@ def test_a_member_is_ready_for_the_next_generation_only_when_its_partitions_are_
     assert source.index("await self._on_join_prepare(") < source.index("await self._do_rejoin_group(")
     assert "await res" in inspect.getsource(GroupCoordinator._on_join_prepare)
     assert "await promise" in inspect.getsource(faust_consumer.ThreadDelegateConsumer.threadsafe_partitions_revoked)
+
+
+def test_partitions_that_were_held_back_are_read_as_soon_as_there_is_room(loop: asyncio.AbstractEventLoop) -> None:
+    """Faust itself sleeps for a second where it holds all back, and waits as long for others where it holds some."""
+    source = inspect.getsource(faust_consumer.Consumer._wait_next_records)
+    assert "if is_client_only or active_partitions:" in source
+    assert "await self.sleep(1)" in source
+    asked: list[tuple[set[TP], float]] = []
+
+    async def run() -> None:
+        _, consumer = consumer_of()
+        first, second = TP("t", 0), TP("t", 1)
+
+        async def getmany(active_partitions: set[TP], timeout: float) -> dict[TP, Fetched]:
+            asked.append((set(active_partitions), timeout))
+            return {}
+
+        consumer._getmany = getmany
+        consumer.flow_active = True
+        consumer._active_partitions = {first, second}
+        for tp in (first, second):
+            consumer.on_buffer_full(tp)
+        waiting = asyncio.ensure_future(consumer._wait_next_records(1.0))
+        await asyncio.sleep(0.1)
+        assert not asked
+        consumer.on_buffer_drop(first)
+        await waiting
+        consumer.on_buffer_drop(second)
+        await consumer._wait_next_records(1.0)
+        assert [active for active, _ in asked] == [{first}, {first, second}]
+
+    loop.run_until_complete(run())
+    while_held, then = (timeout for _, timeout in asked)
+    assert while_held < then == 1.0
 
 
 @pytest.mark.usefixtures("loop")
