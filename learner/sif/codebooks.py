@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from learner.sif.frozen import TIE
+
 
 class Quantised(NamedTuple):
     """Of B samples."""
@@ -35,14 +37,16 @@ class Usage(NamedTuple):
 
 
 def quantise(vectors_BTD: Tensor, books_TMVD: Tensor) -> Quantised:
-    """The nearest codes, level by level."""
+    """The nearest codes, level by level; the first one of those that are equally near (`TIE`)."""
     residual_BTD, codes, residuals = vectors_BTD, [], []
     slots = torch.arange(vectors_BTD.shape[1])
     for m in range(books_TMVD.shape[1]):
         book_TVD = books_TMVD[:, m]
         # |r|^2 is the same for all of them.
-        far_BTV = (book_TVD * book_TVD).sum(-1) - 2 * torch.einsum("btd,tvd->btv", residual_BTD, book_TVD)
-        code_BT = far_BTV.argmin(-1)
+        squares_TV = (book_TVD * book_TVD).sum(-1)
+        far_BTV = squares_TV - 2 * torch.einsum("btd,tvd->btv", residual_BTD, book_TVD)
+        slack_BT = TIE * ((residual_BTD * residual_BTD).sum(-1) + squares_TV.amax(-1))
+        code_BT = (far_BTV <= (far_BTV.amin(-1) + slack_BT).unsqueeze(-1)).int().argmax(-1)
         codes.append(code_BT)
         residuals.append(residual_BTD)
         residual_BTD = residual_BTD - book_TVD[slots, code_BT]

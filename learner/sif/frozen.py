@@ -16,6 +16,20 @@ from learner.samples.columns import Samples
 from learner.sif.inputs import InputReader, Inputs, slots_of
 from learner.sif.packed import pack, tag_of
 
+TIE = 1e-5
+"""Share of the squared lengths by which distances to codes that differ are told apart. Codes that began anew with the
+same sample are equal, and how a product of matrices rounds depends on their sizes: what is said of a sample must not
+depend on which others it came with."""
+
+
+def nearest(residual_BD: np.ndarray, book_VD: np.ndarray) -> np.ndarray:
+    """Number of the nearest code; the first one of those that are equally near (`TIE`), shape (B,)."""
+    squares_V = (book_VD * book_VD).sum(axis=1)
+    far_BV = squares_V - 2 * residual_BD @ book_VD.T
+    slack_B = TIE * ((residual_BD * residual_BD).sum(axis=1) + squares_V.max())
+    code_B: np.ndarray = (far_BV <= (far_BV.min(axis=1) + slack_B)[:, None]).argmax(axis=1)
+    return code_B
+
 
 def made_for(fields: Sequence[FieldSettings], settings: SifSettings) -> int:
     """Number of the fields and settings that a version can encode."""
@@ -53,7 +67,7 @@ class FrozenTokenizer:
         for t, books_MVD in enumerate(self._books_TMVD):
             residual_BD = vectors_BTD[:, t]
             for m, book_VD in enumerate(books_MVD):
-                code_B = ((book_VD * book_VD).sum(axis=1) - 2 * residual_BD @ book_VD.T).argmin(axis=1)
+                code_B = nearest(residual_BD, book_VD)
                 codes_BTM[:, t, m] = code_B
                 residual_BD = residual_BD - book_VD[code_B]
         return codes_BTM

@@ -4,9 +4,7 @@ What must hold: whatever is killed, whenever, the counters, the samples and the 
 what an offline pass over the same log gives.
 """
 
-import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from simulators.logs.log import Log
 from simulators.oracle import Expected, expect
 from simulators.replay import Replay, ReplaySettings
 from simulators.runs.incidents import Incidents, is_applied
+from simulators.runs.leaving import leave
 from simulators.runs.log_writer import LogWriter
 from simulators.runs.ranks import GroupDeaths
 from simulators.runs.summary import COMPARED, differences
@@ -51,7 +50,6 @@ _MONITOR_SHARE = 0.2
 """Share of the deaths that the monitor goes along with."""
 _TWIN_SHARE = 0.5
 _INCIDENT_SHARE = 0.6
-_STILL_SESSIONS = (0.7, 1.7)
 
 
 class ChaosSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -212,18 +210,8 @@ class Chaos:
             if not worker.is_running:
                 worker.start()
         time.sleep(self._rng.uniform(0, self._chaos.longest_pause_s))
-        leaver = self._rng.choice(workers)
-        way = self._rng.choice(("left", "from outside", "stood still"))
-        if way == "left":
-            leaver.stop()
-        elif way == "from outside":
-            leaver.kill()
-        else:
-            # For longer than its session, or almost: the others have its partitions when it goes on.
-            os.kill(leaver.pid, signal.SIGSTOP)
-            time.sleep(self._settings.worker.session_timeout_s * self._rng.uniform(*_STILL_SESSIONS))
-            os.kill(leaver.pid, signal.SIGCONT)
-        self.deaths[f"worker: {way}"] += 1
+        session_s = self._settings.worker.session_timeout_s
+        self.deaths[f"worker: {leave(self._rng.choice(workers), session_s, self._rng)}"] += 1
         if self._rng.random() < _LEARNER_SHARE:
             learner.kill()
             learner.start()

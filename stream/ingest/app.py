@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -13,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from state_store.refusals import is_weather, told
 from stream.events import MAX_RECORD_BYTES
+from stream.ingest.assignment import start_offsets
 from stream.ingest.consumer.coalesce import coalescing_app
 from stream.ingest.consumer.faust_app import CODEC, fenced_app, run_app
 from stream.ingest.consumer.reading import ReadingOptions
@@ -57,10 +59,11 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
         "reading": ReadingOptions(kafka.isolation, worker.weather, worker.log_was_cut),
     }
     group = group_of(settings)
+    starts = partial(start_offsets, worker)
     if settings.worker.consumer == "coalescing":
-        app = coalescing_app(group, kafka.url, size, worker.start_offsets, **options)
+        app = coalescing_app(group, kafka.url, size, starts, **options)
     else:
-        app = fenced_app(group, kafka.url, worker.start_offsets, **options)
+        app = fenced_app(group, kafka.url, starts, **options)
     worker.app = app
     source = app.topic(*settings.topics, value_serializer=CODEC, key_serializer="raw")
 

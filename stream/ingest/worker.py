@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from typing import Any, TypeVar
@@ -23,7 +23,6 @@ from state_store.records import Applied, Span
 from state_store.refusals import is_weather, told
 from stream.ingest.codes import Coding
 from stream.ingest.consumer.record_batch import RecordBatch
-from stream.ingest.consumer.takeover import IsOver
 from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
 from stream.ingest.relay import dead_letter_headers
@@ -100,29 +99,6 @@ class Worker:
     def is_stopping(self) -> bool:
         """Whether this worker is to end."""
         return self._stop_asked or (hasattr(self, "app") and self.app.should_stop)
-
-    def start_offsets(self, earliest: Mapping[TP, int], is_over: IsOver) -> Mapping[TP, int]:
-        """Take the assigned partitions over and start behind their fences; none once they are others'."""
-
-        def take(partition: int) -> dict[str, int]:
-            if is_over():
-                raise StoppingError(f"partition {partition} is to be given back before it is taken over")
-            begins = {topic: earliest[tp] for topic in topics if (tp := TP(topic, partition)) in earliest}
-            return self.ingest.assign(partition, begins)
-
-        topics = self.settings.topics
-        partitions = sorted({tp.partition for tp in earliest if tp.topic in topics})
-        for revoked in set(self.ingest.epochs) - set(partitions):
-            self.ingest.release(revoked)
-        try:
-            if partitions and partitions[-1] >= self.settings.kafka.partitions:
-                self.check_log()
-            self.retry(self.coding.look)
-            fences = {partition: self.retry(take, partition) for partition in partitions}
-        except StoppingError:
-            return {}
-        log.info("assigned partitions %s", partitions)
-        return {tp: fences[tp.partition][tp.topic] + 1 for tp in earliest if tp.topic in topics}
 
     async def decode(self, batch: RecordBatch) -> Ready | None:
         """Decode one batch; None if the worker stops before what is malformed in it is durable elsewhere."""

@@ -7,7 +7,7 @@ from safetensors.numpy import save
 
 from learner.named import arrays_in
 from learner.samples.keys import value_key
-from learner.sif.frozen import FrozenTokenizer
+from learner.sif.frozen import FrozenTokenizer, nearest
 from learner.sif.inputs import InputReader, Inputs, slots_of
 from learner.sif.packed import check_bits, pack, tag_of
 from learner.sif.tokenizer import SampleTokenizer, slices_of
@@ -158,3 +158,20 @@ def test_codes_are_packed_and_must_have_room() -> None:
     assert [tag_of(version) for version in (15, 16, 31)] == [15, 1, 1]
     with pytest.raises(ValueError, match=r"6 sub-tokens of 2 codes of 6 bits are 72 bits, and at most 60"):
         check_bits(6, 2, 6)
+
+
+def test_the_first_of_equal_codes_is_taken_however_a_product_rounds() -> None:
+    """What is said of a sample must not depend on which others it came with."""
+    rng = np.random.default_rng(3)
+    for num_codes, dim in ((16, 8), (64, 16), (37, 5)):
+        different = rng.normal(size=(num_codes // 2, dim)).astype(np.float32)
+        book_VD = np.concatenate([different, different, different[:1]])
+        residuals = (different[rng.integers(len(different), size=500)] + 0.01 * rng.normal(size=(500, dim))).astype(
+            np.float32
+        )
+        together = nearest(residuals, book_VD)
+        assert together.max() < len(different)
+        alone = [int(nearest(residuals[n : n + 1], book_VD)[0]) for n in range(len(residuals))]
+        assert together.tolist() == alone
+        exact = ((residuals[:, None].astype(np.float64) - different) ** 2).sum(axis=2).argmin(axis=1)
+        assert together.tolist() == exact.tolist()
