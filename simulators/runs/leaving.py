@@ -1,10 +1,9 @@
 """How one worker of several leaves the others."""
 
-import os
 import random
-import signal
 import time
 
+from simulators.runs.incidents import stopped
 from stream.command.roles import Role
 
 _STILL_SESSIONS = (0.7, 1.7)
@@ -25,8 +24,7 @@ def leave(worker: Role, session_s: float, rng: random.Random) -> str:
     elif way == "from outside":
         worker.kill()
     else:
-        # The others have its partitions when it goes on, or almost.
-        os.kill(worker.pid, signal.SIGSTOP)
-        time.sleep(session_s * rng.uniform(*_STILL_SESSIONS))
-        os.kill(worker.pid, signal.SIGCONT)
+        with stopped(worker.pid):
+            # The others have its partitions when it goes on, or almost.
+            time.sleep(session_s * rng.uniform(*_STILL_SESSIONS))
     return way

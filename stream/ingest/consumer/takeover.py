@@ -41,9 +41,9 @@ class Takeover:
     async def end(self) -> None:
         """They are to be given back; returns once nothing is being taken over any more."""
         self._turn = None
-        await self.settle()
+        await self._settle()
 
-    async def settle(self) -> None:
+    async def _settle(self) -> None:
         """Wait for whatever is being taken over."""
         while self._taking is not None and not self._taking.done():
             await asyncio.wait([self._taking])
@@ -56,10 +56,10 @@ class Takeover:
     async def take(self, earliest: Mapping[TP, int]) -> Mapping[TP, int]:
         """First offset to read of each partition; empty if they are this worker's no more."""
         turn = self._turn
-        await self.settle()
+        await self._settle()
 
         def is_over() -> bool:
-            return turn is None or self._turn is not turn or self._is_stopping()
+            return self.is_over or self._turn is not turn
 
         if is_over():
             return {}
