@@ -1,6 +1,7 @@
 """Connections to Redis, with errors for people."""
 
 import ssl
+from contextlib import suppress
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, cast
@@ -64,6 +65,17 @@ def connect_on_loop(settings: RedisSettings, client: redis.Redis) -> AsyncRedis:
     if isinstance(client, RedisCluster):
         return AsyncRedisCluster.from_url(settings.url, **options)
     return redis.asyncio.Redis.from_url(settings.url, retry=AsyncRetry(NoBackoff(), 0), **options)
+
+
+async def drop_idle(client: AsyncRedis) -> None:
+    """Close the connections that nobody uses.
+
+    What a server that went away has closed is only seen by whoever uses it next: each of them would fail one more call,
+    long after the server is back. A cluster's client tries again by itself.
+    """
+    if isinstance(client, redis.asyncio.Redis):
+        with suppress(redis.RedisError, OSError):
+            await client.connection_pool.disconnect(inuse_connections=False)
 
 
 def _tls_options(settings: RedisSettings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import redis
 from redis.exceptions import NoScriptError
 
-from state_store.client import AsyncRedis, script_text
+from state_store.client import AsyncRedis, drop_idle, script_text
 from state_store.entities.packed import PackedReads, PackedState
 from state_store.refusals import told
 from stream.process.weather import Weather
@@ -56,6 +56,7 @@ class StateReader:
             return None
         except (redis.RedisError, OSError) as exc:
             self._failed(told(exc))
+            await drop_idle(self._client)
             return None
         self._weather.passed(_STEP)
         return self._reads.read(answer)
