@@ -48,6 +48,9 @@ def _parser() -> Parser:
     parser.add_argument("--decay", nargs="+", type=float, default=[0.0], metavar="RATE", help="searched")
     parser.add_argument("--batch", nargs="+", type=int, default=[1024], metavar="N", help="samples per step; searched")
     parser.add_argument(
+        "--init", nargs="+", type=float, default=[0.01, 0.0001], metavar="STD", help="of new embeddings; searched"
+    )
+    parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="settings of [model], as num_masks=2"
     )
     parser.add_argument("--share", type=float, default=1.0, help="of the log's samples, for a quick try")

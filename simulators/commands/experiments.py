@@ -16,7 +16,13 @@ from simulators.experiments.cold_items.run import ColdItems, ColdResult
 from simulators.experiments.kept import Kept
 from simulators.experiments.offline.results import Results, RunResult
 from simulators.experiments.offline.search import Plan, carry_out, chosen_device, num_done
-from simulators.experiments.offline.settings import RunSettings, grid_of, model_settings, parse_options
+from simulators.experiments.offline.settings import (
+    HyperParameters,
+    RunSettings,
+    grid_of,
+    model_settings,
+    parse_options,
+)
 from simulators.experiments.offline.training import Progress as Told
 from simulators.experiments.ratings import PAPER_FIELDS, Ratings, ratings_of
 from simulators.experiments.reporting.cold_items import report as cold_report
@@ -132,7 +138,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         tuple(dict.fromkeys(options.models)),
         tuple(dict.fromkeys(variants)),
         seeds,
-        grid_of(options.lr, options.dim, options.decay, options.batch),
+        grid_of(**{name: getattr(options, name) for name in HyperParameters.__struct_fields__}),
         checked(given, RunSettings),
     )
     for model in plan.models:

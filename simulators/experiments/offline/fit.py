@@ -20,7 +20,7 @@ class Fit:
 
     Args:
         settings: of the model.
-        hyper: of its optimiser.
+        hyper: of its optimiser and of its initial embeddings.
         ratings: the samples.
         counts: impressions and positives of users and of items, as `split.counts_of`.
         seed: of the initial weights and of the masks.
@@ -40,7 +40,7 @@ class Fit:
         self.settings, self.device = settings, device
         self.feed = Feed(ratings, counts, device)
         with torch.device(device):
-            self.model = OfflineModel(settings, ratings.fields, ratings.num_rows, seed)
+            self.model = OfflineModel(settings, ratings.fields, ratings.num_rows, init=hyper.init, seed=seed)
             self._masks = torch.Generator(device).manual_seed(seed + 1)
         self.optimiser = self.model.optimiser(hyper.lr, hyper.decay)
 

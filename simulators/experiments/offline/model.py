@@ -10,8 +10,6 @@ from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.config import FieldSettings, ModelSettings
 
-_STD = 0.01
-"""Of new embeddings."""
 _NUM_COUNTS = 4
 """Impressions and positives of user and item."""
 
@@ -23,13 +21,16 @@ class OfflineModel(nn.Module):
         settings: of the model.
         fields: F declared fields.
         num_rows: R.
+        init: standard deviation of the initial embeddings.
         seed: of the initial weights.
     """
 
-    def __init__(self, settings: ModelSettings, fields: Sequence[FieldSettings], num_rows: int, seed: int) -> None:
+    def __init__(
+        self, settings: ModelSettings, fields: Sequence[FieldSettings], num_rows: int, *, init: float, seed: int
+    ) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        rows_RW = torch.randn(num_rows, settings.dim + 1) * _STD
+        rows_RW = torch.randn(num_rows, settings.dim + 1) * init
         rows_RW[:, -1] = 0.0
         self.rows_RW = nn.Parameter(rows_RW)
         """Embedding, and first-order weight, of each value."""

@@ -41,9 +41,11 @@ class HyperParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     """Of the embeddings, decoupled (Loshchilov and Hutter 2019): each step takes lr * decay of them away."""
     batch: Annotated[int, Meta(gt=0, le=1 << 20)] = 1024
     """Samples per step."""
+    init: Annotated[float, Meta(ge=0, le=1)] = 0.01
+    """Standard deviation of new embeddings."""
 
     def __str__(self) -> str:
-        return f"lr{self.lr:g}-dim{self.dim}-decay{self.decay:g}-batch{self.batch}"
+        return f"lr{self.lr:g}-dim{self.dim}-decay{self.decay:g}-batch{self.batch}-init{self.init:g}"
 
 
 class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,24 +124,22 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def grid_of(
-    lrs: Sequence[float], dims: Sequence[int], decays: Sequence[float], batches: Sequence[int]
-) -> tuple[HyperParameters, ...]:
-    """Every combination.
+def grid_of(**searched: Sequence[float]) -> tuple[HyperParameters, ...]:
+    """Every combination of values by name.
 
-    >>> [str(each) for each in grid_of([0.001, 0.01], [16], [0.0], [256])]
-    ['lr0.001-dim16-decay0-batch256', 'lr0.01-dim16-decay0-batch256']
+    >>> [str(each) for each in grid_of(lr=[0.001, 0.01], batch=[256])]
+    ['lr0.001-dim16-decay0-batch256-init0.01', 'lr0.01-dim16-decay0-batch256-init0.01']
 
     Raises:
         ChoiceError: a value is out of bounds.
     """
     found = []
-    for lr, dim, decay, batch in product(lrs, dims, decays, batches):
-        given: Mapping[str, Any] = {"lr": lr, "dim": dim, "decay": decay, "batch": batch}
+    for values in product(*searched.values()):
+        given = dict(zip(searched, values, strict=True))
         try:
             found.append(msgspec.convert(given, HyperParameters))
         except msgspec.ValidationError as exc:
-            raise ChoiceError(f"--lr {lr:g}, --dim {dim}, --decay {decay:g}, --batch {batch}: {exc}") from exc
+            raise ChoiceError(f"{', '.join(f'--{name} {value:g}' for name, value in given.items())}: {exc}") from exc
     return tuple(found)
 
 

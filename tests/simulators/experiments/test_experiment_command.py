@@ -29,6 +29,7 @@ BAD = {
     "share above 1": (["--table", "3", "--share", "1.5"], ["--share 1.5", "<= 1"]),
     "learning rate": (["--table", "3", "--lr", "-1"], ["--lr", "-1"]),
     "batch": (["--table", "3", "--batch", "256", "0"], ["--batch 0", ">= 1"]),
+    "initial values": (["--table", "3", "--init", "-0.1"], ["--init -0.1", ">= 0"]),
     "seed below 0": (["--table", "3", "--seeds", "-3"], ["--seeds", "-3"]),
     "seed twice": (["--table", "3", "--seeds", "3", "3"], ["--seeds 3 3", "twice"]),
     "unknown setting": (["--table", "3", "--set", "adapter_bia=1"], ["--set", "adapter_bia"]),
@@ -81,7 +82,7 @@ def test_the_report_shows_what_is_there_and_leaves_out_what_is_not(tmp_path: Pat
     )
     sizes = {cohort.name: cohort.samples for cohort in fm.cohorts if cohort.name.startswith("users")}
     assert sum(sizes.values()) == pytest.approx(400, abs=2)
-    for part in ("the command", "fm, AdaF²M²", ".7767 / .7808", "lr0.01-dim4-decay0-batch256", "| 50% |"):
+    for part in ("the command", "fm, AdaF²M²", ".7767 / .7808", "lr0.01-dim4-decay0-batch256-init0.01", "| 50% |"):
         assert part in text
     assert "dcnv2" not in text
 

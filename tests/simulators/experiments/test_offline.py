@@ -60,6 +60,14 @@ def _of_item(number: int) -> list[list[str]]:
     return [[f"g{number % 4}"], [f"w{k}" for k in range(number % 3)]]
 
 
+@pytest.mark.parametrize("init", [0.0, 1e-4, 0.1])
+def test_new_embeddings_are_as_large_as_is_said(init: float) -> None:
+    run = msgspec.structs.replace(RUN, hyper=msgspec.structs.replace(RUN.hyper, init=init))
+    rows_RW = Training(run, small_ratings(300), CPU).fit.model.rows_RW.detach()
+    assert float(rows_RW[:, :-1].std()) == pytest.approx(init, rel=0.2)
+    assert not rows_RW[:, -1].any()
+
+
 def test_a_field_that_is_dropped_is_its_default_vector() -> None:
     ratings = small_ratings(300)
     training = Training(RUN, ratings, CPU)
