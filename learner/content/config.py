@@ -50,6 +50,13 @@ class ContentStartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     like it; about 96 % of its neighbours are found. Needs the extra `search` (faiss)."""
     buckets: Annotated[int, Meta(ge=16, le=1 << 14)] = 512
     """Width of the hashed content vector, a power of two."""
+    words: str = ""
+    """File of vectors of words, by which content is alike that has no word in common (`coldstream words` makes it);
+    learner and scorers read it. Empty: none."""
+    words_width: Width = 64
+    """Its first dimensions, which are taken."""
+    words_share: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    """How much words' vectors together weigh beside a value that no other item has."""
     every: PositiveInt = 2000
     """Samples learned between two looks at the pool; never fewer than it has members."""
     width: Width = 64
@@ -75,6 +82,11 @@ class ContentStartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     def is_on(self) -> bool:
         """Whether new ones start otherwise."""
         return self.method != "none"
+
+    @property
+    def content_width(self) -> int:
+        """Of an item's content: H, buckets, and behind them what words say."""
+        return self.buckets + (self.words_width if self.words else 0)
 
     @property
     def finds(self) -> bool:

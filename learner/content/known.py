@@ -1,6 +1,7 @@
 """Items whose content is known, as a learner has them.
 
-Legend: N items that come, C those that are known, R rows, H buckets, P pairs of an item and one of its categories.
+Legend: N items that come, C those that are known, R rows, H width of content, P pairs of an item and one of its
+categories.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,8 @@ _FIRST_PAIRS = 1024
 
 
 def content_table(settings: ContentStartSettings) -> Table:
-    """Rows of items' hashed content, not weighted: 4 bytes for each of `buckets`, 2 KiB an item by default."""
-    return Table([Group(CONTENT, settings.buckets)], [1], settings.max_items)
+    """Rows of items' content, not weighted: 4 bytes for each of its dimensions, 2 KiB an item by default."""
+    return Table([Group(CONTENT, settings.content_width)], [1], settings.max_items)
 
 
 class Known:

@@ -6,7 +6,7 @@ learned vectors are most like its own. Both with the others of the batch as nega
 
     L = - mean_i log exp(z_i . z_i' / tau) / sum_k exp(z_i . z_k' / tau),    z = x W / |x W|
 
-Legend: B items of a batch, M items of the pool, H buckets, E width of the map, D factors.
+Legend: B items of a batch, M items of the pool, H width of content, E of the map, D factors.
 """
 
 from collections.abc import Mapping
@@ -59,12 +59,13 @@ class ContentMap:
 
     Args:
         settings: of content-made starts.
+        num_inputs: H.
         seed: of its first values, which keep cosines about as they are, and of what is drawn.
     """
 
-    def __init__(self, settings: ContentStartSettings, seed: int) -> None:
+    def __init__(self, settings: ContentStartSettings, num_inputs: int, seed: int) -> None:
         self._settings, self._seed = settings, seed
-        shape = settings.buckets, settings.width
+        shape = num_inputs, settings.width
         first_HE = np.random.default_rng(seed).standard_normal(shape) / np.sqrt(settings.width)
         self.weights_HE = first_HE.astype(np.float32)
         self._first_HE, self._second_HE = np.zeros(shape, np.float32), np.zeros(shape, np.float32)

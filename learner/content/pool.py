@@ -1,7 +1,7 @@
 """The pool: items that have learned enough to be taken from, as they were at the last look.
 
-Legend: M items of the pool, C known items, H buckets, E width of what is compared, X values of an item: its first-order
-weight, then D factors. G categories, P pairs of an item and one of its categories.
+Legend: M items of the pool, C known items, H width of content, E of what is compared, X values of an item: its
+first-order weight, then D factors. G categories, P pairs of an item and one of its categories.
 """
 
 from typing import NamedTuple
@@ -34,7 +34,7 @@ class Look(NamedTuple):
     means_GX: np.ndarray
     """Values of the items of each category."""
     idf_H: np.ndarray
-    """How much each bucket says: log of items by items that have it."""
+    """How much each bucket says: log of items by items that have it; and of words, each dimension as much."""
     map_HE: np.ndarray
     """E is 0 where content is compared as it is."""
 
@@ -122,7 +122,7 @@ class Pool:
         """Values of one item; one at a time, so that they do not depend on what comes beside it. None: there are none.
 
         Args:
-            content_H: its hashed content.
+            content_H: its content.
             categories: keys of its categories.
         """
         method, mean_X = self._settings.method, self.look.mean_X
@@ -158,6 +158,7 @@ class Pool:
 def no_pool(settings: ContentStartSettings, num_values: int, kind: Kind = "item") -> Pool:
     """Before the first look."""
     values_MX, keys_M = np.zeros((0, num_values), np.float32), np.zeros(0, np.uint64)
-    nothing = Weights(np.zeros(settings.buckets, np.float32), np.zeros((settings.buckets, 0), np.float32))
+    width = settings.content_width
+    nothing = Weights(np.zeros(width, np.float32), np.zeros((width, 0), np.float32))
     look = look_of(keys_M, values_MX, values_MX[:, 0], np.zeros((0, 2), np.uint64), nothing)
-    return Pool(settings, look, np.zeros((0, settings.buckets), np.float32), kind)
+    return Pool(settings, look, np.zeros((0, width), np.float32), kind)

@@ -13,19 +13,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.content.config import ContentStartSettings, Kind, is_content
+from learner.content.config import ContentStartSettings, Kind, is_content, section_of
 from learner.content.groups import Groups, grouped
 from learner.content.known import CONTENT
 from learner.content.names import name_at
 from learner.content.pool import Look, Made, Pool, compared, no_pool
 from learner.content.vectors import categories, hashed
-from learner.named import below
+from learner.content.words import words_of
+from learner.named import ArraysError, below
 from learner.tables.ids import Ids
 from learner.tables.memory import is_shared
 from learner.tables.shared import Shelf
 from learner.tables.table import Table
 
-NAMES, _COMPARED, _GROUPS = "names.", "compared", "groups."
+NAMES, WORDS, _COMPARED, _GROUPS = "names.", "words", "compared", "groups."
 _MOST_KEPT = 1 << 16
 """What was made since the last look is kept, and forgotten when it is of so many."""
 _BYTES_OF_NAME = 1024
@@ -43,6 +44,9 @@ class StandIns:
         num_factors: D.
         content: rows of the known items' content.
         kind: of what starts are made.
+
+    Raises:
+        ValueError: the file of words cannot be used; names it.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class StandIns:
         self._id = names.index(f"{kind}_id")
         self._is_content_F = np.array([is_content(field, kind) for field in fields], np.uint8)
         self._category = names.index(settings.category) if settings.category else -1
+        self._words = words_of(settings, fields, kind)
         self.content = content
         self._none = no_pool(settings, 1 + num_factors, kind)
         self.pool, self._names = self._none, dict[str, np.ndarray]()
@@ -110,7 +115,9 @@ class StandIns:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray]]:
         """Of the samples at these places: their numbers, content, its print, and keys of their categories."""
         samples_I = np.searchsorted(values.offsets_B1, places_I, side="right") - 1
-        content_IH, print_I = hashed(*values, samples_I, self._is_content_F, self._settings.buckets)
+        content_IH, print_I = hashed(
+            *values, samples_I, self._is_content_F, self._settings.buckets, self._words.keys_N, self._words.vectors_NW
+        )
         keys_P, of_P = categories(values.offsets_B1, values.keys_N, values.kinds_N, samples_I, self._category)
         return samples_I, content_IH, print_I, np.split(keys_P, np.searchsorted(of_P, np.arange(1, len(samples_I))))
 
@@ -124,9 +131,19 @@ class StandIns:
     # The pool -------------------------------------------------------------------------------------------------------
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Have the pool that was published, once the content of its items is there; none: as it was."""
+        """Have the pool that was published, once the content of its items is there; none: as it was.
+
+        Raises:
+            ArraysError: it was made with other words.
+        """
         if arrays:
             copies = {name: array.copy() for name, array in arrays.items()}
+            # Of a learner that knew of no words there is none.
+            if int(copies.get(WORDS, np.zeros(1))[0]) != self._words.print:
+                raise ArraysError(
+                    f"{section_of(self.kind)}.words: the learner's file of words is not that of this process, "
+                    f"{self._settings.words!r}: give both the same file"
+                )
             self._see(Look(*(copies[name] for name in Look._fields)), below(NAMES, copies))
 
     def _see(self, look: Look, names: Mapping[str, np.ndarray]) -> None:
@@ -178,6 +195,6 @@ class StandIns:
 
 def _room(settings: ContentStartSettings, num_values: int) -> int:
     """Bytes that a pool may have."""
-    width = settings.width if settings.has_map else settings.buckets
+    width = settings.width if settings.has_map else settings.content_width
     of_item = 4 * (num_values + width) + 24 + _BYTES_OF_NAME
-    return settings.max_items * of_item + 4 * settings.buckets * (1 + width) + _BYTES_OF_OTHERS
+    return settings.max_items * of_item + 4 * settings.content_width * (1 + width) + _BYTES_OF_OTHERS

@@ -17,7 +17,7 @@ from learner.content.known import Known
 from learner.content.map import ContentMap
 from learner.content.names import packed
 from learner.content.pool import Look, Weights, idf_of, look_of, weighted
-from learner.content.stand_ins import NAMES, StandIns
+from learner.content.stand_ins import NAMES, WORDS, StandIns
 from learner.named import below
 from learner.tables.ids import Ids
 from learner.tables.table import Table
@@ -48,7 +48,7 @@ class ContentStarts(StandIns):
     ) -> None:
         self._known = Known(settings)
         super().__init__(settings, fields, num_factors, self._known.table, kind)
-        self._map = ContentMap(settings, seed) if settings.has_map else None
+        self._map = ContentMap(settings, settings.content_width, seed) if settings.has_map else None
         self.next_look = settings.every
         """Samples learned at which the pool is to be looked at."""
         self._is_published = False
@@ -106,6 +106,7 @@ class ContentStarts(StandIns):
         """How content is compared from now on; the map learns."""
         known = self._known
         idf_H = idf_of(len(known), known.num_by_bucket())
+        idf_H[self._settings.buckets :] = self._settings.words_share * np.log1p(len(known))
         if self._map is None:
             return Weights(idf_H, np.zeros((len(idf_H), 0), np.float32))
         if len(keys_M):
@@ -138,7 +139,12 @@ class ContentStarts(StandIns):
     def served(self) -> dict[str, np.ndarray]:
         """What a scorer needs besides the known items' content: 4 bytes for each value of an item of the pool, its key
         and its name, some 130 an item at 24 factors."""
-        return self.pool.look._asdict() | {NAMES + name: array for name, array in self._names.items()}
+        names = {NAMES + name: array for name, array in self._names.items()}
+        return self.pool.look._asdict() | names | self._print_of_words
+
+    @property
+    def _print_of_words(self) -> dict[str, np.ndarray]:
+        return {WORDS: np.array([self._words.print], np.uint64)}
 
     def state(self, of_table: Callable[[Table], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Copies of everything that the future depends on.
@@ -148,7 +154,7 @@ class ContentStarts(StandIns):
         each at 24 factors, and the map; so 8 MB with each checkpoint at 50,000 items.
         """
         arrays = {_LOOK + name: array.copy() for name, array in self.pool.look._asdict().items()}
-        arrays |= {"next_look": np.array([self.next_look])}
+        arrays |= {"next_look": np.array([self.next_look])} | self._print_of_words
         arrays |= {_KNOWN + name: array for name, array in self._known.state(of_table).items()}
         if self._map is not None:
             arrays |= {_MAP + name: array for name, array in self._map.state().items()}
@@ -160,12 +166,14 @@ class ContentStarts(StandIns):
         Raises:
             ValueError: it is of other settings.
         """
-        map_HE = state.get(_MAP + "weights", np.zeros((self._settings.buckets, 0)))
-        shape = self._settings.buckets, 0 if self._map is None else self._settings.width
-        if map_HE.shape != shape or len(state.get(_LOOK + "idf_H", ())) != self._settings.buckets:
+        width = self._settings.content_width
+        map_HE = state.get(_MAP + "weights", np.zeros((width, 0)))
+        shape = width, 0 if self._map is None else self._settings.width
+        words = int(state.get(WORDS, np.zeros(1))[0])
+        if map_HE.shape != shape or len(state.get(_LOOK + "idf_H", ())) != width or words != self._words.print:
             raise ValueError(
                 f"the saved model's {self.kind}s started otherwise: "
-                f"the settings of [{section_of(self.kind)}] have changed"
+                f"the settings of [{section_of(self.kind)}], or its file of words, have changed"
             )
         self._known.restore(below(_KNOWN, state))
         if self._map is not None:

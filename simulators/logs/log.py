@@ -68,6 +68,14 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self._values if self._dated is None else self._dated)
 
+    def all(self) -> Iterator[Mapping[str, RawFeature]]:
+        """Features of every id, as of every time."""
+        if self._dated is None:
+            yield from self._values.values()
+        else:
+            for _, features in self._dated.values():
+                yield from features
+
     @property
     def is_dated(self) -> bool:
         """Whether what is known of an id changes with time."""

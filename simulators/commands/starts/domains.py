@@ -11,12 +11,14 @@ from rich.console import Console
 
 from learner.content.config import ContentStartSettings
 from learner.sequence.config import SasRecSettings
+from learner.sequence.texts import HASHED, EncodedTexts, HashedTexts, Texts
 from simulators.commands.experiments import add_kept, checked_seeds, that_make
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.domains.data import DOMAINS, read_domain
 from simulators.experiments.domains.run import Domains, DomainsResult
 from simulators.experiments.kept import Kept
 from simulators.experiments.reporting.domains import report
+from simulators.words.encoder import Encoder
 from stream.command.options import usable_folder
 from stream.command.output import print_json
 
@@ -35,6 +37,12 @@ def parser_of() -> argparse.ArgumentParser:
     parser.add_argument("--losses", nargs="+", default=["bpr", "bce"], choices=_LOSSES, metavar="LOSS")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], metavar="N", help="of everything")
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="of SASRec, as width=32")
+    parser.add_argument(
+        "--encoder",
+        default=HASHED,
+        metavar="NAME",
+        help="of texts: hashed words, packaged (needs the extra `sentences`), or a folder of sentence-transformers",
+    )
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch")
     add_kept(parser, "runs/domains")
     return parser
@@ -90,4 +98,12 @@ def _experiment(options: argparse.Namespace, console: Console) -> Domains:
         target, *sources = (
             read_domain(name, folder, options.users, seed=0) for name in (options.target, *options.sources)
         )
-    return Domains(sources, target, settings, ContentStartSettings(method="learned", buckets=4096), kept)
+    matcher = ContentStartSettings(method="learned", buckets=4096)
+    return Domains(sources, target, settings, matcher, _texts(options.encoder, matcher), kept)
+
+
+def _texts(encoder: str, matcher: ContentStartSettings) -> Texts:
+    if encoder == HASHED:
+        return HashedTexts(matcher.buckets)
+    made = Encoder(encoder)
+    return EncodedTexts(made.name, made.encode, made.width)

@@ -11,8 +11,9 @@ import torch
 
 from learner.content.config import ContentStartSettings
 from learner.sequence.config import SasRecSettings
-from learner.sequence.matcher import Matcher, generated, texts_of
+from learner.sequence.matcher import Matcher, generated
 from learner.sequence.sasrec import SasRec
+from learner.sequence.texts import Texts
 from simulators.experiments.domains.arms import ARMS, Arm
 from simulators.experiments.domains.data import Domain, union
 from simulators.experiments.domains.ranking import (
@@ -77,6 +78,7 @@ class Domains:
         target: the other one.
         settings: of the model, but for its loss.
         matcher: of the map.
+        texts: what texts are compared by.
         kept: where results are kept.
     """
 
@@ -86,10 +88,11 @@ class Domains:
         target: Domain,
         settings: SasRecSettings,
         matcher: ContentStartSettings,
+        texts: Texts,
         kept: Kept[DomainsResult],
     ) -> None:
         self.sources, self.target, self.kept = union(sources), target, kept
-        self._settings, self._matcher = settings, matcher
+        self._settings, self._matcher, self._texts = settings, matcher, texts
         self._test = asked(target, TEST, 0)
 
     @property
@@ -101,7 +104,7 @@ class Domains:
         """What a result is made of, as JSON."""
         sizes = [[domain.name, len(domain.sequences), domain.num_items] for domain in (self.sources, self.target)]
         settings = msgspec.structs.replace(self._settings, loss=loss)
-        return msgspec.json.encode([sizes, settings, self._matcher]).decode()
+        return msgspec.json.encode([sizes, settings, self._matcher, self._texts.name]).decode()
 
     def find(self, arm: str, loss: str, seed: int) -> DomainsResult | None:
         """A result that is there.
@@ -152,11 +155,11 @@ class Domains:
         events_J = np.bincount(np.concatenate(self.sources.sequences), minlength=self.sources.num_items + 1)[1:]
         pool_J = np.flatnonzero(events_J >= _FEWEST_EVENTS)
         ids_JD = model.items.weight.detach().numpy()[1:][pool_J]
-        texts_JH = texts_of([self.sources.words[j] for j in pool_J], self._matcher.buckets)
-        texts_IH = texts_of(self.target.words, self._matcher.buckets)
+        texts_JH = self._texts.vectors([self.sources.words[j] for j in pool_J])
+        texts_IH = self._texts.vectors(self.target.words)
         similar: dict[str, np.ndarray] = {}
         for name, weight in (("text", 0.0), ("behaviour", self._matcher.behaviour)):
-            matcher = Matcher(msgspec.structs.replace(self._matcher, behaviour=weight), seed)
+            matcher = Matcher(msgspec.structs.replace(self._matcher, behaviour=weight), self._texts, seed)
             matcher.learn(texts_JH, ids_JD, _ROUNDS)
             similar[name] = matcher.compared(texts_IH) @ matcher.compared(texts_JH).T
         return Source(model, ids_JD, similar)
@@ -180,8 +183,8 @@ class Domains:
     def _of_nothing_learned(self, name: str) -> Scores:
         if name == POPULAR:
             return popularity(self.target)
-        matcher = Matcher(msgspec.structs.replace(self._matcher, behaviour=0.0), 0)
-        texts_IH = texts_of(self.target.words, self._matcher.buckets)
+        matcher = Matcher(msgspec.structs.replace(self._matcher, behaviour=0.0), self._texts, 0)
+        texts_IH = self._texts.vectors(self.target.words)
         # The map as it begins keeps cosines about as they are.
         matcher.learn(texts_IH, np.zeros((len(texts_IH), 1), np.float32), 0)
         return by_text(matcher.compared(texts_IH))

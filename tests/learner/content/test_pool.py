@@ -13,6 +13,7 @@ from learner.content.known import Known
 from learner.content.map import ContentMap, info_nce
 from learner.content.pool import Pool, Weights, compared, idf_of, look_of, no_pool
 from learner.content.vectors import hashed
+from learner.content.words import NO_WORDS
 from learner.tables.table import Group, Table
 
 BUCKETS = 16
@@ -143,7 +144,7 @@ def test_the_map_brings_together_what_behaves_alike_though_its_content_says_more
         content_MH[m, 2 + rng.choice(BUCKETS - 2, 3, replace=False)] = 1
     vectors_MD = (np.where(behaves_M, 1, -1)[:, None] + 0.3 * rng.normal(size=(300, 3))).astype(np.float32)
     settings = make_settings("learned", width=8, batch=64, steps=100, dropout=0.2, lr=0.01)
-    learned = ContentMap(settings, 5)
+    learned = ContentMap(settings, BUCKETS, 5)
 
     def share_alike() -> float:
         z_ME = content_MH @ learned.weights_HE
@@ -162,9 +163,8 @@ def test_content_is_the_declared_fields_each_of_length_one() -> None:
     """Two samples: of fields 0 (no content), 1 and 2; the second lacks field 2."""
     offsets, keys = np.array([0, 4, 6]), np.array([1, 50, 60, 70, 1, 50], np.uint64)
     fields, weights = np.array([0, 1, 2, 2, 0, 1], np.uint8), np.array([1, 1, 0.5, 0.5, 1, 1], np.float32)
-    content_2H, print_2 = hashed(
-        offsets, keys, fields, weights, np.array([0, 1]), np.array([0, 1, 1], np.uint8), 1 << 14
-    )
+    values = offsets, keys, fields, weights, np.array([0, 1]), np.array([0, 1, 1], np.uint8), 1 << 14
+    content_2H, print_2 = hashed(*values, NO_WORDS.keys_N, NO_WORDS.vectors_NW)
     of_field_2 = content_2H[0] - content_2H[1]
     assert np.abs(content_2H[1]).sum() == 1
     np.testing.assert_allclose(np.sort(np.abs(of_field_2))[-3:], [0, 0.5**0.5, 0.5**0.5], rtol=1e-6)

@@ -105,12 +105,12 @@ def test_a_learner_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     said = learn(second, records[390:])
     np.testing.assert_array_equal(said.predictions_B, expected.predictions_B[390:])
     assert_equal(second.state()[0], whole.state()[0])
-    with pytest.raises(ValueError, match=r"\[content_start\] have changed"):
+    with pytest.raises(ValueError, match=r"\[content_start\], or its file of words, have changed"):
         checkpoints.restore(Learner(make_recipe("nearest", buckets=32)), tmp_path)
     checkpoints.write(Learner(make_recipe("none")), tmp_path)
-    with pytest.raises(ValueError, match=r"\[content_start\] have changed"):
+    with pytest.raises(ValueError, match=r"\[content_start\], or its file of words, have changed"):
         checkpoints.restore(Learner(make_recipe()), tmp_path)
-    with pytest.raises(ValueError, match=r"saved model's users .* \[user_start\] have changed"):
+    with pytest.raises(ValueError, match=r"saved model's users .* \[user_start\], or its file of words, have changed"):
         checkpoints.restore(Learner(make_recipe("none", users="nearest")), tmp_path)
 
 

@@ -1,10 +1,13 @@
 """Ids of a new domain's items from those of another's that their texts are like."""
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
 from learner.content.config import ContentStartSettings
-from learner.sequence.matcher import Matcher, generated, texts_of
+from learner.sequence.matcher import Matcher, generated
+from learner.sequence.texts import EncodedTexts, HashedTexts
 
 SETTINGS = ContentStartSettings(method="learned", buckets=256, width=16, batch=32, steps=5)
 
@@ -19,7 +22,7 @@ def test_ids_are_means_of_the_nearest_weighted_by_their_cosines() -> None:
 
 
 def test_the_same_words_in_another_order_are_the_same_text() -> None:
-    one, other, third = texts_of([["red", "pen"], ["pen", "red"], ["blue", "pen", "pen"]], 256)
+    one, other, third = HashedTexts(256).vectors([["red", "pen"], ["pen", "red"], ["blue", "pen", "pen"]])
     np.testing.assert_array_equal(one, other)
     assert np.abs(third).sum() > np.abs(one).sum() > 0
 
@@ -35,10 +38,11 @@ def test_behaviour_bends_texts_to_what_behaves_alike() -> None:
     rng = np.random.default_rng(5)
     (words, kinds), (new_words, new_kinds) = worded(rng, 300), worded(rng, 60)
     ids = np.eye(4, 8, dtype=np.float32)[kinds] + 0.1 * rng.standard_normal((300, 8)).astype(np.float32)
-    texts, new_texts = texts_of(words, 256), texts_of(new_words, 256)
+    hashed = HashedTexts(256)
+    texts, new_texts = hashed.vectors(words), hashed.vectors(new_words)
     right = {}
     for behaviour in (0.0, 1.0):
-        matcher = Matcher(msgspec.structs.replace(SETTINGS, behaviour=behaviour), 7)
+        matcher = Matcher(msgspec.structs.replace(SETTINGS, behaviour=behaviour), hashed, 7)
         matcher.learn(texts, ids, 60)
         similar = matcher.compared(new_texts) @ matcher.compared(texts).T
         made = generated(similar, ids, 10)
@@ -48,3 +52,23 @@ def test_behaviour_bends_texts_to_what_behaves_alike() -> None:
         right[behaviour, "unlike"] = float(similar[other_words].mean())
     assert right[1.0] >= right[0.0] > 0.7
     assert right[1.0, "unlike"] > right[0.0, "unlike"] + 0.1
+
+
+def test_an_encoder_reads_each_text_once_and_every_dimension_counts() -> None:
+    asked: list[str] = []
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        asked.extend(texts)
+        return np.array([[len(text), text.count("e"), 1] for text in texts], np.float32)
+
+    texts = EncodedTexts("of letters", encode, 3)
+    first = texts.vectors([["red", "pen"], ["blue"], ["red", "pen"]])
+    second = texts.vectors([["blue"], ["tree"]])
+    assert asked == ["red pen", "blue", "tree"]
+    assert first.tolist() == [[7, 2, 1], [4, 1, 1], [7, 2, 1]]
+    assert second.tolist() == [[4, 1, 1], [4, 2, 1]]
+    assert texts.weights(first).tolist() == [1, 1, 1]
+    assert texts.vectors([]).shape == (0, 3)
+    matcher = Matcher(SETTINGS, texts, 7)
+    assert matcher.learn(np.tile(first, (10, 1)), np.eye(30, 4, dtype=np.float32), 2) > 0
+    assert matcher.compared(second).shape == (2, SETTINGS.width)

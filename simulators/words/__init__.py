@@ -1,0 +1,1 @@
+"""Sentence encoders, and files of what they say of words."""
