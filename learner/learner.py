@@ -7,11 +7,11 @@ import numpy as np
 
 from learner.adaf2m2.histories import history_plan
 from learner.adaf2m2.taken import VALUES, Occurring, Told
-from learner.fast.belief import SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
+from learner.fast.learning.belief import SETTLED, TURNED
 from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
 from learner.named import below
@@ -150,6 +150,7 @@ class Learner:
                 shift_B=targets.shift_B,
                 turn_B=targets.turn_B,
                 belief_rows_B=self.fast.believe(imp_keys_B, rows["ts"], targets.turn_B),
+                covariance_rows_B=self.fast.covariances_of(samples.user_keys, rows["ts"], is_learned_B),
                 learn_B=is_learned_B,
                 levels_B2=levels_of(samples, self.recipe.fast.user_levels, self.recipe.fast.item_levels),
                 **others,
@@ -255,9 +256,8 @@ class Learner:
         days = self.settings.embedding_ttl_days
         if not days:
             return []
-        tables = [self.table, *([self.fast.cross_table, self.fast.beliefs] if self.fast is not None else [])]
-        before = self.max_ts - days * _DAY_MS
-        tables += self.others.tables
+        before, parts = self.max_ts - days * _DAY_MS, (self.fast, *self.others.parts)
+        tables = [table for part in parts if part is not None for table in part.tables] or [self.table]
         return [(table, table.evict(before, table.end // _SCANNED_ONE_IN + 4096)) for table in tables]
 
     # Checkpoints ------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ section 2).
 
 A positive that comes after its negative was learned is a correction. What becomes of the negative then:
 
-    undo   it is taken back, as far as it was believed (`learner/fast/belief.py`). Both samples together teach one
-           positive, so probabilities stay calibrated
+    undo   it is taken back, as far as it was believed (`learner/fast/learning/belief.py`). Both samples together teach
+           one positive, so probabilities stay calibrated
     none   a negative and a positive are learned
     fnw    positives weigh 1 + p, negatives (1 - p)(1 + p), p being the model's own prediction
     fnc    a negative and a positive; that teaches b = p / (1 + p), so p = b / (1 - b)
@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from learner.fast.belief import TURNED, turns_of
+from learner.fast.learning.belief import TURNED, turns_of
 from learner.recipe import TaskRecipe
 from learner.samples.columns import Samples
 from learner.samples.kind import SampleKind

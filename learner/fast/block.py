@@ -44,9 +44,11 @@ class Block(NamedTuple):
     shift_B: np.ndarray
     """float32, added to the logit in the loss only: -ln r where negatives are sampled at rate r."""
     turn_B: np.ndarray
-    """uint8: whether it is a negative that may turn, or has (`learner/fast/belief.py`)."""
+    """uint8: whether it is a negative that may turn, or has (`learner/fast/learning/belief.py`)."""
     belief_rows_B: np.ndarray
     """int32: where it is kept how far it is believed; 0: nowhere."""
+    covariance_rows_B: np.ndarray
+    """int32: where the user's covariance is kept; 0: nowhere, and its row is learned as all others."""
     learn_B: np.ndarray
     """uint8; 0: the sample is predicted and changes nothing."""
     signals_BS: np.ndarray
@@ -88,6 +90,8 @@ class TableArrays(NamedTuple):
     cross_touched_R: np.ndarray
     beliefs_R2: np.ndarray
     """float32: how far negatives are believed to turn."""
+    covariances_RX: np.ndarray
+    """float32: covariances of users' weights and factors."""
 
 
 class Work(NamedTuple):
@@ -112,6 +116,9 @@ class Work(NamedTuple):
     """P_h, by history."""
     history_present_H: np.ndarray
     """Entries of each history that have a row."""
+    regressors_E: np.ndarray
+    gain_E: np.ndarray
+    """z and g of a user's step (`learner/fast/learning/kalman.py`)."""
 
 
 @inlined
@@ -130,6 +137,8 @@ def new_work(dense: Dense, constants: Constants) -> Work:
         np.zeros_like(dense.in_bias_H),
         np.zeros((constants.num_histories, num_factors), np.float32),
         np.zeros(constants.num_histories, np.int64),
+        np.zeros(1 + num_factors, np.float32),
+        np.zeros(1 + num_factors, np.float32),
     )
 
 
@@ -167,8 +176,8 @@ def block_of(
         histories: items of histories, if there are any.
         labels_B: 0 or 1.
         signals_BS: of the state.
-        others: `weight_B` and `learn_B` (1 if not given), `shift_B`, `turn_B`, `belief_rows_B`, `deep_B`, `levels_B2`
-            (0).
+        others: `weight_B` and `learn_B` (1 if not given), `shift_B`, `turn_B`, `belief_rows_B`,
+            `covariance_rows_B`, `deep_B`, `levels_B2` (0).
 
     Raises:
         TypeError: something else is given.
@@ -180,6 +189,7 @@ def block_of(
         "shift_B": zeros_B,
         "turn_B": np.zeros(num_samples, np.uint8),
         "belief_rows_B": np.zeros(num_samples, np.int32),
+        "covariance_rows_B": np.zeros(num_samples, np.int32),
         "learn_B": np.ones(num_samples, np.uint8),
         "deep_B": zeros_B,
     }
@@ -206,6 +216,7 @@ def check(
     of_values: tuple[int, int],
     of_crosses: tuple[int, int],
     num_beliefs: int,
+    num_covariances: int,
     num_levels: int,
     num_histories: int = 0,
 ) -> None:
@@ -217,6 +228,7 @@ def check(
         of_values: fields, and the first row that was never used.
         of_crosses: declared crosses, and likewise.
         num_beliefs: the first row of a belief that was never used.
+        num_covariances: likewise.
         num_levels: L.
         num_histories: that there are vectors of.
 
@@ -224,13 +236,16 @@ def check(
         BlockError: lengths, offsets, rows or fields that cannot be.
     """
     num_samples = len(block.labels_B)
-    for name in ("weight_B", "shift_B", "turn_B", "belief_rows_B", "learn_B", "deep_B"):
+    for name in ("weight_B", "shift_B", "turn_B", "belief_rows_B", "covariance_rows_B", "learn_B", "deep_B"):
         if len(getattr(block, name)) != num_samples:
             raise BlockError(f"{name} has {len(getattr(block, name))} values, there are {num_samples} samples")
     if block.signals_BS.shape != (num_samples, num_signals):
         raise BlockError(f"signals must be {num_samples} x {num_signals}, got {block.signals_BS.shape}")
     if num_samples and not 0 <= block.belief_rows_B.min() <= block.belief_rows_B.max() < max(num_beliefs, 1):
         raise BlockError(f"rows of beliefs must be 0 to {num_beliefs - 1}")
+    rows_B = block.covariance_rows_B
+    if num_samples and not 0 <= rows_B.min() <= rows_B.max() < max(num_covariances, 1):
+        raise BlockError(f"rows of covariances must be 0 to {num_covariances - 1}")
     levels_B2 = block.levels_B2
     if levels_B2.shape != (num_samples, 2) or (
         num_samples and not 0 <= levels_B2.min() <= levels_B2.max() < num_levels

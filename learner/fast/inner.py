@@ -23,6 +23,7 @@ from learner.fast.layout import (
     WEIGHT,
     Constants,
 )
+from learner.fast.learning.kalman import learn_user
 from learner.fast.state import BIAS, SQUARED_ERRORS, Dense
 from learner.tables.compiled import compiled, inlined
 from learner.tables.rows import EVERYONE
@@ -138,18 +139,22 @@ def add_rest(
 
 @inlined
 def learn_values(
-    values: Occurring,
+    block: Block,
     b: int,
     tables: TableArrays,
+    dense: Dense,
     constants: Constants,
     work: Work,
     error: np.float32,
     square: np.float32,
+    evidence: np.float32,
 ) -> None:
-    """One step for each occurrence in sample b: w by its precision, v by Adagrad.
+    """One step for each occurrence in sample b: w by its precision, v by Adagrad; of the user by a Kalman filter.
 
-    `square` is e², or less where an earlier sample is taken back; no sum of squares falls below 0.
+    `square` is e², or less where an earlier sample is taken back; no sum of squares falls below 0. `evidence`: see
+    `learner/fast/learning/kalman.py`.
     """
+    values, covariance_row = block.values, block.covariance_rows_B[b]
     rows_N, fields_N, weights_N = values.rows_N, values.kinds_N, values.weights_N
     side_F, rate_F, prior_F, square_prior = (
         constants.side_F,
@@ -170,6 +175,9 @@ def learn_values(
         side, rate = side_F[field], rate_F[field]
         squares = max(keep * values_RX[row, SQUARES] + square * x * x, np.float32(0))
         values_RX[row, SQUARES] = squares
+        if side == USER and covariance_row:
+            learn_user(row, covariance_row, tables, dense, constants, work, error, evidence)
+            continue
         values_RX[row, WEIGHT] += error * x / (prior_F[field] + squares)
         if not has_factors_F[field]:
             continue

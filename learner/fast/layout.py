@@ -24,6 +24,8 @@ SERVED_FACTORS = 1
 """A row that only predicts has no sums of squares: w, then D of v."""
 
 
+_LEAST_VARIANCE = 1e-6
+"""Of a user's weight and factors."""
 USER_LEVEL, ITEM_LEVEL = 0, 1
 
 
@@ -111,6 +113,8 @@ class Constants(NamedTuple):
     mask_weight: np.float32
     num_histories: int
     history_rate: np.float32
+    population_rate: np.float32
+    least_variance: np.float32
 
 
 def constants_of(
@@ -164,7 +168,18 @@ def constants_of(
         np.float32(settings.mask_weight),
         len(settings.histories),
         np.float32(settings.history_rate),
+        np.float32(settings.population_rate),
+        np.float32(_LEAST_VARIANCE),
     )
+
+
+def num_covariances(settings: FastRecipe) -> int:
+    """X, numbers of the covariance of a user's weight and factors; 0 where none is kept.
+
+    >>> num_covariances(FastRecipe(factors=2, kalman=True))
+    6
+    """
+    return (settings.factors + 1) * (settings.factors + 2) // 2 if settings.kalman else 0
 
 
 def value_groups(settings: FastRecipe, fields: Sequence[FieldSettings]) -> list[Group]:

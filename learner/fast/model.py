@@ -10,17 +10,17 @@ import numpy as np
 from learner.config import FieldSettings
 from learner.content.config import Kind, starts_of
 from learner.content.starts import ContentStarts
-from learner.fast.belief import MAY_TURN, PLAIN, TURNED
 from learner.fast.block import Block, Predicted
 from learner.fast.config import FastRecipe
 from learner.fast.layout import constants_of, cross_value_groups, value_groups
-from learner.fast.predictor import FastPredictor, FastTables, beliefs_table
+from learner.fast.learning.belief import MAY_TURN, PLAIN, TURNED
+from learner.fast.predictor import FastPredictor, FastTables, beliefs_table, covariances_table
 from learner.fast.state import FastState
 from learner.named import below
 from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
-_TABLE, _CROSSES, _BELIEFS, _DENSE = "table.", "crosses.", "beliefs.", "dense."
+_TABLE, _CROSSES, _BELIEFS, _COVARIANCES, _DENSE = "table.", "crosses.", "beliefs.", "covariances.", "dense."
 _STARTS: dict[Kind, str] = {"item": "starts.", "user": "user_starts."}
 
 
@@ -59,6 +59,7 @@ class FastPart(FastPredictor):
         more: Sequence[Group] = (),
     ) -> None:
         min_counts = [field.min_count for field in fields]
+        self._user = next((n for n, field in enumerate(fields) if field.name == "user_id"), 0)
         num_crosses = len(settings.crosses)
         tables = FastTables(
             Table([*value_groups(settings, fields), *more], min_counts, settings.max_rows, seed, settings.counted_ids),
@@ -66,11 +67,13 @@ class FastPart(FastPredictor):
             Table(cross_value_groups(), [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
             # As many as impressions may wait to be settled.
             beliefs_table(settings.max_rows if settles else 1),
+            covariances_table(settings, min_counts, settings.max_covariances if settings.kalman else 1),
             tuple(
                 ContentStarts(starts, fields, settings.factors, seed, kind)
                 for kind, starts in starts_of(settings).items()
             ),
         )
+        self._has_covariances = settings.kalman
         dense = FastState(settings, num_signals, has_deep=has_deep, seed=seed)
         constants = constants_of(settings, fields, has_deep=has_deep, is_weighted=is_weighted)
         super().__init__(settings, fields, tables, dense, constants)
@@ -102,6 +105,22 @@ class FastPart(FastPredictor):
         self.beliefs.mark(rows_B)
         return rows_B
 
+    def covariances_of(self, user_keys_B: np.ndarray, ts_B: np.ndarray, learn_B: np.ndarray) -> np.ndarray:
+        """Where the covariance of each sample's user is kept: `covariance_rows_B` of their block.
+
+        Args:
+            user_keys_B: keys of their users.
+            ts_B: event times, ms.
+            learn_B: whether it is learned.
+        """
+        if not self._has_covariances:
+            return np.zeros(len(learn_B), np.int32)
+        fields_B = np.full(len(learn_B), self._user, np.uint8)
+        rows_B = self.covariances.rows(user_keys_B, fields_B, ts_B, learning=learn_B)
+        rows_B[learn_B == 0] = 0
+        self.covariances.mark(rows_B)
+        return rows_B
+
     def forget(self, imp_keys_B: np.ndarray, turn_B: np.ndarray) -> None:
         """Those that have turned, or are settled, have been learned from: no more is to come of them."""
         self.beliefs.drop(imp_keys_B[turn_B >= TURNED])
@@ -115,6 +134,11 @@ class FastPart(FastPredictor):
             BlockError: a block that contradicts itself or the tables.
         """
         return self._run(block)
+
+    @property
+    def tables(self) -> list[Table]:
+        """All whose rows come and go with ids."""
+        return [self.table, self.cross_table, self.beliefs, self.covariances]
 
     @property
     def is_finite(self) -> bool:
@@ -131,6 +155,7 @@ class FastPart(FastPredictor):
             _TABLE: of_table(self.table),
             _CROSSES: of_table(self.cross_table),
             _BELIEFS: of_table(self.beliefs),
+            **({_COVARIANCES: of_table(self.covariances)} if self._has_covariances else {}),
             _DENSE: self.dense.state(),
         }
         parts |= {_STARTS[starts.kind]: starts.state(of_table) for starts in self.starts}
@@ -142,12 +167,15 @@ class FastPart(FastPredictor):
         Raises:
             ValueError: it is of another model.
         """
-        for prefix, part in (
+        parts: list[tuple[str, Table | FastState]] = [
             (_TABLE, self.table),
             (_CROSSES, self.cross_table),
             (_BELIEFS, self.beliefs),
+            # Says why, where there are covariances and should be none, or the other way round.
             (_DENSE, self.dense),
-        ):
+            *([(_COVARIANCES, self.covariances)] if self._has_covariances else []),
+        ]
+        for prefix, part in parts:
             part.restore(below(prefix, state))
         for starts in self.starts:
             starts.restore(below(_STARTS[starts.kind], state))

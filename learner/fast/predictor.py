@@ -16,7 +16,7 @@ from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, 
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.inputs.histories import Entries, rows_as_learned
-from learner.fast.layout import Constants, component_names, constants_of, served_groups
+from learner.fast.layout import Constants, component_names, constants_of, num_covariances, served_groups
 from learner.fast.state import FastState
 from learner.fast.step import run
 from learner.tables.ids import Ids, ids_of, rows_of
@@ -32,6 +32,8 @@ class FastTables(NamedTuple):
     crosses: Table
     beliefs: Table
     """How far negatives are believed to turn; without rows where nothing is learned."""
+    covariances: Table
+    """Of users' weights and factors, likewise."""
     starts: tuple[StandIns, ...]
     """What stands for items and users without a row, if anything does."""
 
@@ -75,7 +77,7 @@ class FastPredictor:
         self.components = component_names(settings, has_deep=constants.has_deep)
         self._plan = plan_of(settings.crosses, fields)
         self._constants = constants
-        self.table, self.cross_table, self.beliefs, self.starts = tables
+        self.table, self.cross_table, self.beliefs, self.covariances, self.starts = tables
         self.dense = dense
 
     @property
@@ -187,6 +189,7 @@ class FastPredictor:
             (len(constants.side_F), self.table.end),
             (constants.num_crosses, self.cross_table.end),
             self.beliefs.end,
+            self.covariances.end,
             self.dense.arrays.levels_2L.shape[1],
             constants.num_histories,
         )
@@ -196,8 +199,8 @@ class FastPredictor:
             *(np.empty(num_samples, np.float32) for _ in range(4)),
         )
         ours, theirs = self.table.arrays, self.cross_table.arrays
-        beliefs = self.beliefs.arrays.block_RX
-        tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, beliefs)
+        of_learning = self.beliefs.arrays.block_RX, self.covariances.arrays.block_RX
+        tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, *of_learning)
         run(block, predicted, tables, self.dense.arrays, constants)
         return predicted
 
@@ -228,6 +231,7 @@ def served_part(
         Table([*served_groups(settings), *more], [1] * len(fields), settings.max_rows),
         Table([Group("w", 1)], [1] * max(num_crosses, 1), settings.max_cross_rows if num_crosses else 1),
         beliefs_table(),
+        covariances_table(settings),
         stand_ins,
     )
     dense = FastState(settings, num_signals, has_deep=has_deep, seed=0)
@@ -240,3 +244,14 @@ def beliefs_table(max_rows: int = 1) -> Table:
     """Where it is kept how far impressions are believed."""
     # They are not published: nobody would ever ask which have gone.
     return Table([Group("q", 2)], [1], max_rows, followed=False)
+
+
+def covariances_table(settings: FastRecipe, min_counts: Sequence[int] = (1,), max_rows: int = 1) -> Table:
+    """Where covariances of users are kept, by their keys.
+
+    Args:
+        settings: of the fast part.
+        min_counts: of each field, from which an id is kept.
+        max_rows: users at the same time.
+    """
+    return Table([Group("P", max(num_covariances(settings), 1))], min_counts, max_rows, followed=False)

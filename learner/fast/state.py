@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.fast.config import FastRecipe
-from learner.fast.layout import component_names
+from learner.fast.layout import component_names, num_covariances
 from learner.tables.memory import zeros
 
 BIAS, SQUARED_ERRORS = 0, 1
@@ -27,6 +27,8 @@ class Dense(NamedTuple):
     """float64: the bias, and 1 + sum of e^2."""
     centre_2D: np.ndarray
     """Running means of item vectors and content vectors."""
+    population_X: np.ndarray
+    """P_0, the covariance that users begin with (`learner/fast/learning/kalman.py`); empty where there is none."""
     delays_2: np.ndarray
     """float64: positives that came in time, and late."""
     levels_2L: np.ndarray
@@ -56,6 +58,7 @@ class Dense(NamedTuple):
 _STORED = (
     "bias_2",
     "centre_2D",
+    "population_X",
     "delays_2",
     "levels_2L",
     "level_squares_2L",
@@ -68,6 +71,13 @@ _STORED = (
     "first_P",
     "second_P",
 )
+
+
+_HINT = "the settings of the fast part, its crosses or the state signals have changed"
+_HINTS = {
+    "population_X": "fast.kalman or fast.factors has changed; a model of before users had covariances goes on with "
+    "fast.kalman=false"
+}
 
 
 class FastState:
@@ -96,6 +106,7 @@ class FastState:
         self.arrays = Dense(
             zeros((2,), np.float64),
             zeros((2, settings.factors), np.float32),
+            zeros((num_covariances(settings),), np.float32),
             zeros((2,), np.float64),
             zeros((2, num_levels), np.float64),
             zeros((2, num_levels), np.float64),
@@ -111,6 +122,10 @@ class FastState:
             *gradients,
         )
         self.arrays.bias_2[SQUARED_ERRORS] = 1.0
+        if settings.kalman:
+            diagonal_E = np.cumsum(np.arange(1, settings.factors + 2)) - 1
+            self.arrays.population_X[diagonal_E] = settings.user_variance
+            self.arrays.population_X[0] = settings.user_weight_variance
         self.arrays.delays_2[:] = _FIRST_DELAYS
         self.arrays.var_S[:] = 1.0
         self.arrays.random_1[0] = seed
@@ -129,10 +144,12 @@ class FastState:
             here = getattr(self.arrays, name)
             if name == "random_1" and name not in state:
                 continue  # of before there were masks
-            if state[name].shape != here.shape:
+            if name == "population_X" and name not in state and not len(here):
+                continue  # of before there were covariances
+            if name not in state or state[name].shape != here.shape:
                 raise ValueError(
-                    f"the saved model's {name} is {state[name].shape}, this one's is {here.shape}: the settings of the "
-                    "fast part, its crosses or the state signals have changed"
+                    f"the saved model's {name} is {state[name].shape if name in state else 'not there'}, this one's is "
+                    f"{here.shape}: {_HINTS.get(name, _HINT)}"
                 )
             here[...] = state[name]
 

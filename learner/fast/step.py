@@ -5,13 +5,13 @@ What comes out, and what is learned, does not depend on how a stream is cut into
 
 import numpy as np
 
-from learner.fast.belief import FINAL, INNER, MAY_TURN, note_delay, told, told_gate
 from learner.fast.block import Block, Predicted, TableArrays, Work, new_work
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
 from learner.fast.inner import add_made, add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
 from learner.fast.inputs.histories import add_histories, learn_histories, multiply_histories
 from learner.fast.layout import ITEM, ITEM_LEVEL, NUM_PRODUCTS, NUM_SIDES, USER, USER_LEVEL, Constants
-from learner.fast.masked import learn_masked
+from learner.fast.learning.belief import FINAL, INNER, MAY_TURN, PLAIN, note_delay, told, told_gate
+from learner.fast.learning.masked import learn_masked
 from learner.fast.state import ACCUMULATED, BIAS, Dense
 from learner.tables.compiled import compiled, inlined
 
@@ -88,10 +88,15 @@ def learn_one(
     turn, final = block.turn_B[b], predicted.logit_B[b]
     error, square = told(predicted.inner_B[b], INNER, block, b, tables, dense, constants)
     final_error, _ = told(final, FINAL, block, b, tables, dense, constants)
-    learn_values(block.values, b, tables, constants, work, np.float32(error), np.float32(square))
-    learn_crosses(block.crosses, b, tables, constants, work, np.float32(error), np.float32(square))
+    of_user = 0.0
+    if turn <= MAY_TURN:
+        p = sigmoid(predicted.inner_B[b] + block.shift_B[b])
+        of_user = p * (1.0 - p) * (block.weight_B[b] if turn == PLAIN else 1.0)
+    e, e_squared = np.float32(error), np.float32(square)
+    learn_values(block, b, tables, dense, constants, work, e, e_squared, np.float32(of_user))
+    learn_crosses(block.crosses, b, tables, constants, work, e, e_squared)
     if constants.num_histories and constants.history_rate > 0:
-        learn_histories(block, b, tables, constants, work, np.float32(error), np.float32(square))
+        learn_histories(block, b, tables, constants, work, e, e_squared)
     learn_dense(dense, constants, work, error, square, turn <= MAY_TURN)
     gated = final
     if constants.has_levels:

@@ -15,7 +15,7 @@ import numpy as np
 from learner.fast.config import FastRecipe
 from learner.fast.state import BIAS, SEEN, SQUARED_ERRORS, STEPS, Dense, FastState
 
-_MEANS = ("centre_2D", "mean_S", "var_S", "gate_P", "first_P", "second_P")
+_MEANS = ("population_X", "centre_2D", "mean_S", "var_S", "gate_P", "first_P", "second_P")
 _OTHERS = ("bias_2", "delays_2", "levels_2L", "level_squares_2L", "counters_3")
 SHARED = (*_MEANS, *_OTHERS)
 

@@ -92,6 +92,8 @@ class TaskPredictors:
             if told is not None:
                 others |= {"turn_B": told.turn_B, "shift_B": told.shift_B}
                 others |= {} if told.weight_B is None else {"weight_B": told.weight_B}
+            if told is not None and isinstance(part, FastPart):
+                others["covariance_rows_B"] = part.covariances_of(samples.user_keys, samples.rows_B["ts"], learn_B)
             learning = learn_B if learn_B.any() else False
             of = look_up(self._recipe, part, samples, ids, learning, crosses)
             yield block_of(

@@ -463,7 +463,8 @@ def test_of_what_was_believed_and_never_settled_nothing_is_left_behind_its_time_
         )
         assert learner.evict_stale() >= (len(negatives) if day else 0)
         assert learner.fast.beliefs.num_rows == len(negatives) > 20
-        assert learner.fast.beliefs.evicted == []
+        assert learner.fast.covariances.num_rows == len({f"{day} {n}" for n in range(len(negatives))})
+        assert learner.fast.beliefs.evicted == learner.fast.covariances.evicted == []
     assert learner.table.evicted != []
 
 

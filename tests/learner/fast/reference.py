@@ -14,6 +14,7 @@ CROSS_PRIOR, SQUARE_PRIOR, CENTRE_RATE, BIAS_RATE, GATE_LR = 20.0, 0.2, 0.005, 0
 """Settings of the model that is compared, none of them a default that may change."""
 PLAIN, MAY_TURN, TURNED, SETTLED = 0, 1, 2, 3
 LEVEL_RATE, LEVEL_PRIOR, LEVEL_MEMORY = 0.5, 20.0, 0.9999
+POPULATION_RATE = 0.01
 FARTHEST = 3.0
 
 
@@ -37,6 +38,8 @@ class Example(NamedTuple):
     """Of user and item."""
     histories: list[tuple[int, int]]
     """(history, row of an item)."""
+    covariance: int
+    """Where the user's covariance is kept; 0: nowhere."""
 
 
 class Said(NamedTuple):
@@ -122,6 +125,8 @@ class Reference:
         forget: share of its evidence that a first-order weight loses with each sample.
         is_weighted: whether samples weigh as in the fake-negative weighted loss.
         num_histories, history_rate: vectors of what users did, and what their items learn from them.
+        variances: of users' first-order weights and of their factors at first; where a covariance of the population is
+            learned at the rate `POPULATION_RATE`.
     """
 
     def __init__(
@@ -140,7 +145,10 @@ class Reference:
         is_weighted: bool = False,
         num_histories: int = 0,
         history_rate: float = 0.0,
+        variances: tuple[float, float] = (1.0, 1.0),
     ) -> None:
+        self.population = torch.diag(torch.tensor([variances[0], *[variances[1]] * v_RD.shape[1]]))
+        self.covariances: dict[int, Tensor] = {}
         self.num_histories, self.history_rate = num_histories, history_rate
         self.groups, self.v, self.h = groups, v_RD.clone(), torch.zeros_like(v_RD)
         self.w, self.g = (torch.zeros(len(v_RD)) for _ in range(2))
@@ -194,7 +202,12 @@ class Reference:
         if example.learn:
             q_inner, q_final = self._believe(example, inner, logit)
             step = differentiate(terms(inner, example, q_inner, is_weighted=self.is_weighted), [w, v, cross_w, bias, u])
-            self._learn_values(values, step)
+            user = next((n for n, value in enumerate(values) if value[0] == 0 and example.covariance), None)
+            if user is not None:
+                z_w, z_v = torch.autograd.grad(inner, [w, v], retain_graph=True, allow_unused=True)
+                z = torch.cat([z_w[[user]], z_v[user] if z_v is not None else torch.zeros(v.shape[1])])
+                self._learn_user(example, values[user][1], z, self._error(example, inner, q_inner), inner.detach())
+            self._learn_values(values, step, user)
             self._learn_histories(histories, step)
             self._learn_crosses(crosses, step)
             self._learn_dense(raw if example.turn <= MAY_TURN else [None] * 4, step)
@@ -282,13 +295,38 @@ class Reference:
             self.mean, self.var, self.num_seen = mean, var, self.num_seen + 1
         return ((x - mean) / torch.sqrt(var + 1e-4)).clamp(-FARTHEST, FARTHEST)
 
-    def _learn_values(self, values: list[tuple[int, int, float]], step: Step) -> None:
+    def _error(self, example: Example, inner: Tensor, q: float) -> float:
+        """Minus the loss' derivative by the inner logit."""
+        (slope,) = differentiate(terms(inner, example, q, is_weighted=self.is_weighted), [inner]).slopes
+        assert slope is not None
+        return -float(slope)
+
+    def _learn_user(self, example: Example, row: int, z: Tensor, error: float, inner: Tensor) -> None:
+        """A step of Newton's method on the loss and the prior's, which a Kalman filter's is, in its textbook form."""
+        covariance = self.covariances.get(example.covariance, self.population.clone())
+        evidence = 0.0
+        if example.turn <= MAY_TURN:
+            shifted = (inner + example.shift).requires_grad_()
+            (curvature,) = torch.autograd.grad(torch.sigmoid(shifted), shifted)
+            evidence = float(curvature) * (example.weight if example.turn == PLAIN else 1)
+        if evidence:
+            covariance = torch.linalg.inv(torch.linalg.inv(covariance) + evidence * torch.outer(z, z))
+        kept = self.keep * covariance + (1 - self.keep) * self.population
+        theta = torch.cat([self.w[[row]], self.v[row]]) + covariance @ z * error
+        self.w[row], self.v[row] = theta[0], theta[1:]
+        self.covariances[example.covariance] = kept if evidence else covariance
+        if evidence:
+            self.population += POPULATION_RATE * (torch.outer(theta, theta) + kept - self.population)
+
+    def _learn_values(self, values: list[tuple[int, int, float]], step: Step, user: int | None) -> None:
         (slope_w, slope_v), (square_w, square_v) = step.slopes[:2], step.squares[:2]
         assert slope_w is not None
         assert square_w is not None
         for n, (field, row, _) in enumerate(values):
             group = self.groups[field]
             self.g[row] = (self.keep * self.g[row] + square_w[n]).clamp(min=0)
+            if n == user:
+                continue
             self.w[row] -= slope_w[n] / (PRIOR[group] + self.g[row])
             if slope_v is not None and square_v is not None:
                 self.h[row] = (self.h[row] + square_v[n]).clamp(min=0)

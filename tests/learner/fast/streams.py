@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from learner.config import FieldSettings
-from learner.fast.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from learner.fast.block import Predicted, block_of
 from learner.fast.config import CrossSettings, FastRecipe
+from learner.fast.learning.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from learner.fast.model import FastPart
 from learner.tables.ids import Ids
 
@@ -44,6 +44,12 @@ class Stream(NamedTuple):
     others: dict[str, np.ndarray]
     imp_keys_B: np.ndarray
     """Of the impressions: a sample that says what became of a negative has the negative's."""
+
+    @property
+    def user_keys(self) -> np.ndarray:
+        """Of their users, whose id is each one's first value."""
+        keys_B: np.ndarray = self.ids.keys_N[self.ids.offsets_B1[:-1]]
+        return keys_B
 
     def part(self, begin: int, end: int) -> "Stream":
         offsets_B1 = self.ids.offsets_B1[begin : end + 1]
@@ -110,8 +116,11 @@ def learn(part: FastPart, stream: Stream, cuts: Iterable[int] = ()) -> Predicted
         some = stream.part(begin, end)
         found = part.look_up(some.ids, some.ts_B, learning=some.learn_B)
         turn_B = some.others["turn_B"]
-        beliefs_B = part.believe(some.imp_keys_B, some.ts_B, turn_B)
-        block = block_of(*found, some.labels_B, learn_B=some.learn_B, belief_rows_B=beliefs_B, **some.others)
+        kept = {
+            "belief_rows_B": part.believe(some.imp_keys_B, some.ts_B, turn_B),
+            "covariance_rows_B": part.covariances_of(some.user_keys, some.ts_B, some.learn_B),
+        }
+        block = block_of(*found, some.labels_B, learn_B=some.learn_B, **kept, **some.others)
         said.append(part.learn(block))
         part.forget(some.imp_keys_B, turn_B)
     return Predicted(*(np.concatenate(column) for column in zip(*said, strict=True)))

@@ -21,6 +21,7 @@ from tests.learner.fast.reference import (
     LEVEL_RATE,
     MAY_TURN,
     PLAIN,
+    POPULATION_RATE,
     PRIOR,
     RATE,
     SETTLED,
@@ -46,7 +47,9 @@ ROWS = [range(1, 30), range(30, 35), range(35, 45), range(45, 50), range(50, 80)
 NUM_ROWS, NUM_CROSS_ROWS, NUM_SIGNALS, DIM = 121, 60, 3, 5
 LEVELS = ((1, 3, 9), (2, 5))
 """Lower bounds of users' and items' levels but the first."""
-NUM_LEVELS, NUM_BELIEFS = 4, 400
+NUM_LEVELS, NUM_BELIEFS, NUM_COVARIANCES = 4, 400, 60
+VARIANCES = 0.4, 0.7
+"""Of users' weights and factors at first."""
 
 
 class Case(NamedTuple):
@@ -62,6 +65,7 @@ class Case(NamedTuple):
     forget: float = 0.0
     histories: int = 0
     history_rate: float = 0.0
+    kalman: bool = False
 
 
 @pytest.fixture(autouse=True)
@@ -120,12 +124,14 @@ def examples(seed: int, count: int, *, turns: bool = True) -> list[Example]:
                     for history in range(2)
                     for _ in range(rng.integers(0, 5))
                 ],
+                # Of some users none is kept, and theirs need not have the numbers of their rows.
+                covariance=next((60 - row for field, row, _ in values if field == 0 and row % 5), 0),
             )
         )
     return out
 
 
-def block_from(given: list[Example], num_histories: int = 0) -> Block:
+def block_from(given: list[Example], num_histories: int = 0, *, kalman: bool = False) -> Block:
     """The same in arrays."""
     histories = [[(of, row, 1.0) for of, row in one.histories if of < num_histories] for one in given]
 
@@ -144,6 +150,7 @@ def block_from(given: list[Example], num_histories: int = 0) -> Block:
         shift_B=np.array([example.shift for example in given]),
         turn_B=np.array([example.turn for example in given]),
         belief_rows_B=np.array([example.belief for example in given]),
+        covariance_rows_B=np.array([example.covariance if kalman else 0 for example in given]),
         learn_B=np.array([example.learn for example in given]),
         deep_B=np.array([example.deep for example in given]),
         levels_B2=np.array([example.levels for example in given]),
@@ -174,6 +181,10 @@ def both(seed: int, case: Case) -> tuple[FastPart, Reference]:
         item_levels=LEVELS[1],
         histories=("liked", "shared")[: case.histories],
         history_rate=case.history_rate,
+        kalman=case.kalman,
+        user_weight_variance=VARIANCES[0],
+        user_variance=VARIANCES[1],
+        population_rate=POPULATION_RATE,
         max_rows=max(NUM_ROWS, NUM_BELIEFS),
         max_cross_rows=NUM_CROSS_ROWS,
     )
@@ -188,6 +199,8 @@ def both(seed: int, case: Case) -> tuple[FastPart, Reference]:
     part.cross_table.put(np.arange(1, num_crosses + 1), np.zeros(num_crosses), {})
     if case.turns:
         part.beliefs.put(np.arange(1, NUM_BELIEFS + 1), np.zeros(NUM_BELIEFS), {})
+    if case.kalman:
+        part.covariances.put(np.arange(1, NUM_COVARIANCES + 1), np.zeros(NUM_COVARIANCES), {})
     for table in (part.table, part.cross_table):
         table.take_touched(3)
     dense = part.dense.arrays
@@ -206,8 +219,16 @@ def both(seed: int, case: Case) -> tuple[FastPart, Reference]:
         is_weighted=case.is_weighted,
         num_histories=case.histories,
         history_rate=case.history_rate,
+        variances=VARIANCES,
     )
     return part, reference
+
+
+def full(triangle_X: np.ndarray) -> np.ndarray:
+    """A symmetric matrix, of its lower triangle row by row."""
+    matrix = np.zeros((1 + DIM, 1 + DIM))
+    matrix[np.tril_indices(1 + DIM)] = triangle_X
+    return matrix + np.tril(matrix, -1).T
 
 
 def close(got: np.ndarray, expected: object, what: str) -> None:
@@ -227,6 +248,11 @@ def assert_same_state(part: FastPart, reference: Reference) -> None:
     close(dense.delays_2, reference.delays, "delays")
     for row in range(1, part.beliefs.end):
         close(part.beliefs.values["q"][row], reference.beliefs.get(row, (0, 0)), f"belief {row}")
+    if len(dense.population_X):
+        close(full(dense.population_X), reference.population, "the population's covariance")
+        kept = part.covariances.values["P"]
+        for row, covariance in reference.covariances.items():
+            close(full(kept[row]), covariance, f"covariance {row}")
     if reference.levels.shape[1]:
         close(dense.levels_2L, reference.levels, "levels")
         close(dense.level_squares_2L, reference.level_squares, "evidence of levels")
@@ -272,16 +298,19 @@ def assert_same_state(part: FastPart, reference: Reference) -> None:
         Case(histories=2),
         Case(histories=2, history_rate=0.05),
         Case(histories=1, history_rate=0.05, gate=False, deep=False, norms=False),
+        Case(kalman=True),
+        Case(kalman=True, forget=0.01, deep=False, norms=False),
+        Case(kalman=True, turns=False, is_weighted=True, histories=1),
     ],
     ids=lambda case: ", ".join(name for name, has in case._asdict().items() if has),
 )
 def test_a_thousand_samples_are_predicted_and_learned_as_autograd_has_it(case: Case) -> None:
     part, reference = both(3, case)
     given = examples(4, 1_000, turns=case.turns)
-    predicted = part.learn(block_from(given, case.histories))
+    predicted = part.learn(block_from(given, case.histories, kalman=case.kalman))
     for b, example in enumerate(given):
         own = [entry for entry in example.histories if entry[0] < case.histories]
-        said = reference(example._replace(histories=own))
+        said = reference(example._replace(histories=own, covariance=example.covariance if case.kalman else 0))
         close(predicted.components_BK[b], said.components, f"components of sample {b}")
         close(predicted.gates_BK[b], said.gates, f"gates of sample {b}")
         for name in ("added", "inner", "logit", "rank"):
@@ -303,7 +332,7 @@ def test_each_single_step_is_the_gradient() -> None:
         part, reference = both(seed, Case())
         example = next(e for e in examples(100 + seed, 20) if e.crosses and e.values and e.learn)
         part.learn(block_from([example]))
-        reference(example._replace(histories=[]))
+        reference(example._replace(histories=[], covariance=0))
         assert_same_state(part, reference)
 
 

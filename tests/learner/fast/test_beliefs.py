@@ -2,15 +2,16 @@
 
 import numpy as np
 
-from learner.fast.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from learner.fast.block import block_of
 from learner.fast.config import GroupSettings
+from learner.fast.learning.belief import MAY_TURN, PLAIN, SETTLED, TURNED
 from tests.learner.fast.streams import assert_equal, learn, make_part, make_stream
 
 
 def test_what_was_learned_of_a_negative_that_turns_or_is_settled_adds_up_to_what_is_right() -> None:
     """With priors so great that the second sample finds the same prediction."""
     slow = {"bias_rate": 1e-6, "gate": False, "levels": False, "square_prior": 1e9, "cross_prior": 1e6}
+    slow |= {"user_variance": 1e-6, "user_weight_variance": 1e-6, "population_rate": 0.0}
     groups = {name: GroupSettings(1e6, 0.2) for name in ("user", "attributes", "context", "item", "content")}
     stream = make_stream(11, 50)
     each = [stream.part(b, b + 1) for b in range(50)]

@@ -5,7 +5,7 @@ import pytest
 
 from learner.fast.block import block_of
 from learner.fast.config import FastSettings
-from learner.fast.masked import uniform
+from learner.fast.learning.masked import uniform
 from learner.fast.model import FastPart
 from learner.tables.ids import Ids
 from tests.learner.fast.streams import NUM_SIGNALS, assert_equal, learn, make_part, make_stream, without_places

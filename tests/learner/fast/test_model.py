@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from learner.config import FieldSettings
-from learner.fast.belief import MAY_TURN
 from learner.fast.config import CrossSettings, FastRecipe, GroupSettings
 from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.layout import FieldGroup, constants_of, group_of, value_groups
+from learner.fast.learning.belief import MAY_TURN
 from learner.fast.model import FastPart
 from learner.tables.ids import Ids, ids_of
 from learner.tables.rows import CHECKPOINT, PUBLISH
@@ -27,7 +27,10 @@ from tests.learner.fast.streams import (
 )
 
 
-@pytest.mark.parametrize("changes", [{}, {"is_weighted": True, "forget": 0.01}, {"gate": False, "levels": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"is_weighted": True, "forget": 0.01}, {"gate": False, "levels": False}, {"kalman": False}, {"num_masks": 1}],
+)
 @pytest.mark.parametrize("size", [1, 7, 64, 1_000])
 def test_however_a_stream_is_cut_everything_is_equal_bit_for_bit(size: int, changes: dict[str, Any]) -> None:
     stream = make_stream(1, 3_000)

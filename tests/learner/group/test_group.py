@@ -140,7 +140,7 @@ def test_another_number_of_processes_loses_no_row(wire: Wire) -> None:
     again.restore(*resharded(recipe, *alone, 2))
     assert (again.num_samples, again.num_rows) == (learner.num_samples, learner.num_rows)
     back = take(again)
-    for name in ("table", "crosses", "beliefs"):
+    for name in ("table", "crosses", "beliefs", "covariances"):
         before, after = (
             {key: row for part, _ in parts_of(*of) for key, row in rows_of(below(f"fast.{name}.", part)).items()}
             for of in (state, back)

@@ -9,12 +9,12 @@ Random numbers are SplitMix64's (Steele et al., OOPSLA 2014), whose state is one
 
 import numpy as np
 
-from learner.fast.belief import MAY_TURN
 from learner.fast.block import Block, TableArrays, Work
 from learner.fast.gate import sigmoid
 from learner.fast.inner import add_made, add_rest, add_up, learn_crosses, learn_values, multiply
 from learner.fast.inputs.histories import add_histories, multiply_histories
 from learner.fast.layout import NUM_PRODUCTS, NUM_SIDES, Constants
+from learner.fast.learning.belief import MAY_TURN
 from learner.fast.state import BIAS, Dense
 from learner.tables.compiled import inlined
 
@@ -80,7 +80,8 @@ def learn_masked(
             shift = block.shift_B[b]
             masked_error += block.weight_B[b] * (sigmoid(inner + shift) - sigmoid(logit + shift))
         step = constants.mask_weight * np.float32(masked_error)
-        learn_values(block.values, b, tables, constants, work, step, step * step)
-        learn_crosses(block.crosses, b, tables, constants, work, step, step * step)
+        square = step * step
+        learn_values(block, b, tables, dense, constants, work, step, square, square)
+        learn_crosses(block.crosses, b, tables, constants, work, step, square)
     work.masked_F[:] = 0
     work.last_seen_F[:] = -1
