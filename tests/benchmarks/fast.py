@@ -90,6 +90,11 @@ def step_times(num_samples: int, num_numpy: int, seed: int) -> dict[str, float]:
     times["compiled"] = seconds(lambda: said.append(part.learn(block)))
     times["predict"] = seconds(lambda: part.predict(block))
     part.restore(start)
+    users_B, every_B = ids.keys_N[ids.offsets_B1[:-1]], np.ones(num_samples, np.bool_)
+    rows: list[np.ndarray] = []
+    times["look_up_covariances"] = seconds(lambda: rows.append(part.covariances_of(users_B, ts_B, every_B)))
+    times["compiled_kalman"] = seconds(lambda: part.learn(block._replace(covariance_rows_B=rows[0])))
+    part.restore(start)
     cut = [cut_out(block, begin, min(begin + 64, num_samples)) for begin in range(0, num_samples, 64)]
     times["compiled_64"] = seconds(lambda: [part.learn(some) for some in cut])
     part.restore(start)
@@ -110,7 +115,7 @@ def cut_out(block: Block, begin: int, end: int) -> Block:
         offsets_B1 = occurring.offsets_B1[begin : end + 1]
         inside = slice(offsets_B1[0], offsets_B1[-1])
         parts.append(Occurring(offsets_B1 - offsets_B1[0], *(column[inside] for column in occurring[1:])))
-    names = ("weight_B", "shift_B", "turn_B", "belief_rows_B", "learn_B", "deep_B", "levels_B2")
+    names = ("weight_B", "shift_B", "turn_B", "belief_rows_B", "covariance_rows_B", "learn_B", "deep_B", "levels_B2")
     others = {name: getattr(block, name)[begin:end] for name in names}
     return block_of(parts[0], parts[1], None, None, block.labels_B[begin:end], block.signals_BS[begin:end], **others)
 
