@@ -62,6 +62,7 @@ def _of_the_factors() -> Iterator[Variant]:
         yield Variant(f"no factors of {group.name.lower()}", without_vectors=(group,))
     both = (FieldGroup.ATTRIBUTES, FieldGroup.CONTENT)
     yield Variant("factors of ids only", without_vectors=both)
+    yield Variant("users by Adagrad", with_fast(kalman=False))
 
 
 def _users_start(method: Method) -> Variant:
