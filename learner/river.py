@@ -78,7 +78,7 @@ class ColdstreamClassifier(MiniBatchClassifier):
     >>> clicks = [({"user": f"u{n % 3}", "item": f"i{n % 2}"}, n % 3 != n % 2) for n in range(300)]
     >>> model = ColdstreamClassifier()
     >>> evaluate.progressive_val_score(clicks, model, metrics.ROCAUC())
-    ROCAUC: 99.21%
+    ROCAUC: 98.63%
     >>> model.predict_one({"user": "u2", "item": "i0"}), model.predict_one({"user": "u1", "item": "i1"})
     (True, False)
     """

@@ -6,6 +6,7 @@ Legend: B samples, N occurrences of values, M of crosses, S signals, K component
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from learner.config import FieldSettings
@@ -222,6 +223,8 @@ def served_part(
         has_deep: whether blocks bring the logit of a deep part.
         more: what rows of values have besides.
     """
+    # Covariances are for learning alone.
+    settings = msgspec.structs.replace(settings, kalman=False)
     num_crosses = len(settings.crosses)
     stand_ins = tuple(
         StandIns(starts, fields, settings.factors, content_table(starts), kind)

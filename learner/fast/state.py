@@ -134,6 +134,10 @@ class FastState:
         """Copies of all arrays."""
         return {name: getattr(self.arrays, name).copy() for name in _STORED}
 
+    def served(self) -> dict[str, np.ndarray]:
+        """Copies of what a prediction may need."""
+        return {name: array for name, array in self.state().items() if name != "population_X"}
+
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Continue from `state()`.
 

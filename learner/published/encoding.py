@@ -106,14 +106,14 @@ def encode_rows(
 def _head(learner: Learner, changed: Changed | None) -> dict[str, np.ndarray]:
     arrays = {f"{n}.evicted": keys for n, keys in enumerate(changed.evicted)} if changed is not None else {}
     if learner.fast is not None:
-        arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.state().items()}
+        arrays |= {f"fast.{name}": value for name, value in learner.fast.dense.served().items()}
     if learner.deep is not None:
         arrays |= learner.deep.weights()
     for n, starts in enumerate(_starts(learner)):
         of_starts = starts.served() if changed is None else changed.starts[n]
         arrays |= {f"starts.{n}.{name}": value for name, value in of_starts.items()}
     for n, part in enumerate(learner.others.parts):
-        arrays |= {f"task.{n}.{name}": value for name, value in part.dense.state().items()}
+        arrays |= {f"task.{n}.{name}": value for name, value in part.dense.served().items()}
     return arrays
 
 
