@@ -43,7 +43,7 @@ def wait_until(
     roles: Sequence["Role"] = (),
     *,
     progress: Callable[[], object] = lambda: None,
-    stalled_after_s: float = 60.0,
+    stalled_after_s: float = 180.0,
     poll_s: float = _POLL_S,
 ) -> None:
     """Wait for a condition while roles run.
@@ -53,7 +53,7 @@ def wait_until(
         what: what it stands for, for the error.
         roles: must not end meanwhile.
         progress: a value that changes while there is hope; each change starts the clock anew.
-        stalled_after_s: longest time without progress.
+        stalled_after_s: longest time without progress; a learner's first start compiles for a minute or more.
         poll_s: time between two looks.
 
     Raises:
