@@ -6,7 +6,6 @@ import msgspec
 
 from learner.config import BY_SAMPLE, FieldSettings, HistorySettings, LearnerSettings, ModelSettings
 from learner.content.config import ContentStartSettings, check_fields, starts_of
-from learner.content.words import words_of
 from learner.fast.config import CrossSettings, FastRecipe, FastSettings
 from learner.samples.layout import Layout
 
@@ -53,7 +52,6 @@ class Recipe(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for kind, starts in starts_of(self).items():
             check_fields(starts, self.fields, kind)
-            words_of(starts, self.fields, kind)
         if self.has_deep and self.model.history != "none" and not self.histories:
             raise ValueError(
                 f"model.history is {self.model.history!r}, and no [[histories]] are declared; declare one, or set it "

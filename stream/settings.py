@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from learner.config import FieldSettings, HistorySettings, LearnerSettings, ModelSettings
-from learner.content.config import ContentStartSettings
+from learner.content.config import ContentStartSettings, starts_of
+from learner.content.words import words_of
 from learner.fast.config import CrossSettings, FastSettings
 from learner.fusion.config import FusionSettings
 from learner.recipe import Recipe, TaskRecipe
@@ -101,7 +102,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self.fusion.check([task.name for task in self.labels])
         self.serving.check(self.join)
         # What is wrong with the model is told with the other settings.
-        _ = self.recipe
+        # Files are looked at here alone, and not whenever the recipe is asked for, as scorers do for a request.
+        for kind, starts in starts_of(self.recipe).items():
+            words_of(starts, self.fields, kind)
 
     @property
     def _effective_crosses(self) -> tuple[CrossSettings, ...]:

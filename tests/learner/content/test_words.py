@@ -17,6 +17,7 @@ from learner.recipe import Recipe
 from learner.samples.keys import value_key
 from learner.samples.kind import SampleKind
 from learner.snapshot import ServingModel, encode_snapshot, take_changed
+from stream.settings import SettingsError, load_settings
 from tests.learner import checkpoints
 from tests.learner.content.test_starts import learn, make_recipe, stream
 from tests.learner.fast.records import changed, to_samples
@@ -79,7 +80,7 @@ def test_vectors_are_of_the_kinds_fields_and_of_the_first_dimensions(path: Path)
 def test_what_is_no_file_of_words_is_named(tmp_path: Path, path: Path) -> None:
     def said(path: Path, width: int = WIDTH) -> str:
         with pytest.raises(ValueError, match=r"content_start\.words '/") as caught:
-            Recipe(FIELDS, content_start=settings_of(path, width))
+            words_of(settings_of(path, width), FIELDS, "item")
         return str(caught.value)
 
     assert "coldstream words" in said(tmp_path / "nothing")
@@ -88,6 +89,9 @@ def test_what_is_no_file_of_words_is_named(tmp_path: Path, path: Path) -> None:
     save_file({"other": np.zeros(3)}, tmp_path / "other")
     assert "no file of words" in said(tmp_path / "other")
     assert "6 dimensions, and words_width is 7" in said(path, 7)
+    # Whoever starts with such a setting is told at once.
+    with pytest.raises(SettingsError, match=r"content_start\.words '/.*`coldstream words "):
+        load_settings(environment={}, overrides=["content_start.method=nearest", f"content_start.words={tmp_path}/no"])
 
 
 def alike(path: Path, sign: int = 1) -> Path:
