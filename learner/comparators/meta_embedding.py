@@ -49,9 +49,10 @@ class MetaEmbedding(nn.Module):
         alpha: weight of the cold start; the paper's .1.
         step: a, size of the step of gradient descent; the authors' code has 1e-4.
         pool: whether to take the mean of the features.
+        made: X, length of what is generated; as long as a feature's unless it is given.
 
     Shape:
-        features_IGD -> id_ID
+        features_IGD -> id_IX
 
     >>> MetaEmbedding(3, 4)(torch.randn(5, 3, 4)).shape
     torch.Size([5, 4])
@@ -66,12 +67,13 @@ class MetaEmbedding(nn.Module):
         alpha: float = 0.1,
         step: float = 1e-4,
         pool: bool = False,
+        made: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha weighs the cold start against the warm-up and must be in [0, 1], got {alpha}")
         self.scale, self.alpha, self.step, self.pool = scale, alpha, step, pool
-        self.dense = nn.Linear(dim if pool else num_features * dim, dim, bias=False)
+        self.dense = nn.Linear(dim if pool else num_features * dim, made or dim, bias=False)
 
     def forward(self, features_IGD: Tensor) -> Tensor:
         """Initial embeddings of ids. No gradient goes into the features' embeddings."""

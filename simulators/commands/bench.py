@@ -112,6 +112,12 @@ def bench_estimator(context: typer.Context) -> None:
     _run_benchmark("estimator", context.args)
 
 
+@bench.command("hindsight", context_settings=_PASS_ON)
+def bench_hindsight(context: typer.Context) -> None:
+    """How well first impressions can be predicted by who knows the whole log (--events, --seeds, --log, --json)."""
+    _run_benchmark("hindsight", context.args)
+
+
 @bench.command("serve", context_settings=_PASS_ON)
 def bench_serve(context: typer.Context) -> None:
     """How soon the scorer answers while weights are swapped, and that none mixes two (--workers, --seconds, ...)."""

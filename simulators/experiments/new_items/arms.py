@@ -8,10 +8,12 @@ from learner.content.config import is_content
 from learner.fast.config import GroupSettings
 from learner.fast.layout import FieldGroup
 from learner.recipe import Recipe
-from simulators.experiments.stream.variant import Change, Variant
+from simulators.experiments.new_items.meta import GivenMeta
+from simulators.experiments.stream.variant import Change, Given, Variant, with_fast
 
 RANDOM, UNKNOWN, MEAN, CATEGORY = "random", "unknown row", "mean of items", "mean of the category"
 CONTENT, BEHAVIOUR = "content", "content and behaviour"
+META, DROPOUT = "Meta-Embedding", "DropoutNet"
 _METHODS: dict[str, dict[str, Any]] = {
     RANDOM: {"method": "none"},
     UNKNOWN: {"method": "zero"},
@@ -19,6 +21,16 @@ _METHODS: dict[str, dict[str, Any]] = {
     CATEGORY: {"method": "category"},
     CONTENT: {"method": "nearest"},
     BEHAVIOUR: {"method": "learned"},
+    META: {"method": "nearest"},
+    DROPOUT: {"method": "none"},
+}
+"""Meta-Embedding has its own way from content to a start, and the content that `nearest` keeps."""
+_GIVEN: dict[str, Given] = {META: GivenMeta}
+_LEARNED: dict[str, Change] = {
+    # DropoutNet (Volkovs et al., NeurIPS 2017) leaves an item's own vector out of a share of its samples, so that its
+    # content learns to stand for it. With a share of one half that is, in the mean, as much loss with it as without:
+    # here each sample is learned with the id, and once more without it and its crosses.
+    DROPOUT: with_fast(num_masks=1, mask_fields="item_id", mask_low=1.0, mask_high=1.0, mask_weight=1.0),
 }
 ARMS = tuple(_METHODS)
 WHOLE, IDS = "whole", "ids"
@@ -36,10 +48,20 @@ def arm(name: str, model: str = WHOLE, others: dict[str, Any] | None = None) -> 
         model: of `MODELS`.
         others: more settings of [content_start].
     """
-    change = _with(_METHODS[name] | (others or {}))
+    learned, starts = _LEARNED.get(name, _as_it_is), _with(_METHODS[name] | (others or {}))
+    given = _GIVEN.get(name, Variant("").given)
+
+    def change(recipe: Recipe) -> Recipe:
+        changed = learned(starts(recipe))
+        return changed if model == WHOLE else _ids_alone(changed)
+
     if model == WHOLE:
-        return Variant(name, change)
-    return Variant(f"{name}, ids", lambda recipe: _ids_alone(change(recipe)), without_vectors=(FieldGroup.CONTENT,))
+        return Variant(name, change, given=given)
+    return Variant(f"{name}, ids", change, without_vectors=(FieldGroup.CONTENT,), given=given)
+
+
+def _as_it_is(recipe: Recipe) -> Recipe:
+    return recipe
 
 
 def _ids_alone(recipe: Recipe) -> Recipe:

@@ -1,18 +1,24 @@
 """What new items start with, on a stream with items withheld until its middle."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from support.logs import synthetic_log
 
+from learner.fast.inputs.occurrences import occurrences_of, plan_of
+from learner.learner import Learner
+from learner.parts import ids_of
 from learner.samples.columns import Samples, concatenate
+from learner.samples.kind import SampleKind
 from simulators.commands.options import UsageError
 from simulators.commands.starts.new_items import run as run_command
 from simulators.experiments.kept import Kept, KeptError
-from simulators.experiments.new_items.arms import CATEGORY, CONTENT, IDS, RANDOM, WHOLE, arm
+from simulators.experiments.new_items.arms import CATEGORY, CONTENT, DROPOUT, IDS, META, RANDOM, WHOLE, arm
 from simulators.experiments.new_items.judge import LATE, LIMITS, LOG_LOSS, SERVED_AUC, WITHHELD, NewItemsJudge
+from simulators.experiments.new_items.meta import GivenMeta, MetaStarts
 from simulators.experiments.new_items.run import NewItems, NewItemsResult
 from simulators.experiments.new_items.withheld import Withheld
 from simulators.experiments.reporting.new_items import report
@@ -100,6 +106,64 @@ def test_to_the_model_of_ids_an_item_is_its_id_alone(recording: Recording) -> No
     assert recipe.fields == own.fields
     assert recipe.fast.content.rate < 1e-6 < own.fast.content.rate
     assert msgspec.structs.replace(recipe.fast, content=own.fast.content) == own.fast
+
+
+def learned_with_meta(recording: Recording) -> tuple[Learner, MetaStarts, Samples]:
+    learner = Learner(arm(META).recipe(recording.settings.recipe, 3))
+    given = GivenMeta(learner)
+    (starts,) = learner.fast.starts
+    samples = whole(recording)
+    for begin in range(0, len(samples), 200):
+        learner.learn(given(samples.slice(begin, begin + 200)))
+    return learner, starts, samples
+
+
+def test_meta_embedding_is_taught_what_the_model_would_say_with_any_values_of_an_item(recording: Recording) -> None:
+    learner, starts, _ = learned_with_meta(recording)
+    assert len(starts.losses) > 20
+    assert np.mean(starts.losses[-10:]) < np.mean(starts.losses[:10])
+    drawn, places_IK, keys_I = starts._draw()
+    assert (drawn.item_keys[places_IK] == keys_I[:, None]).all()
+    assert len(set(places_IK.ravel().tolist())) == places_IK.size
+    rest_S, slopes_SX = starts._linear(drawn)
+    # As new items are predicted, for which something stands.
+    new = drawn.rows_B.copy()
+    new["item_counts"], new["kind"] = 0, SampleKind.SHOWN
+    new["keys"][:, drawn.layout.item_column] = np.arange(len(new), dtype=np.uint64) + np.uint64(1 << 60)
+    said = learner.learn(Samples(drawn.layout, new, drawn.keys_M, drawn.texts, drawn.entries_H))
+    values_SX = np.array([made.values_X for made in _made(starts, drawn)])
+    logits_S = rest_S + np.einsum("sx,sx->s", slopes_SX, values_SX)
+    np.testing.assert_allclose(said.predictions_B, 1 / (1 + np.exp(-logits_S)), atol=1e-5)
+
+
+def test_a_new_item_starts_with_what_the_generator_makes_of_its_content(recording: Recording) -> None:
+    learner, starts, samples = learned_with_meta(recording)
+    one = samples.slice(len(samples) - 1, len(samples))
+    row = one.rows_B.copy()
+    row["kind"], row["keys"][:, one.layout.item_column] = SampleKind.NEGATIVE, 1 << 60
+    new = Samples(one.layout, row, one.keys_M, one.texts, one.entries_H)
+    (made,) = _made(starts, new)
+    assert 0.01 < np.abs(made.values_X).max() < 0.5
+    learner.fast._constants = learner.fast._constants._replace(rate_F=learner.fast._constants.rate_F * 0)
+    learner.learn(new)
+    at = learner.table.find(new.item_keys)
+    assert at[0] > 0
+    np.testing.assert_allclose(learner.table.values["v"][at[0]], made.values_X[1:], atol=1e-6)
+
+
+def _made(starts: MetaStarts, samples: Samples) -> list[Any]:
+    values = ids_of(occurrences_of(samples, plan_of(samples.layout)))
+    return [starts.made_for(values, place) for place in starts.places(values.kinds_N)]
+
+
+def test_dropoutnet_learns_each_sample_with_the_item_and_without(recording: Recording, tmp_path: Path) -> None:
+    own = recording.settings.recipe
+    fast = arm(DROPOUT).recipe(own, 3).fast
+    assert (fast.num_masks, fast.mask_fields, fast.mask_low, fast.mask_weight) == (1, "item_id", 1, 1)
+    experiment = NewItems(recording, Kept(tmp_path, NewItemsResult), SHARE, 20)
+    results = list(experiment.run([RANDOM, DROPOUT, META], [WHOLE], [1], lambda what: None))
+    said = [experiment.scores(result).predictions_N for result in results]
+    assert all(np.nanmax(np.abs(other - said[0])) > 1e-3 for other in said[1:])
 
 
 @pytest.mark.parametrize(
