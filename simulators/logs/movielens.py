@@ -212,3 +212,8 @@ def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
             save(files, cache)
         return cache
     return _SHARED
+
+
+def contents(folder: Path | None = None) -> dict[str, bytes]:
+    """The three files, unpacked, by their names without `.dat`; otherwise as `provide`."""
+    return find(provide(folder), _CACHE)[0]

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from simulators.logs.errors import DataError
-from simulators.logs.movielens import provide
+from simulators.logs.movielens import contents
 
 _WORD = re.compile(r"[a-z0-9]+")
 MOVIELENS = "ml-1m"
@@ -122,12 +122,12 @@ def _video_games(folder: Path) -> Read:
 
 def _movielens(folder: Path) -> Read:
     """Ratings by user in the order of time; title and genres of a film."""
-    path = folder if (folder / "ratings.dat").exists() else provide()
-    text = (path / "ratings.dat").read_text(encoding="latin-1").replace("::", " ")
-    ratings = np.array(text.split(), np.int64).reshape(-1, 4)
+    is_there = any((folder / f"ratings.dat{end}").is_file() for end in ("", ".gz"))
+    files = contents(folder if is_there else None)
+    ratings = np.array(files["ratings"].replace(b"::", b" ").split(), np.int64).reshape(-1, 4)
     ratings = ratings[np.lexsort((ratings[:, 3], ratings[:, 0]))]
     starts = np.flatnonzero(np.diff(ratings[:, 0])) + 1
-    films = (line.rstrip("\n").split("::") for line in (path / "movies.dat").open(encoding="latin-1"))
+    films = (line.split("::") for line in files["movies"].decode("latin-1").splitlines())
     words = {int(number): _words(f"{title} {genres}") for number, title, genres in films}
     return np.split(ratings[:, 1], starts), words
 

@@ -13,6 +13,7 @@ from simulators.commands.starts.domains import run
 from simulators.experiments.domains.data import Domain, read_domain, union
 from simulators.experiments.domains.ranking import TEST, VALIDATE, asked, gains, names, popularity, ranks
 from simulators.experiments.domains.training import batches, windows
+from simulators.logs import movielens
 from simulators.logs.errors import DataError
 
 KINDS = 4
@@ -50,6 +51,26 @@ def test_users_of_too_few_items_are_left_out_and_others_are_drawn(folder: Path) 
     assert both.num_items == whole.num_items + part.num_items
     last = both.sequences[-1]
     assert [both.words[n - 1] for n in last] == [part.words[n - 1] for n in part.sequences[-1]]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("within", ["", "ml-1m"])
+def test_movielens_is_read_as_it_lies_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, within: str
+) -> None:
+    files = {
+        "ratings": b"2::30::5::30\n1::10::5::20\n2::10::1::10\n1::20::3::10\n2::20::4::20\n1::30::4::30\n",
+        "users": b"1::F::1::10::48067\n2::M::56::16::70072\n",
+        "movies": b"10::Associ\xe9 (1996)::Comedy\n20::Toy Story (1995)::Animation\n30::Heat (1995)::Crime|Drama\n",
+    }
+    for name, count in (("NUM_RATINGS", 6), ("NUM_USERS", 2), ("NUM_MOVIES", 3)):
+        monkeypatch.setattr(movielens, name, count)
+    (tmp_path / within).mkdir(exist_ok=True)
+    for name, data in files.items():
+        (tmp_path / within / f"{name}.dat{suffix}").write_bytes(gzip.compress(data) if suffix else data)
+    domain = read_domain("ml-1m", tmp_path, 0, seed=0)
+    assert [items.tolist() for items in domain.sequences] == [[2, 1, 3], [1, 2, 3]]
+    assert domain.words[1:] == [["toy", "story", "1995", "animation"], ["heat", "1995", "crime", "drama"]]
 
 
 def test_a_domain_that_is_not_there_or_of_another_form_says_so(folder: Path) -> None:
