@@ -33,11 +33,14 @@ _CACHE = Path("data/ml-1m")
 _SHARED = Path("../shared/data/ml-1m")
 
 
+def _path(folder: Path, name: str) -> Path | None:
+    both = folder / f"{name}.dat", folder / f"{name}.dat.gz"
+    return next((path for path in both if path.is_file()), None)
+
+
 def _original(folder: Path, name: str) -> bytes | None:
-    for path in (folder / f"{name}.dat", folder / f"{name}.dat.gz"):
-        if path.is_file():
-            return b"".join(read_pieces(path, 1 << 24))
-    return None
+    path = _path(folder, name)
+    return None if path is None else b"".join(read_pieces(path, 1 << 24))
 
 
 def _read_folder(folder: Path) -> dict[str, bytes] | None:
@@ -203,17 +206,26 @@ def provide(folder: Path | None = None, cache: Path = _CACHE) -> Path:
     Raises:
         DataError: not found, or not whole.
     """
+    return _provide(folder, cache)[1]
+
+
+def contents(folder: Path | None = None, cache: Path = _CACHE) -> dict[str, bytes]:
+    """The three files, unpacked, by their names without `.dat`; otherwise as `provide`."""
+    return _provide(folder, cache)[0]
+
+
+def lies_in(folder: Path) -> bool:
+    """Whether its ratings are there."""
+    return _path(folder, "ratings") is not None
+
+
+def _provide(folder: Path | None, cache: Path) -> tuple[dict[str, bytes], Path]:
     files, source = find(folder, cache)
     check(files, source)
     if folder is not None:
-        return folder
+        return files, folder
     if source != str(_SHARED):
         if source != str(cache):
             save(files, cache)
-        return cache
-    return _SHARED
-
-
-def contents(folder: Path | None = None) -> dict[str, bytes]:
-    """The three files, unpacked, by their names without `.dat`; otherwise as `provide`."""
-    return find(provide(folder), _CACHE)[0]
+        return files, cache
+    return files, _SHARED

@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from learner.config import FieldSettings
-from learner.metrics import auc
+from simulators.experiments.statistics.bootstrap import UserBootstrap, interval
 from simulators.logs.log import Log
 from stream.command.doctor import versions
+from stream.settings import load_settings
 
 _FOLDS = 5
 _PRIOR = 5.0
@@ -63,7 +63,7 @@ def read(log: Log, num_rows: int) -> Rows:
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
     users_N = _numbers(columns["user"])
-    fields = msgspec.convert(log.settings["fields"], tuple[FieldSettings, ...])
+    fields = load_settings(environment={}, defaults=log.settings).fields
     return Rows(
         users_N,
         _numbers(columns["item"]),
@@ -184,20 +184,6 @@ def _lessons(rows: Rows, fold_N: np.ndarray, but: int, generator: np.random.Gene
     return np.concatenate(inputs), np.concatenate(labels)
 
 
-def _interval(users_M: np.ndarray, labels_M: np.ndarray, scores_M: np.ndarray, replicates: int) -> tuple[float, float]:
-    """95 %, of the AUC, over users."""
-    order_M = np.argsort(users_M, kind="stable")
-    starts_U = np.flatnonzero(np.diff(users_M[order_M], prepend=-1))
-    of_user = np.split(order_M, starts_U[1:])
-    generator, found = np.random.default_rng(0), []
-    for _ in range(replicates):
-        drawn = generator.integers(0, len(of_user), len(of_user))
-        at = np.concatenate([of_user[u] for u in drawn])
-        found.append(auc(labels_M[at], scores_M[at]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def measure(rows: Rows, seeds: list[int], replicates: int) -> Iterator[dict[str, Any]]:
     """A row of the table for each predictor, and each seed where there is chance in it."""
     judged_N = rows.earlier_N < max(_COHORTS.values())
@@ -213,8 +199,8 @@ def _judged(name: str, seed: int | None, rows: Rows, scores_N: np.ndarray, repli
     for cohort, below in _COHORTS.items():
         at = rows.earlier_N < below
         users, labels, scores = rows.users_N[at], rows.labels_N[at], scores_N[at]
-        low, high = _interval(users, labels, scores, replicates)
-        found[cohort] = {"samples": int(at.sum()), "auc": float(auc(labels, scores)), "low": low, "high": high}
+        area = interval(UserBootstrap(int(users.max()) + 1, replicates).auc(labels, scores, users))
+        found[cohort] = {"samples": int(at.sum()), "auc": area.value, "low": area.low, "high": area.high}
     return found
 
 

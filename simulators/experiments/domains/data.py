@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from simulators.logs.errors import DataError
-from simulators.logs.movielens import contents
+from simulators.logs.movielens import contents, lies_in
 
 _WORD = re.compile(r"[a-z0-9]+")
 MOVIELENS = "ml-1m"
@@ -122,8 +122,7 @@ def _video_games(folder: Path) -> Read:
 
 def _movielens(folder: Path) -> Read:
     """Ratings by user in the order of time; title and genres of a film."""
-    is_there = any((folder / f"ratings.dat{end}").is_file() for end in ("", ".gz"))
-    files = contents(folder if is_there else None)
+    files = contents(folder if lies_in(folder) else None)
     ratings = np.array(files["ratings"].replace(b"::", b" ").split(), np.int64).reshape(-1, 4)
     ratings = ratings[np.lexsort((ratings[:, 3], ratings[:, 0]))]
     starts = np.flatnonzero(np.diff(ratings[:, 0])) + 1

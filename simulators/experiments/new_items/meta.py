@@ -135,18 +135,19 @@ class MetaStarts(ContentStarts):
         num_values = 1 + recipe.fast.factors
         made_MX = np.concatenate([np.zeros((1, num_values)), np.eye(num_values)]).astype(np.float32)
         logits = np.empty((1 + num_values, len(samples)), np.float32)
-        rows_N, places_S = found.values.rows_N.copy(), self.places(found.values.kinds_N)
+        block = block_of(
+            found.values,
+            found.crosses,
+            made_MX,
+            found.histories,
+            rows_B["label"],
+            signals_of(samples, recipe.fast.gate_signals, recipe.positive),
+            levels_B2=levels_of(samples, recipe.fast.user_levels, recipe.fast.item_levels),
+        )
+        rows_N, places_S = block.values.rows_N.copy(), self.places(block.values.kinds_N)
+        block = block._replace(values=block.values._replace(rows_N=rows_N))
         for m in range(1 + num_values):
             rows_N[places_S] = -1 - m
-            block = block_of(
-                found.values._replace(rows_N=rows_N),
-                found.crosses,
-                made_MX,
-                found.histories,
-                rows_B["label"],
-                signals_of(samples, recipe.fast.gate_signals, recipe.positive),
-                levels_B2=levels_of(samples, recipe.fast.user_levels, recipe.fast.item_levels),
-            )
             logits[m] = fast.predict(block).logit_B
         return logits[0], np.ascontiguousarray((logits[1:] - logits[0]).T)
 
