@@ -108,13 +108,15 @@ def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_
     evidence = (SQUARES,) if fast is None else ("G", "w") if not fast.starts else ("G",)
     # What is taken back may leave no evidence, but hardly a weight of 0, too.
     unseen_B2: np.ndarray = np.logical_and.reduce([table.values[name][rows_B2, 0] == 0 for name in evidence])
-    learned = np.flatnonzero(is_learned_B)
-    for column, rows_B in enumerate(rows_B2.T):
-        rows_U, first_U = np.unique(rows_B[learned], return_index=True)
-        if len(rows_U):
-            at_B = np.minimum(np.searchsorted(rows_U, rows_B), len(rows_U) - 1)
-            is_here_B = (rows_U[at_B] == rows_B) & (rows_B > 0)
-            unseen_B2[:, column] &= ~is_here_B | (np.arange(len(rows_B)) <= learned[first_U[at_B]])
+    for column in range(2):
+        # Few are, and of these all but the first that is learned have been trained by it.
+        new_N = np.flatnonzero(unseen_B2[:, column] & (rows_B2[:, column] > 0))
+        learned_N = new_N[is_learned_B[new_N] != 0]
+        if len(learned_N):
+            rows_N = rows_B2[new_N, column]
+            rows_U, first_U = np.unique(rows_B2[learned_N, column], return_index=True)
+            at_N = np.minimum(np.searchsorted(rows_U, rows_N), len(rows_U) - 1)
+            unseen_B2[new_N, column] = (rows_U[at_N] != rows_N) | (new_N <= learned_N[first_U[at_N]])
     return unseen_B2
 
 

@@ -12,7 +12,7 @@ from learner.config import BY_SAMPLE, FieldSettings, HistorySettings
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.sif.inputs import InputReader, Inputs
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from learner.tables.table import Table
 
 
@@ -120,7 +120,7 @@ def history_plan(recipe: Recipe) -> HistoryPlan | None:
     )
 
 
-@compiled
+@compiled_maker
 def _pick(
     starts_BH: np.ndarray, sizes_BH: np.ndarray, categories_E: np.ndarray, wanted_BH: np.ndarray, most: int
 ) -> np.ndarray:

@@ -8,13 +8,13 @@ Legend: B samples, F fields, N occurrences, H buckets, and behind them dimension
 
 import numpy as np
 
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from learner.tables.hashing import mix
 
 _SIGN_BIT = np.uint64(1 << 63)
 
 
-@compiled
+@compiled_maker
 def hashed(
     offsets_B1: np.ndarray,
     keys_N: np.ndarray,
@@ -62,7 +62,7 @@ def hashed(
     return content_MH, print_M
 
 
-@compiled
+@compiled_maker
 def categories(
     offsets_B1: np.ndarray, keys_N: np.ndarray, kinds_N: np.ndarray, chosen_M: np.ndarray, field: int
 ) -> tuple[np.ndarray, np.ndarray]:

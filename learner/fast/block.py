@@ -10,7 +10,7 @@ import numpy as np
 
 from learner.fast.layout import NUM_SIDES, Constants
 from learner.fast.state import Dense
-from learner.tables.compiled import compiled, inlined
+from learner.tables.compiled import compiled
 from learner.tables.memory import plain
 
 _NOTHING, _OFFSETS = -1, -2
@@ -121,7 +121,6 @@ class Work(NamedTuple):
     """z and g of a user's step (`learner/fast/learning/kalman.py`)."""
 
 
-@inlined
 def new_work(dense: Dense, constants: Constants) -> Work:
     """Room for one sample at a time."""
     num_factors = dense.centre_2D.shape[1]

@@ -13,7 +13,7 @@ from learner.config import FieldSettings
 from learner.content.config import Kind, starts_of
 from learner.content.known import content_table
 from learner.content.stand_ins import StandIns
-from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, occurring
+from learner.fast.block import Block, Occurring, Predicted, TableArrays, check, new_work, occurring
 from learner.fast.config import FastRecipe
 from learner.fast.inputs.crosses import cross, plan_of
 from learner.fast.inputs.histories import Entries, rows_as_learned
@@ -134,9 +134,9 @@ class FastPredictor:
         """Rows of values, and of entries, as their samples find them in turn."""
         if entries is None:
             return rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
-        before_E = self.table.find(entries.keys_E)
+        before_E, num_before = self.table.find(entries.keys_E), self.table.num_rows
         rows_N = rows_of(self.table, values, ts_B, learning)
-        after_E = before_E if learning is False else self.table.find(entries.keys_E)
+        after_E = before_E if self.table.num_rows == num_before else self.table.find(entries.keys_E)
         return rows_N, rows_as_learned(entries, before_E, after_E, values, rows_N)
 
     def _lacking(self, starts: StandIns, values: Ids) -> np.ndarray:
@@ -202,7 +202,8 @@ class FastPredictor:
         ours, theirs = self.table.arrays, self.cross_table.arrays
         of_learning = self.beliefs.arrays.block_RX, self.covariances.arrays.block_RX
         tables = TableArrays(ours.block_RX, ours.touched_R, theirs.block_RX, theirs.touched_R, *of_learning)
-        run(block, predicted, tables, self.dense.arrays, constants)
+        dense = self.dense.arrays
+        run(block, predicted, tables, dense, constants, new_work(dense, constants))
         return predicted
 
 

@@ -5,7 +5,7 @@ What comes out, and what is learned, does not depend on how a stream is cut into
 
 import numpy as np
 
-from learner.fast.block import Block, Predicted, TableArrays, Work, new_work
+from learner.fast.block import Block, Predicted, TableArrays, Work
 from learner.fast.gate import adam, backward, forward, log_norm, sigmoid, standardise
 from learner.fast.inner import add_made, add_rest, add_up, learn_crosses, learn_dense, learn_values, multiply
 from learner.fast.inputs.histories import add_histories, learn_histories, multiply_histories
@@ -20,9 +20,13 @@ _LEVEL_MEMORY = 0.9999
 
 
 @compiled
-def run(block: Block, predicted: Predicted, tables: TableArrays, dense: Dense, constants: Constants) -> None:
-    """Predict and learn the samples of a block, in order; those with `learn_B` 0 change nothing."""
-    work = new_work(dense, constants)
+def run(
+    block: Block, predicted: Predicted, tables: TableArrays, dense: Dense, constants: Constants, work: Work
+) -> None:
+    """Predict and learn the samples of a block, in order; those with `learn_B` 0 change nothing.
+
+    `work` is as `new_work` makes it.
+    """
     for b in range(len(block.labels_B)):
         predict_one(block, b, predicted, tables, dense, constants, work)
         if block.learn_B[b]:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from learner.tables.hashing import mix
 
 
-@compiled
+@compiled_maker
 def owners(keys_K: np.ndarray, num_ranks: int) -> np.ndarray:
     """Rank of each key, 0 to `num_ranks` - 1, int64.
 

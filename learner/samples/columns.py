@@ -1,8 +1,8 @@
 """A block of samples as arrays, and its encoding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, compress
 
 import msgspec
 import numpy as np
@@ -35,7 +35,8 @@ class Samples:
         rows_B: of type `layout.dtype`.
         keys_M: of the values of multi-valued fields, sample by sample and field by field; `rows_B["sizes"]` says how
             many each has.
-        texts: five of each sample, one after the other: impression, user, item, domain, stage.
+        texts: five of each sample, one after the other: impression, user, item, domain, stage; or what gives them, once
+            somebody asks.
         entries_H: of histories (`HISTORY_ENTRY`), which samples share; `rows_B["history_starts"]` says where those of
             each history of each sample begin, and `rows_B["history_sizes"]` how many it has. Default: none.
     """
@@ -45,19 +46,26 @@ class Samples:
         layout: Layout,
         rows_B: np.ndarray,
         keys_M: np.ndarray,
-        texts: list[str | None],
+        texts: list[str | None] | Callable[[], list[str | None]],
         entries_H: np.ndarray | None = None,
     ) -> None:
         self.layout = layout
         self.rows_B = rows_B
         self.keys_M = keys_M
-        self.texts = texts
+        self._texts = texts
         self.entries_H = np.zeros(0, HISTORY_ENTRY) if entries_H is None else entries_H
 
     def __len__(self) -> int:
         return len(self.rows_B)
 
     # Columns ------------------------------------------------------------------------------------------------------
+
+    @property
+    def texts(self) -> list[str | None]:
+        """Five of each sample, one after the other."""
+        if callable(self._texts):
+            self._texts = self._texts()
+        return self._texts
 
     @property
     def imp_ids(self) -> list[str]:
@@ -120,9 +128,14 @@ class Samples:
 
     def take(self, chosen_B: np.ndarray) -> "Samples":
         """Those where `chosen_B` (booleans) is true."""
-        texts = np.array(self.texts, object).reshape(-1, NUM_TEXTS)[chosen_B]
         of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
-        return Samples(self.layout, self.rows_B[chosen_B], self.keys_M[of_keys], texts.ravel().tolist(), self.entries_H)
+        return Samples(
+            self.layout,
+            _plain(self.rows_B)[chosen_B].view(self.rows_B.dtype),
+            self.keys_M[of_keys],
+            lambda: list(compress(self.texts, np.repeat(chosen_B, NUM_TEXTS).tolist())),
+            self.entries_H,
+        )
 
     def own_entries(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows, and the entries that they name, without those that only other samples of the block had."""
@@ -131,9 +144,9 @@ class Samples:
         steps_E = np.bincount(starts_N, minlength=len(self.entries_H) + 1)
         is_named_E = np.cumsum(steps_E - np.bincount(ends_N, minlength=len(self.entries_H) + 1))[:-1] > 0
         moved_E = np.append(np.cumsum(is_named_E) - is_named_E, 0)
-        rows_B = self.rows_B.copy()
+        rows_B = _plain(self.rows_B).copy().view(self.rows_B.dtype)
         rows_B["history_starts"] = moved_E[starts_N].reshape(rows_B["history_starts"].shape)
-        return rows_B, self.entries_H[is_named_E]
+        return rows_B, _plain(self.entries_H)[is_named_E].view(HISTORY_ENTRY)
 
     # As bytes -----------------------------------------------------------------------------------------------------
 
@@ -160,7 +173,8 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         return parts[0]
     # Each part only with what its samples name: parts of parts would drag along all that their wholes once had.
     own = [part.own_entries() if part.layout.histories else (part.rows_B, part.entries_H) for part in parts]
-    rows_B, entries = np.concatenate([rows for rows, _ in own]), [entries_H for _, entries_H in own]
+    entries = [entries_H for _, entries_H in own]
+    rows_B = np.concatenate([_plain(rows_B) for rows_B, _ in own]).view(parts[0].rows_B.dtype)
     if parts[0].layout.histories:
         moved_by = np.cumsum([0, *(len(entries_H) for entries_H in entries[:-1])])
         rows_B["history_starts"] += np.repeat(moved_by, [len(part) for part in parts]).astype(np.uint32)[:, None]
@@ -169,8 +183,13 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         rows_B,
         np.concatenate([part.keys_M for part in parts]),
         list(chain.from_iterable(part.texts for part in parts)),
-        np.concatenate(entries),
+        np.concatenate([_plain(entries_H) for entries_H in entries]).view(HISTORY_ENTRY),
     )
+
+
+def _plain(rows_B: np.ndarray) -> np.ndarray:
+    """Rows without fields, which NumPy copies in one piece: field by field takes it twenty times as long."""
+    return rows_B.view(f"V{rows_B.dtype.itemsize}")
 
 
 def no_samples(layout: Layout) -> Samples:

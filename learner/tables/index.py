@@ -9,7 +9,7 @@ Legend: S slots (a power of two, at most `_MAX_LOAD` of them used), N keys.
 
 import numpy as np
 
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled, compiled_maker
 from learner.tables.hashing import mix
 from learner.tables.memory import give_back, reserve
 
@@ -76,7 +76,7 @@ def has_room(keys_S: np.ndarray, size: int) -> bool:
     return size + 1 <= _MAX_LOAD * len(keys_S)
 
 
-@compiled
+@compiled_maker
 def find_many(keys_S: np.ndarray, rows_S: np.ndarray, keys_N: np.ndarray) -> np.ndarray:
     """Row of each key, or `NO_ROW`."""
     rows_N = np.empty(len(keys_N), np.int32)

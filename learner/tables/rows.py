@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.tables.admission import admits, note
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled, compiled_maker
 from learner.tables.hashing import normal
 from learner.tables.index import NO_KEY, NO_ROW, find, has_room, insert, remove
 
@@ -174,7 +174,7 @@ def release_keys(slots: Slots, rows: Rows, keys_N: np.ndarray) -> int:
     return num_released
 
 
-@compiled
+@compiled_maker
 def release_stale(slots: Slots, rows: Rows, before_ts: int, max_scanned: int) -> np.ndarray:
     """Give back rows last seen before a time, of the next `max_scanned` ones; returns their keys."""
     counters_5 = rows.counters_5
@@ -191,7 +191,7 @@ def release_stale(slots: Slots, rows: Rows, before_ts: int, max_scanned: int) ->
     return keys_N[:num_released].copy()
 
 
-@compiled
+@compiled_maker
 def take_marked(touched_R: np.ndarray, end: int, bit: int) -> np.ndarray:
     """Rows below `end` that have the bit, ascending; it is cleared."""
     # Most rows have not changed, so eight are looked at together.

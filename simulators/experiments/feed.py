@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from simulators.experiments.ratings import Ratings
 
 _NO_ROWS = torch.zeros(0, dtype=torch.int64)
@@ -66,7 +66,7 @@ class _Packed(NamedTuple):
     num_fields: int
 
 
-@compiled
+@compiled_maker
 def _bags(
     users_B: np.ndarray,
     items_B: np.ndarray,

@@ -5,6 +5,7 @@ of the wall clock are a user's whole history.
 """
 
 import math
+from itertools import compress
 
 import numpy as np
 
@@ -64,10 +65,12 @@ class NormWriter:
         """Samples learned since the norms were written last."""
 
     def note(self, samples: Samples, partitions_B: np.ndarray) -> None:
-        """Samples of these partitions were learned from."""
-        self._users.note(samples.user_ids, samples.user_keys, partitions_B)
-        self._items.note(samples.item_ids, samples.item_keys, partitions_B)
-        self.num_waiting += len(samples)
+        """Samples of these partitions came; those that are learned from are noted."""
+        is_learned_B = samples.is_learned
+        wanted, partitions_N = is_learned_B.tolist(), partitions_B[is_learned_B]
+        self._users.note(list(compress(samples.user_ids, wanted)), samples.user_keys[is_learned_B], partitions_N)
+        self._items.note(list(compress(samples.item_ids, wanted)), samples.item_keys[is_learned_B], partitions_N)
+        self.num_waiting += len(partitions_N)
 
     def write(self, learner: AnyLearner, version: int) -> None:
         """Write the norms of everyone learned from since the last call.

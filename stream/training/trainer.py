@@ -231,8 +231,7 @@ class Trainer:
         if self._task_meters is not None:
             self._task_meters.observe(logged, samples, learned, self.version, now_ms)
         if self._norms is not None:
-            is_learned_B = samples.is_learned
-            self._norms.note(samples.take(is_learned_B), taken.partitions_B[is_learned_B])
+            self._norms.note(samples, taken.partitions_B)
         is_labelled_B = samples.is_labelled
         if not is_labelled_B.all():
             samples, learned = samples.take(is_labelled_B), learned.take(is_labelled_B)

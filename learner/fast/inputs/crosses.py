@@ -11,7 +11,7 @@ import numpy as np
 
 from learner.config import FieldSettings
 from learner.fast.config import CrossSettings
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from learner.tables.hashing import cross_key
 from learner.tables.ids import Ids
 from learner.tables.index import NO_KEY
@@ -49,7 +49,7 @@ def _salt(first: str, second: str) -> int:
     return int.from_bytes(blake2b(f"{first}\0{second}".encode(), digest_size=8).digest(), "little")
 
 
-@compiled
+@compiled_maker
 def cross(values: Ids, plan: CrossPlan) -> Ids:
     """All pairs of values of each declared cross, sample by sample.
 
@@ -78,7 +78,7 @@ def cross(values: Ids, plan: CrossPlan) -> Ids:
     return Ids(end_B1, pair_keys[:m].copy(), pair_kinds[:m].copy(), pair_weights[:m].copy())
 
 
-@compiled
+@compiled_maker
 def _most_pairs(values: Ids, plan: CrossPlan) -> int:
     """As many pairs as there are at most."""
     num_pairs, count_F = 0, np.zeros(256, np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from learner.fast.block import Block, TableArrays, Work
 from learner.fast.layout import CONTENT, FACTORS, ITEM, Constants
 from learner.samples.columns import Samples
-from learner.tables.compiled import compiled, inlined
+from learner.tables.compiled import compiled, compiled_maker, inlined
 from learner.tables.ids import Ids
 from learner.tables.rows import EVERYONE
 
@@ -50,7 +50,7 @@ def entries_of(samples: Samples, most: int) -> Entries:
     return Entries(offsets_B1, keys_E, places_N, kinds_N, np.ones(len(places_N), np.float32))
 
 
-@compiled
+@compiled_maker
 def _places(begins_BH: np.ndarray, sizes_BH: np.ndarray, num_entries: int) -> tuple[np.ndarray, np.ndarray]:
     places_N, kinds_N = np.empty(num_entries, np.int64), np.empty(num_entries, np.uint8)
     n = 0
@@ -76,15 +76,36 @@ def rows_as_learned(
         values: occurrences of the block's values.
         rows_N: their rows.
     """
-    rows_M: np.ndarray = after_E[entries.places_N]
-    is_new_M = (before_E != after_E)[entries.places_N]
-    if is_new_M.any():
-        made_U, first_U = np.unique(rows_N, return_index=True)
-        sample_N = np.repeat(np.arange(len(values.offsets_B1) - 1), np.diff(values.offsets_B1))
-        sample_M = np.repeat(np.arange(len(entries.offsets_B1) - 1), np.diff(entries.offsets_B1))
-        made_by_M = sample_N[first_U][np.searchsorted(made_U, rows_M[is_new_M])]
-        rows_M[is_new_M] = np.where(made_by_M <= sample_M[is_new_M], rows_M[is_new_M], 0)
+    rows_M: np.ndarray = after_E.take(entries.places_N)
+    is_new_E = before_E != after_E
+    if is_new_E.any():
+        new_U = np.unique(after_E[is_new_E])
+        first_U = np.full(len(new_U), len(values.offsets_B1), np.int64)
+        _hide_later(rows_M, entries.places_N, entries.offsets_B1, is_new_E, new_U, first_U, rows_N, values.offsets_B1)
     return rows_M
+
+
+@compiled
+def _hide_later(
+    rows_M: np.ndarray,
+    places_M: np.ndarray,
+    entry_offsets_B1: np.ndarray,
+    is_new_E: np.ndarray,
+    new_U: np.ndarray,
+    first_U: np.ndarray,
+    rows_N: np.ndarray,
+    offsets_B1: np.ndarray,
+) -> None:
+    """Take the block's new rows, which ascend, from the entries of samples before the first that has the row."""
+    for b in range(len(offsets_B1) - 1):
+        for n in range(offsets_B1[b], offsets_B1[b + 1]):
+            if new_U[0] <= rows_N[n] <= new_U[-1]:
+                u = np.searchsorted(new_U, rows_N[n])
+                if new_U[u] == rows_N[n]:
+                    first_U[u] = min(first_U[u], b)
+        for m in range(entry_offsets_B1[b], entry_offsets_B1[b + 1]):
+            if is_new_E[places_M[m]] and first_U[np.searchsorted(new_U, rows_M[m])] > b:
+                rows_M[m] = 0
 
 
 @inlined

@@ -10,7 +10,7 @@ import numpy as np
 from learner.samples.columns import Samples
 from learner.samples.keys import NO_KEY, value_key
 from learner.samples.layout import Layout
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled, compiled_maker
 from learner.tables.hashing import cross_key
 from learner.tables.memory import plain
 
@@ -84,7 +84,7 @@ def number_key(field_key: np.uint64, value: float) -> np.uint64:
     return cross_key(field_key, np.uint64(_FIRST_BUCKET + np.int64(bucket)), _SALT)
 
 
-@compiled
+@compiled_maker
 def _flatten(
     single_BK: np.ndarray, numbers_BK: np.ndarray, sizes_BK: np.ndarray, keys_M: np.ndarray, plan: Plan
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

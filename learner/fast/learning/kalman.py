@@ -50,7 +50,8 @@ def learn_user(
     """
     covariance_X, values_X = tables.covariances_RX[covariance_row], tables.values_RX[row]
     if covariance_X[0] <= 0:
-        covariance_X[:] = dense.population_X
+        for x in range(len(covariance_X)):
+            covariance_X[x] = dense.population_X[x]
     z_E, gain_E = work.regressors_E, work.gain_E
     num_factors = len(z_E) - 1
     z_E[0] = 1

@@ -8,7 +8,7 @@ from learner.samples.columns import Samples
 from learner.samples.keys import value_key
 from learner.samples.kind import SampleKind
 from learner.samples.layout import NUM_TEXTS, Layout
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 from simulators.experiments.ratings import Ratings, Side
 
 _NO_TEXTS: list[str | None] = [None] * NUM_TEXTS
@@ -110,7 +110,7 @@ class _Keyed:
                 )
 
 
-@compiled
+@compiled_maker
 def _count(
     users_B: np.ndarray,
     items_B: np.ndarray,

@@ -22,7 +22,7 @@ from learner.samples.layout import Layout
 from learner.sif.frozen import FrozenTokenizer
 from learner.sif.packed import VERSION_BITS
 from learner.sif.tokenizer import SampleTokenizer
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled, compiled_maker
 from learner.tables.hashing import cross_key
 from learner.tables.index import Index
 
@@ -195,7 +195,7 @@ def tokenizer_of(learner: Learner) -> SampleTokenizer:
     return tokenizer
 
 
-@compiled
+@compiled_maker
 def _pairs(users_N: np.ndarray, items_N: np.ndarray) -> np.ndarray:
     pairs_N = np.empty(len(users_N), np.uint64)
     for n in range(len(users_N)):

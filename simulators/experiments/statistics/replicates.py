@@ -8,7 +8,7 @@ Legend: N samples, U users, R replicates and the figure itself.
 
 import numpy as np
 
-from learner.tables.compiled import compiled
+from learner.tables.compiled import compiled_maker
 
 
 def drawn_users(num_users: int, num_replicates: int, seed: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def drawn_users(num_users: int, num_replicates: int, seed: int) -> np.ndarray:
     return counts_UR
 
 
-@compiled
+@compiled_maker
 def replicated_auc(
     scores_N: np.ndarray,
     order_N: np.ndarray,
@@ -61,7 +61,7 @@ def replicated_auc(
     return pairs_R / (below_R * above_R)
 
 
-@compiled
+@compiled_maker
 def user_sums(
     scores_N: np.ndarray,
     order_N: np.ndarray,

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
-from learner.tables.compiled import first_writable
+from learner.tables.compiled import compiled, compiled_maker, first_writable
 
 _RUN = """
 import sys
@@ -56,6 +58,22 @@ def test_a_full_disk_costs_the_cache_only(tmp_path: Path) -> None:
     full += "resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))\n"
     assert run(full + _RUN, tmp_path).startswith("[1, 1, 2]")
     assert not list(tmp_path.rglob("*.nbc"))
+
+
+def _zeros(num: int) -> np.ndarray:
+    return np.zeros(num)
+
+
+def _twos(num: int) -> np.ndarray:
+    return np.full(num, 2.0)
+
+
+@pytest.mark.slow
+def test_who_makes_arrays_must_say_so() -> None:
+    # Nothing else counts references to arrays.
+    assert compiled_maker(_twos)(2).tolist() == [2, 2]
+    with pytest.raises(TypingError, match="array"):
+        compiled(_zeros)(2)
 
 
 @pytest.mark.slow
