@@ -42,8 +42,16 @@ if num_histories > 0 then
 
   -- The newest entries before `ts`: how many bytes lie before them, and before their end.
   function history_before(list, ts, history)
-    local last, first = #list, math.max(#list - history.kept * ENTRY, 0)
-    while last > first and unpack_bytes('<d', list, last - ENTRY + 1) >= ts do last = last - ENTRY end
+    local first, last = math.max(#list - history.kept * ENTRY, 0), #list
+    -- Of who has just been shown something all is before; of whom it is told later, much may have come since.
+    if last > first and unpack_bytes('<d', list, last - ENTRY + 1) >= ts then
+      local low, high = first / ENTRY, last / ENTRY - 1
+      while low < high do
+        local middle = floor((low + high) / 2)
+        if unpack_bytes('<d', list, middle * ENTRY + 1) < ts then low = middle + 1 else high = middle end
+      end
+      last = low * ENTRY
+    end
     return math.max(last - history.length * ENTRY, first), last
   end
 
