@@ -1,6 +1,6 @@
 """What the state store hands out: outcomes of a batch, states of users and items, outbox entries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -83,7 +83,7 @@ class Call(msgspec.Struct, frozen=True):
     """The offsets, which begin right behind the fence. Those that are no records are passed over."""
     epoch: int
     """From `StateStore.open_epoch`."""
-    records: Sequence[object]
+    records: Sequence[Sequence[object]]
     """Those of the range, in the form that `lua/apply` documents; there may be none."""
     cores: bytes = b""
     """What the impressions say (`Layout.pack_core`), one behind the other; it becomes part of the samples."""
@@ -124,3 +124,15 @@ class OutboxRead(msgspec.Struct, frozen=True):
     rolled_back: dict[int, int]
     """Partitions whose Redis was restored from an older snapshot -> the last sequence it knows to be trained on. None
     of their entries are in `entries`."""
+
+
+_FILL = [(False,) * (8 - width) for width in range(9)]
+
+
+def flat(records: Iterable[Sequence[object]]) -> list[object]:
+    """Records one behind the other, each eight values wide: the script reads that much faster than a list of lists."""
+    values: list[object] = []
+    for record in records:
+        values += record
+        values += _FILL[len(record)]
+    return values

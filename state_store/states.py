@@ -14,7 +14,7 @@ from state_store.entities.histories import Histories, history_options
 from state_store.entities.roll_up import RollUp, other_fields
 from state_store.errors import lost_ownership
 from state_store.keys import Keys
-from state_store.records import Applied, Call, EntityState, Outcome, Reading, Span
+from state_store.records import Applied, Call, EntityState, Outcome, Reading, Span, flat
 from state_store.tasks import TaskSettings, join_options, resolve_tasks
 
 _pack = msgspec.msgpack.encode
@@ -105,7 +105,7 @@ class StateStore:
         topic: str,
         span: Span,
         epoch: int,
-        records: Sequence[object],
+        records: Sequence[Sequence[object]],
         cores: bytes = b"",
         *,
         known_offset: int = -1,
@@ -146,7 +146,7 @@ class StateStore:
                 call.topic,
                 call.span.first,
                 call.span.last,
-                _pack(call.records),
+                _pack(flat(call.records)),
                 self._options,
                 _pack(reading),
                 reading.now_ms,

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 fence  2 pending  3 waiting  4 due  5 outbox  6 dirty  7 dead  8 learned  9 bodies  10 labels  11 arrivals
 -- ARGV  1 user key prefix  2 item key prefix  3 epoch  4 topic  5 first offset  6 last offset
---       7 records (msgpack)  8 options (msgpack)
+--       7 records (msgpack), one behind the other, each filled up to 8 values by false  8 options (msgpack)
 --       9 what is read to its end (msgpack): topics that were quiet for long, topics that are read as they are written
 --       10 wall clock, ms (0: not known)
 --       11 cores of the impressions, one behind the other
@@ -17,7 +17,7 @@
 -- Record: {kind, offset, ts, ...}
 --   1 impression {1, offset, ts, imp, user, item, size}      size: of its core in ARGV[11], which is copied into the
 --                sample unread (this cmsgpack knows no binary strings, so it travels outside)
---   2 feedback   {2, offset, ts, imp, user, item, action, value} action: index into options.actions, from 1; value: or nil
+--   2 feedback   {2, offset, ts, imp, user, item, action, value} action: index into options.actions, from 1; value: or false
 --   3 heartbeat  {3, offset, ts}
 --   0 malformed  {0, offset, 0}                               already in the dead-letter topic; counted here
 --   4 rerouted   {4, offset, 0}                               already written to the partition where it belongs
@@ -31,6 +31,7 @@
 -- Returns {outcome, offset in force, outbox sequence, trained sequence, more deadlines (0/1), stored epoch}
 
 local NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION, SHOWN, SETTLED = 0, 1, 2, 3, 4, 5
+local WIDTH = 8 -- of a record
 local HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED = 0, 1, 2, 3
 local UNSAMPLED, DROPPED = 4, 5 -- held, but of no use as a negative; and its window has closed
 local EMITTED_SETTLED = 6 -- a negative that has been settled

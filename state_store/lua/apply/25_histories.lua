@@ -60,7 +60,7 @@ if num_histories > 0 then
     if from == to then return false end
     local view = user.views[h]
     if not view then
-      view = {user = user, h = h, from = from, to = to}
+      view = {user = user, h = h, from = from, to = to, list = false, moved_by = 0}
       user.views[h], views[#views + 1] = view, view
     elseif from < view.from then view.from = from end
     if to > view.to then view.to = to end

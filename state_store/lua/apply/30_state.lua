@@ -20,12 +20,16 @@ local FIRST_TS, LAST_TS = num_counts + 3, num_counts + 4
 
 local users, items = {}, {}
 
--- The first `num_numbers` of the fields are numbers.
+-- Tables that a batch makes by the hundred are made with room for what they will hold: a table that grows is made anew
+-- at every power of two, at several times the cost of all that is put into it.
+
+-- The first `num_numbers` of the fields are numbers. Of a user: what it did, and who shares a view of that.
 local function read_entity(key, fields, num_numbers)
-  local state = call('HMGET', key, unpack_all(fields))
-  for i = 1, num_numbers do state[i] = tonumber(state[i]) or 0 end
-  state.changed = {}
-  return state
+  local found = call('HMGET', key, unpack_all(fields))
+  local state = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, changed = {false, false, false, false, false, false, false, false},
+    histories = false, views = false, remembered = false}
+  for i = 1, num_numbers do state[i] = tonumber(found[i]) or 0 end
+  return state, found
 end
 
 local user_state
@@ -37,12 +41,11 @@ do
   function user_state(id)
     local state = users[id]
     if not state then
-      state = read_entity(user_prefix .. id, read_of_user, num_user_fields)
+      local found
+      state, found = read_entity(user_prefix .. id, read_of_user, num_user_fields)
       if num_histories > 0 then
-        state.histories, state.views = {}, {}
-        for h = 1, num_histories do
-          state.histories[h], state[num_user_fields + h] = state[num_user_fields + h] or '', nil
-        end
+        state.histories, state.views = {false, false}, {false, false}
+        for h = 1, num_histories do state.histories[h] = found[num_user_fields + h] or '' end
       end
       users[id] = state
     end
@@ -73,14 +76,16 @@ local snapshot
 do
   -- User counts, norm, norm version, first and last event time; item counts, norm, norm version; negative rate: before
   -- this impression.
-  local USER = '<' .. string.rep('I4', num_counts) .. 'fI4dd'
-  local ITEM = '<' .. string.rep('I4', num_counts) .. 'fI4d'
+  local STATE = '<' .. string.rep('I4', num_counts) .. 'fI4dd' .. string.rep('I4', num_counts) .. 'fI4d'
+  local num_user, num_values = num_counts + 4, 2 * num_counts + 7
+  local values = {} -- one after another's
 
   function snapshot(user, item, rate)
-    local n, of_item = num_counts, {}
-    for i = 1, n do of_item[i] = item[i] + item[n + i] end
-    of_item[n + 1], of_item[n + 2], of_item[n + 3] = item[2 * n + 1], item[2 * n + 2], rate
-    return pack_bytes(USER, unpack_all(user, 1, n + 4)) .. pack_bytes(ITEM, unpack_all(of_item))
+    local n = num_counts
+    for i = 1, num_user do values[i] = user[i] end
+    for i = 1, n do values[num_user + i] = item[i] + item[n + i] end
+    values[num_values - 2], values[num_values - 1], values[num_values] = item[2 * n + 1], item[2 * n + 2], rate
+    return pack_bytes(STATE, unpack_all(values, 1, num_values))
   end
 end
 

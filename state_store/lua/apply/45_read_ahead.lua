@@ -7,8 +7,13 @@ local MOST = 4000 -- fields of one call: Lua puts no more than some 8,000 argume
 
 -- Of the impressions that records are, or are feedback to; others have none.
 local function imps_of(records)
-  local imps = {}
-  for _, r in ipairs(records) do imps[#imps + 1] = r[4] end
+  local imps, n = {}, 0
+  for at = 4, #records, WIDTH do
+    if records[at] then
+      n = n + 1
+      imps[n] = records[at]
+    end
+  end
   return imps
 end
 
@@ -56,14 +61,15 @@ local function write_short(key, gone, written)
 end
 
 -- What is held: by impression, false if there is none; those of which something is to be written.
-local bodies, labels, held_by_id, touched = read_behind(KEYS[9]), read_behind(KEYS[10]), {}, {}
+local bodies, labels, held_by_id, touched, num_touched = read_behind(KEYS[9]), read_behind(KEYS[10]), {}, {}, 0
 local told_of_all = {} -- impressions of which all has been said, at their end
 local former_held = call('EXISTS', pending) == 1 and read_behind(pending)
 
 local function touch(held)
   if held.is_touched then return end
   held.is_touched = true
-  touched[#touched + 1] = held
+  num_touched = num_touched + 1
+  touched[num_touched] = held
 end
 
 -- With what has come for it. `ts` is its event time, if that is known: its body is then read where it is needed.
@@ -89,6 +95,7 @@ end
 
 local function write_held()
   local gone, unlabelled, moved, new, changed = {}, {}, {}, {}, {}
+  local num_new, num_changed = 0, 0
   for n, imp in ipairs(told_of_all) do gone[n], unlabelled[n] = imp, imp end
   for _, held in ipairs(touched) do
     local imp = held.imp
@@ -97,8 +104,14 @@ local function write_held()
       gone[#gone + 1] = imp
       if held.is_labelled then unlabelled[#unlabelled + 1] = imp end
     else
-      if held.is_body_new then new[#new + 1], new[#new + 2] = imp, pack_body(held) end
-      if held.phase ~= HELD or held.bits ~= 0 then changed[#changed + 1], changed[#changed + 2] = imp, pack_labels(held) end
+      if held.is_body_new then
+        new[num_new + 1], new[num_new + 2] = imp, pack_body(held)
+        num_new = num_new + 2
+      end
+      if held.phase ~= HELD or held.bits ~= 0 then
+        changed[num_changed + 1], changed[num_changed + 2] = imp, pack_labels(held)
+        num_changed = num_changed + 2
+      end
     end
   end
   each_call('HDEL', bodies.key, gone)

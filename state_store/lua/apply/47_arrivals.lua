@@ -9,7 +9,7 @@
 
 local MOST_MEMBERS = 32 -- looked at together
 local FEW = 4
-local arrived = {} -- held impressions, in the order in which they came
+local arrived, num_arrived = {}, 0 -- held impressions, in the order in which they came
 local arrival_by_number, made_arrivals = {}, false
 
 -- Made where there are any: a call of one record need not pay for it.
@@ -121,10 +121,10 @@ local function make_arrivals()
     local data, ids_at = arrival.data, INDEX_AT - 1 + INDEX_SIZE * arrival.n
     for k, of in ipairs(arrival.passed) do
       local deadline, n = of[1], of[2]
-      local run
+      local run, num_due = false, 0
       local at = INDEX_AT + INDEX_SIZE * n
       local from = n > 0 and unpack_bytes('<I4', data, at - 4) or 0
-      while n < arrival.n and not (run and #run.dues == most) do
+      while n < arrival.n and num_due < most do
         local ts, to = unpack_bytes('<dI4', data, at)
         local when = ts + deadline
         if when >= watermark or when > bound then break end
@@ -132,7 +132,8 @@ local function make_arrivals()
           run = {arrival = arrival, of = of, deadline = deadline, n_th = arrival.n_th, at = 1, dues = {}, imps = {}}
           runs[#runs + 1] = run
         end
-        run.dues[#run.dues + 1], run.imps[#run.imps + 1] = when, sub(data, ids_at + from + 1, ids_at + to)
+        num_due = num_due + 1
+        run.dues[num_due], run.imps[num_due] = when, sub(data, ids_at + from + 1, ids_at + to)
         n, at, from = n + 1, at + INDEX_SIZE, to
       end
     end

@@ -61,28 +61,28 @@ local function match(fb, held)
 end
 
 local core_at = 1
-local function on_impression(r)
-  local ts, imp = r[3], r[4]
-  local core = sub(ARGV[11], core_at, core_at + r[7] - 1)
-  core_at = core_at + r[7]
+local function on_impression(at, ts, imp, user_id, item_id, size)
+  local core = sub(ARGV[11], core_at, core_at + size - 1)
+  core_at = core_at + size
   count('impressions')
   -- What the wall clock has brought to its end is forgotten, and could not be told from a retry.
   local is_forgotten = watermark and ts + attribution < watermark
-  if not in_time(r[5], ts) or is_forgotten then
+  if not in_time(user_id, ts) or is_forgotten then
     count('late')
-    local event = {type = 'impression', ts = ts, imp_id = imp, user_id = r[5], item_id = r[6]}
-    give_up('late impression', topic, r[2], event)
+    local event = {type = 'impression', ts = ts, imp_id = imp, user_id = user_id, item_id = item_id}
+    give_up('late impression', topic, at, event)
     return
   end
   if held_of(imp) then
     count('duplicate_impression')
     return
   end
-  local user, item = user_state(r[5]), item_state(r[6])
+  local user, item = user_state(user_id), item_state(item_id)
   local rate, chosen = sampling(imp, user)
   local body = pack_bytes('<Bd', 1, ts) .. core .. snapshot(user, item, rate)
   local held = new_held(imp, ts, chosen and HELD or UNSAMPLED, body)
-  held.is_body_new, held_by_id[imp], arrived[#arrived + 1] = true, held, held
+  num_arrived = num_arrived + 1
+  held.is_body_new, held_by_id[imp], arrived[num_arrived] = true, held, held
   touch(held)
   if options.mode == 'immediate' then
     if chosen then

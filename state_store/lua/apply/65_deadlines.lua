@@ -67,17 +67,21 @@ local function deadlines()
   end
 
   local function read_due(runs)
-    local ids, with_body = {}, {}
+    local ids, with_body, num_ids, num_bodies = {}, {}, 0, 0
     for _, run in ipairs(runs) do
       for _, imp in ipairs(run.imps) do
-        if held_by_id[imp] == nil then ids[#ids + 1] = imp end
+        if held_by_id[imp] == nil then
+          num_ids = num_ids + 1
+          ids[num_ids] = imp
+        end
       end
     end
     read_ahead(labels, ids)
     for _, run in ipairs(runs) do
       for _, imp in ipairs(run.imps) do
         if held_by_id[imp] == nil and bodies.of[imp] == nil and may_emit(labels.of[imp], run.deadline) then
-          with_body[#with_body + 1] = imp
+          num_bodies = num_bodies + 1
+          with_body[num_bodies] = imp
         end
       end
     end

@@ -9,13 +9,14 @@ if not tick then
   if topic ~= topics[1] then read_ahead(labels, imps) end
   if former_held then read_ahead(former_held, imps) end
   read_ahead(waiting_by_id, imps)
-  for _, r in ipairs(records) do
-    local kind = r[1]
-    if kind == IMPRESSION then on_impression(r)
-    elseif kind == FEEDBACK then on_feedback(r)
+  for at = 1, #records, WIDTH do
+    local kind, offset, ts, imp, user, item, what, value = unpack_all(records, at, at + WIDTH - 1)
+    if kind == IMPRESSION then on_impression(offset, ts, imp, user, item, what)
+    elseif kind == FEEDBACK then
+      on_feedback(value and {kind, offset, ts, imp, user, item, what, value} or {kind, offset, ts, imp, user, item, what})
     elseif kind == HEARTBEAT then
       count('heartbeat')
-      if r[3] > (clock.top or -1) then move_time(r[3]) end
+      if ts > (clock.top or -1) then move_time(ts) end
     elseif kind == REROUTED then count('rerouted')
     else count('malformed') end
   end

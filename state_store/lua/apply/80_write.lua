@@ -7,24 +7,31 @@ write_waiting()
 
 -- What has not changed stays as it is. A life lasts a sixteenth longer than it is to, and is given anew once in that.
 local clock_s
+local values = {} -- one after another's
 local function write_entity(key, fields, state, ttl_s)
-  local values, last = {}, #fields
+  local n, last, is_changed = 0, #fields, state.changed
   for i = 1, last - 1 do
-    if state.changed[i] then values[#values + 1], values[#values + 2] = fields[i], state[i] end
+    if is_changed[i] then
+      values[n + 1], values[n + 2] = fields[i], state[i]
+      n = n + 2
+    end
   end
   if state.remembered then
     for h in pairs(state.remembered) do
-      local kept = cut_history(state.histories[h], histories[h].kept)
-      values[#values + 1], values[#values + 2] = histories[h].field, kept
+      values[n + 1], values[n + 2] = histories[h].field, cut_history(state.histories[h], histories[h].kept)
+      n = n + 2
     end
   end
-  if #values == 0 then return false end
+  if n == 0 then return false end
   clock_s = clock_s or tonumber(call('TIME')[1])
   local sixteenth = math.ceil(ttl_s / 16)
   local now_in = floor(clock_s / sixteenth)
   local is_due = state[last] ~= now_in
-  if is_due then values[#values + 1], values[#values + 2] = fields[last], now_in end
-  call('HSET', key, unpack_all(values))
+  if is_due then
+    values[n + 1], values[n + 2] = fields[last], now_in
+    n = n + 2
+  end
+  call('HSET', key, unpack_all(values, 1, n))
   if is_due then call('EXPIRE', key, ttl_s + sixteenth) end
   return true
 end
@@ -54,7 +61,7 @@ for _, tag in ipairs(tags) do
   add_entry(of.n, head, text, keys, entries, concat(of.rows))
 end
 
-local values = {'epoch', epoch, 'seq', seq}
+values = {'epoch', epoch, 'seq', seq}
 if watermark then values[5], values[6] = 'watermark', watermark end
 if num_arrivals > 0 then values[#values + 1], values[#values + 2] = 'arrivals', num_arrivals end
 local outcome = 'OK'
