@@ -16,6 +16,7 @@ import faust
 from faust.types import TP
 
 from stream.ingest.consumer.faust_app import FencedConsumer, fenced_app
+from stream.ingest.consumer.reading import ReadingOptions
 from stream.ingest.consumer.record_batch import Fetched, RecordBatch, split_batches
 from stream.ingest.consumer.takeover import StartOffsets
 
@@ -52,7 +53,12 @@ class CoalescingConsumer(FencedConsumer):
 
 
 def coalescing_app(
-    name: str, brokers: str, batch: int, start_offsets: StartOffsets | None, **options: Any
+    name: str,
+    brokers: str,
+    batch: int,
+    start_offsets: StartOffsets | None,
+    reading: ReadingOptions | None = None,
+    **options: Any,
 ) -> faust.App:
     """A Faust app whose events are `RecordBatch`es.
 
@@ -61,6 +67,7 @@ def coalescing_app(
         brokers: `host:port[,host:port]`.
         batch: most records per event.
         start_offsets: where to start, per assigned partition; None: what was committed.
+        reading: how its thread reads.
         options: further Faust settings.
     """
     return fenced_app(
@@ -68,6 +75,7 @@ def coalescing_app(
         brokers,
         start_offsets,
         CoalescingConsumer,
+        reading=(reading or ReadingOptions())._replace(as_decoded=True),
         # Counted in events, each of which is a whole batch here.
         stream_buffer_maxsize=32,
         ConsumerScheduler=scheduler(batch),

@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.ingest.consumer.decoded_records import leave_as_decoded
 from stream.ingest.consumer.record_batch import Fetched
 from stream.process.weather import Weather
 
@@ -32,6 +33,8 @@ class ReadingOptions(NamedTuple):
     isolation: str = "read_committed"
     weather: Weather = Weather(log)
     on_cut: CutLog = lambda tp, end: None
+    as_decoded: bool = False
+    """Whether records come without topic and headers, as batches need them."""
 
 
 class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -52,6 +55,8 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._isolation_level = self.options.isolation
         # An offset that is not there is told; aiokafka would go on elsewhere without a word.
         consumer._auto_offset_reset = "none"
+        if self.options.as_decoded:
+            leave_as_decoded(consumer)
         return consumer
 
     async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:

@@ -13,6 +13,7 @@ import faust
 import mode
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer import fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust import streams
 from faust.transport import consumer as faust_consumer
@@ -180,6 +181,12 @@ def test_the_inner_consumer_reads_as_it_is_told(loop: asyncio.AbstractEventLoop)
     source = inspect.getsource(AIOKafkaConsumer.start)
     assert "isolation_level=self._isolation_level" in source
     assert "auto_offset_reset=self._auto_offset_reset" in source
+
+
+def test_aiokafka_makes_records_by_a_method_of_a_class_that_its_module_names() -> None:
+    assert list(inspect.signature(fetcher.PartitionRecords._consumer_record).parameters) == ["self", "tp", "record"]
+    assert "= PartitionRecords(" in inspect.getsource(fetcher.Fetcher._proc_fetch_request)
+    assert "value_deserializer=self._value_deserializer" in inspect.getsource(AIOKafkaConsumer.start)
 
 
 def test_a_worker_is_told_by_one_method_to_stop() -> None:
