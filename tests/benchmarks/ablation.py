@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--recorded", type=Path, metavar="DIR", help="where recordings are kept, and found again")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.NAME=VALUE", help="a setting")
     parser.add_argument("--list", action="store_true", help="name the variants, and end")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there, too, as it comes")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     add_log_options(parser)
     options = parser.parse_args(arguments)
@@ -163,11 +163,11 @@ def main(arguments: list[str]) -> None:
         for one in results(options, recordings, console):
             found.append(one)
             console.print(f"{one['name']}: AUC {one['auc']:.4f}, {one['samples_per_s']:,} samples/s", highlight=False)
+            if options.markdown:
+                options.markdown.write_text(markdown(found) + "\n", encoding="utf-8")
         num_impressions = len(recordings.truth(variants.AS_IS, options.replicates))
     table = markdown(found)
     console.print(f"\n{table}", highlight=False, markup=False, soft_wrap=True)
-    if options.markdown:
-        options.markdown.write_text(table + "\n", encoding="utf-8")
     if options.json:
         report = {"variants": found, "impressions": num_impressions, "seeds": options.seeds, "data": log.source}
         report |= {"replicates": options.replicates, "cores": os.cpu_count(), "versions": versions()}
