@@ -126,11 +126,13 @@ class OutboxRead(msgspec.Struct, frozen=True):
     of their entries are in `entries`."""
 
 
-_FILL = [(False,) * (8 - width) for width in range(9)]
+_WIDTH = 8
+"""Values of a record, as the script counts them (`lua/apply/00_contract.lua`)."""
+_FILL = [(False,) * (_WIDTH - width) for width in range(_WIDTH + 1)]
 
 
 def flat(records: Iterable[Sequence[object]]) -> list[object]:
-    """Records one behind the other, each eight values wide: the script reads that much faster than a list of lists."""
+    """Records one behind the other, each filled up to one width: the script reads that faster than a list of lists."""
     values: list[object] = []
     for record in records:
         values += record

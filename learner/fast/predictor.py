@@ -136,6 +136,7 @@ class FastPredictor:
             return rows_of(self.table, values, ts_B, learning), np.zeros(0, np.int32)
         before_E, num_before = self.table.find(entries.keys_E), self.table.num_rows
         rows_N = rows_of(self.table, values, ts_B, learning)
+        # Rows are made here, and none is freed.
         after_E = before_E if self.table.num_rows == num_before else self.table.find(entries.keys_E)
         return rows_N, rows_as_learned(entries, before_E, after_E, values, rows_N)
 

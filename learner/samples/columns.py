@@ -131,7 +131,7 @@ class Samples:
         of_keys = np.repeat(chosen_B, np.diff(self.key_bounds))
         return Samples(
             self.layout,
-            _plain(self.rows_B)[chosen_B].view(self.rows_B.dtype),
+            _in_one_piece(self.rows_B)[chosen_B].view(self.rows_B.dtype),
             self.keys_M[of_keys],
             lambda: list(compress(self.texts, np.repeat(chosen_B, NUM_TEXTS).tolist())),
             self.entries_H,
@@ -144,9 +144,9 @@ class Samples:
         steps_E = np.bincount(starts_N, minlength=len(self.entries_H) + 1)
         is_named_E = np.cumsum(steps_E - np.bincount(ends_N, minlength=len(self.entries_H) + 1))[:-1] > 0
         moved_E = np.append(np.cumsum(is_named_E) - is_named_E, 0)
-        rows_B = _plain(self.rows_B).copy().view(self.rows_B.dtype)
+        rows_B = _in_one_piece(self.rows_B).copy().view(self.rows_B.dtype)
         rows_B["history_starts"] = moved_E[starts_N].reshape(rows_B["history_starts"].shape)
-        return rows_B, _plain(self.entries_H)[is_named_E].view(HISTORY_ENTRY)
+        return rows_B, _in_one_piece(self.entries_H)[is_named_E].view(HISTORY_ENTRY)
 
     # As bytes -----------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
     # Each part only with what its samples name: parts of parts would drag along all that their wholes once had.
     own = [part.own_entries() if part.layout.histories else (part.rows_B, part.entries_H) for part in parts]
     entries = [entries_H for _, entries_H in own]
-    rows_B = np.concatenate([_plain(rows_B) for rows_B, _ in own]).view(parts[0].rows_B.dtype)
+    rows_B = np.concatenate([_in_one_piece(rows_B) for rows_B, _ in own]).view(parts[0].rows_B.dtype)
     if parts[0].layout.histories:
         moved_by = np.cumsum([0, *(len(entries_H) for entries_H in entries[:-1])])
         rows_B["history_starts"] += np.repeat(moved_by, [len(part) for part in parts]).astype(np.uint32)[:, None]
@@ -183,11 +183,11 @@ def concatenate(parts: Sequence[Samples]) -> Samples:
         rows_B,
         np.concatenate([part.keys_M for part in parts]),
         list(chain.from_iterable(part.texts for part in parts)),
-        np.concatenate([_plain(entries_H) for entries_H in entries]).view(HISTORY_ENTRY),
+        np.concatenate([_in_one_piece(entries_H) for entries_H in entries]).view(HISTORY_ENTRY),
     )
 
 
-def _plain(rows_B: np.ndarray) -> np.ndarray:
+def _in_one_piece(rows_B: np.ndarray) -> np.ndarray:
     """Rows without fields, which NumPy copies in one piece: field by field takes it twenty times as long."""
     return rows_B.view(f"V{rows_B.dtype.itemsize}")
 

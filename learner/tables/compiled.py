@@ -24,7 +24,6 @@ _FAST_MATH = {"contract", "reassoc", "nsz"}
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST_MATH, "_nrt": False}
 """`_nrt`: references to arrays are not counted. numba counts each that is taken out of a tuple, by an atomic
 instruction; of the step that learns from a sample this was two thirds. Whoever calls holds all arrays meanwhile."""
-_MAKES_ARRAYS: dict[str, Any] = {"_nrt": True}
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError)
 """What reading a cut-off cache file raises, and writing to a full disk."""
 
@@ -40,7 +39,7 @@ def compiled(function: _Function) -> _Function:
 
 def compiled_maker(function: _Function) -> _Function:
     """As `compiled`, for a function that makes arrays."""
-    return _compiled(function, _OPTIONS | _MAKES_ARRAYS)
+    return _compiled(function, _OPTIONS | {"_nrt": True})
 
 
 def _compiled(function: _Function, options: dict[str, Any]) -> _Function:

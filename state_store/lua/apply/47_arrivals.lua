@@ -174,7 +174,7 @@ local function of_arrivals()
 end
 
 local function note_arrived()
-  if #arrived > FEW then
+  if num_arrived > FEW then
     of_arrivals().add()
     return
   end

@@ -61,7 +61,7 @@ local function match(fb, held)
 end
 
 local core_at = 1
-local function on_impression(at, ts, imp, user_id, item_id, size)
+local function on_impression(its_offset, ts, imp, user_id, item_id, size)
   local core = sub(ARGV[11], core_at, core_at + size - 1)
   core_at = core_at + size
   count('impressions')
@@ -70,7 +70,7 @@ local function on_impression(at, ts, imp, user_id, item_id, size)
   if not in_time(user_id, ts) or is_forgotten then
     count('late')
     local event = {type = 'impression', ts = ts, imp_id = imp, user_id = user_id, item_id = item_id}
-    give_up('late impression', topic, at, event)
+    give_up('late impression', topic, its_offset, event)
     return
   end
   if held_of(imp) then

@@ -7,18 +7,18 @@ write_waiting()
 
 -- What has not changed stays as it is. A life lasts a sixteenth longer than it is to, and is given anew once in that.
 local clock_s
-local values = {} -- one after another's
+local written = {} -- one entity's after another's
 local function write_entity(key, fields, state, ttl_s)
   local n, last, is_changed = 0, #fields, state.changed
   for i = 1, last - 1 do
     if is_changed[i] then
-      values[n + 1], values[n + 2] = fields[i], state[i]
+      written[n + 1], written[n + 2] = fields[i], state[i]
       n = n + 2
     end
   end
   if state.remembered then
     for h in pairs(state.remembered) do
-      values[n + 1], values[n + 2] = histories[h].field, cut_history(state.histories[h], histories[h].kept)
+      written[n + 1], written[n + 2] = histories[h].field, cut_history(state.histories[h], histories[h].kept)
       n = n + 2
     end
   end
@@ -28,10 +28,10 @@ local function write_entity(key, fields, state, ttl_s)
   local now_in = floor(clock_s / sixteenth)
   local is_due = state[last] ~= now_in
   if is_due then
-    values[n + 1], values[n + 2] = fields[last], now_in
+    written[n + 1], written[n + 2] = fields[last], now_in
     n = n + 2
   end
-  call('HSET', key, unpack_all(values, 1, n))
+  call('HSET', key, unpack_all(written, 1, n))
   if is_due then call('EXPIRE', key, ttl_s + sixteenth) end
   return true
 end
@@ -61,7 +61,7 @@ for _, tag in ipairs(tags) do
   add_entry(of.n, head, text, keys, entries, concat(of.rows))
 end
 
-values = {'epoch', epoch, 'seq', seq}
+local values = {'epoch', epoch, 'seq', seq}
 if watermark then values[5], values[6] = 'watermark', watermark end
 if num_arrivals > 0 then values[#values + 1], values[#values + 2] = 'arrivals', num_arrivals end
 local outcome = 'OK'
