@@ -53,6 +53,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """Newest version that has done no harm; 0: none yet."""
     candidate: int = 0
     """Version that will be the stable one if the newer ones do no harm; 0: none yet."""
+    since: int = 0
+    """Newest version when the trial of `candidate` against `stable` began; 0: none has begun. It is kept here, as a
+    learner that starts from a checkpoint of before that is to judge the same outcomes once more."""
     hold: str = ""
     """Why no weights are published; empty: they are."""
     rewind: Rewind | None = None

@@ -14,9 +14,9 @@ def reverted(rollout: Rollout, why: str, by: str, now_ms: int) -> Rollout:
     """
     said = f"{by}: {why}"
     if not rollout.pinned and rollout.stable:
-        rollout = rollout.decide(Decision(now_ms, "revert", rollout.stable, why, by), pinned=rollout.stable)
+        rollout = rollout.decide(Decision(now_ms, "revert", rollout.stable, why, by), pinned=rollout.stable, since=0)
     if not rollout.hold:
-        rollout = rollout.decide(Decision(now_ms, "hold", rollout.pinned, why, by), hold=said)
+        rollout = rollout.decide(Decision(now_ms, "hold", rollout.pinned, why, by), hold=said, since=0)
     return rollout
 
 
@@ -39,5 +39,6 @@ def rolled_back(rollout: Rollout, decision: Decision, rewind: Rewind | None = No
         pinned=version,
         stable=min(rollout.stable, version),
         candidate=rollout.candidate if rollout.candidate <= version else 0,
+        since=0,
         rewind=rewind or rollout.rewind,
     )

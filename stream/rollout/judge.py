@@ -34,21 +34,22 @@ class Judge:
         if self.trial is not None:
             observe(self.trial, outcomes)
 
-    def decide(self, rollout: Rollout, kept: Sequence[Manifest], now_ms: int) -> Rollout:
+    def decide(self, rollout: Rollout, kept: Sequence[Manifest], newest: int, now_ms: int) -> Rollout:
         """What is to be decided now; the same rollout if nothing is. It changes nothing here: `follow` does.
 
         Args:
             rollout: what is decided so far.
             kept: versions that can be gone back to.
+            newest: version published last.
             now_ms: wall clock.
         """
         if rollout.pinned or rollout.hold:
             return rollout
         versions = {manifest.version for manifest in kept}
-        newest, trial = max(versions, default=0), self.trial
-        if not rollout.stable and newest:
-            rollout = promoted(rollout, newest, "nothing to compare it with yet", _NAME, now_ms)
-        elif trial is not None and (trial.stable, trial.candidate) == (rollout.stable, rollout.candidate):
+        newest_kept, trial, before = max(versions, default=0), self.trial, rollout
+        if not rollout.stable and newest_kept:
+            rollout = promoted(rollout, newest_kept, "nothing to compare it with yet", _NAME, now_ms)
+        elif trial is not None and trial.is_asked_by(rollout):
             found = harm(trial, self._settings.canary_alpha)
             if found is not None:
                 return reverted(rollout, f"versions {trial.said}: {found}", _NAME, now_ms)
@@ -57,18 +58,15 @@ class Judge:
                 rollout = promoted(rollout, trial.candidate, why, _NAME, now_ms)
         if rollout.candidate not in versions or rollout.candidate <= rollout.stable:
             # Kept from now on, as it is protected: labels may come long after many newer versions.
-            candidate = newest if newest > rollout.stable else 0
+            candidate = newest_kept if newest_kept > rollout.stable else 0
             rollout = msgspec.structs.replace(rollout, candidate=candidate)
+        if not rollout.since or (rollout.stable, rollout.candidate) != (before.stable, before.candidate):
+            rollout = msgspec.structs.replace(rollout, since=newest if rollout.candidate else 0)
         return rollout
 
-    def follow(self, rollout: Rollout, newest: int) -> None:
-        """Begin a trial where a decision asks for it.
-
-        Args:
-            rollout: what is decided.
-            newest: version published last.
-        """
+    def follow(self, rollout: Rollout) -> None:
+        """Begin a trial where a decision asks for it."""
         if rollout.pinned or rollout.hold or not rollout.candidate:
             self.trial = None
-        elif self.trial is None or (self.trial.stable, self.trial.candidate) != (rollout.stable, rollout.candidate):
-            self.trial = new_trial(self._settings, rollout.stable, rollout.candidate, newest)
+        elif self.trial is None or not self.trial.is_asked_by(rollout):
+            self.trial = new_trial(self._settings, rollout)

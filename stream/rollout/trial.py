@@ -13,6 +13,7 @@ import math
 import msgspec
 import numpy as np
 
+from state_store.rollout import Rollout
 from stream.rollout.evidence import Bets
 from stream.sections import ServingSettings
 from stream.served import ServedOutcomes
@@ -76,9 +77,14 @@ class Trial(msgspec.Struct, kw_only=True):
         """The versions on trial, for people."""
         return f"{self.first} to {self.last}"
 
+    def is_asked_by(self, rollout: Rollout) -> bool:
+        """Whether it is the trial that a rollout is waiting for."""
+        asked = rollout.stable, rollout.candidate, rollout.since
+        return (self.stable, self.candidate, self.since) == asked
 
-def new_trial(settings: ServingSettings, stable: int, candidate: int, since: int) -> Trial:
-    """A trial without evidence."""
+
+def new_trial(settings: ServingSettings, rollout: Rollout) -> Trial:
+    """The trial that a rollout asks for, without evidence."""
     loss, shift = settings.canary_tolerance, settings.canary_calibration
 
     def bets(tolerance: float, bound: float) -> Bets:
@@ -87,9 +93,9 @@ def new_trial(settings: ServingSettings, stable: int, candidate: int, since: int
     # Too high: above what came, and above what the stable weights said. Weights that leave a stable version which is
     # wrong do no harm, nor does an error that both make.
     return Trial(
-        stable=stable,
-        candidate=candidate,
-        since=since,
+        stable=rollout.stable,
+        candidate=rollout.candidate,
+        since=rollout.since,
         bets={
             "log_loss": [bets(loss, _MOST)],
             "log_loss_cold": [bets(loss, _MOST)],

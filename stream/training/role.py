@@ -120,7 +120,7 @@ class LearnerRole:
         trainer = Trainer(
             learner, self._outbox, self._log, state, *meters, positive=settings.main_actions, norms=self._norms
         )
-        self._canary = canary_of(settings, self._client, trainer, state)
+        self._canary = canary_of(settings, self._client, trainer, state, self._publisher.version)
         if self._figures is not None:
             self._figures.follow(trainer)
         return trainer

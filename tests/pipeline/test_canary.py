@@ -11,7 +11,7 @@ from support.samples import Samples, make_samples
 
 from state_store.rollout import RolloutStore
 from stream.command.roles import Role, wait_until
-from stream.process.status import CanaryStatus
+from stream.process.status import CanaryStatus, read_status
 from stream.settings import Settings
 
 _WANTED = 200
@@ -22,7 +22,7 @@ _YOUNG = 1_000_000
 class Shop(Samples):
     """Labels of what a scorer served to its canary users."""
 
-    def serve(self, count: int, worse: float) -> None:
+    def serve(self, count: int, worse: float, version: int = _YOUNG) -> None:
         """So many users, whom the newest weights gave a probability that is by so much worse than the stable ones'."""
         samples = make_samples(count, seed=self.num, first=self.num)
         samples = [
@@ -33,7 +33,7 @@ class Shop(Samples):
         rows, rng = whole.rows_B, np.random.default_rng(self.num)
         off_N = np.where(rows["label"] > 0, -worse, worse) + rng.normal(0, 0.01, count)
         rows["served_other"], rows["served_probability"] = 0.5, 0.5 + off_N
-        rows["served_version"], rows["served_canary"] = _YOUNG, True
+        rows["served_version"], rows["served_canary"] = version, True
         self.num += count
         self.client.xadd(self.keys.outbox(0), {"s": whole.encode()}, f"{self.num}-0")
         self.client.hset(self.keys.fence(0), "seq", self.num)
@@ -67,7 +67,9 @@ def test_a_learner_promotes_and_reverts_and_a_crash_costs_no_evidence(
         shop.put(200)
         until(lambda: rollouts.read().candidate > 0, "a candidate")
         first = rollouts.read()
-        shop.serve(_WANTED + 20, worse=0.0)
+        shop.put(20)
+        until(lambda: shop.version() > first.since, "a version on trial")
+        shop.serve(_WANTED + 20, worse=0.0, version=first.since + 1)
         until(lambda: rollouts.read().stable > first.stable, "a promotion")
         assert rollouts.read().stable == first.candidate
         until(lambda: rollouts.read().candidate > first.candidate, "the next candidate")
@@ -98,3 +100,36 @@ def test_a_learner_promotes_and_reverts_and_a_crash_costs_no_evidence(
         until(lambda: shop.status().num_trained == shop.num, "training goes on")
         assert shop.version() == version
     assert "revert" in learner.log.read_text(encoding="utf-8")
+
+
+def test_a_learner_that_starts_before_a_trial_judges_all_of_its_evidence_again(
+    settings: Settings, client: redis.Redis, tmp_path: Path
+) -> None:
+    settings = settings_of(settings)
+    publish = msgspec.structs.replace(settings.publish, checkpoint_s=3600.0)
+    settings = msgspec.structs.replace(settings, publish=publish)
+    shop, rollouts = Shop(client, settings), RolloutStore(client, settings.redis.prefix)
+    learner = Role("learner", settings, tmp_path)
+
+    def until(met: Callable[[], bool], what: str) -> None:
+        wait_until(met, what, [learner], stalled_after_s=90)
+
+    with learner:
+        shop.put(200)
+        until(lambda: rollouts.read().candidate > 0, "a candidate")
+        first = rollouts.read()
+        shop.put(20)
+        until(lambda: shop.version() > first.since, "a version on trial")
+        shop.serve(_WANTED + 20, worse=0.0, version=first.since + 1)
+        until(lambda: rollouts.read().candidate > first.candidate, "the next candidate")
+        until(lambda: shop.trial().outcomes == 0, "the next trial")
+        shop.serve(60, worse=0.02)
+        until(lambda: shop.trial().outcomes == 60, "evidence")
+        before, asked = shop.trial(), rollouts.read()
+        learner.kill()
+        client.delete(shop.keys.learner_status)
+        learner.start()
+        until(lambda: read_status(client, settings.redis.prefix) is not None, "the next learner")
+        until(lambda: shop.status().num_trained == shop.num, "training from the start")
+        assert shop.trial() == before
+        assert rollouts.read().since == asked.since

@@ -5,7 +5,7 @@ import time
 
 import redis
 
-from state_store.rollout import Rollout
+from state_store.rollout import DamagedRolloutError, Rollout
 from state_store.weights import WeightStore
 from stream.process.status import CanaryStatus
 from stream.rollout.judge import Judge
@@ -33,7 +33,7 @@ class CanaryStep:
         self.judge = Judge(settings, trial)
 
     def look(self, newest: int) -> None:
-        """Decide what is to be decided.
+        """Decide what is to be decided; nothing while what stands in Redis is no rollout, which the gate tells of.
 
         Args:
             newest: version published last.
@@ -43,13 +43,16 @@ class CanaryStep:
         def decided(rollout: Rollout) -> Rollout:
             nonlocal before
             before = rollout
-            return self.judge.decide(rollout, kept, now_ms)
+            return self.judge.decide(rollout, kept, newest, now_ms)
 
-        after = self._weights.rollouts.update(decided)
+        try:
+            after = self._weights.rollouts.update(decided)
+        except DamagedRolloutError:
+            return
         for decision in after.decisions[len(before.decisions) :]:
             tell = log.warning if decision.what in {"revert", "hold"} else log.info
             tell("canary: %s version %d: %s", decision.what, decision.version, decision.why)
-        self.judge.follow(after, newest)
+        self.judge.follow(after)
 
     def status(self) -> CanaryStatus:
         """For whoever watches."""
@@ -61,12 +64,22 @@ class CanaryStep:
 
 
 def canary_of(
-    settings: Settings, client: redis.Redis, trainer: Trainer, state: TrainerState | None
+    settings: Settings, client: redis.Redis, trainer: Trainer, state: TrainerState | None, newest: int
 ) -> CanaryStep | None:
-    """The judge of a trainer's lineage, where a checkpoint left him; None without `serving.canary_share`."""
+    """The judge of a trainer's lineage, where a checkpoint left him; None without `serving.canary_share`.
+
+    Args:
+        settings: effective settings.
+        client: Redis.
+        trainer: which has learned nothing since.
+        state: of the checkpoint.
+        newest: version published last.
+    """
     if not settings.serving.canary_share:
         return None
     step = CanaryStep(settings.serving, client, settings.redis.prefix, state.trial if state is not None else None)
+    # The trial that is on may be younger than the checkpoint, and its evidence is about to come again.
+    step.look(newest)
     trainer.judge = step.judge
     trainer.hear(step.judge)
     return step

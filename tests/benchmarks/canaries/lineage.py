@@ -121,8 +121,8 @@ class Canary:
     def decide(self) -> bool:
         """Have the judge decide; returns whether it takes the newest weights back."""
         before = self.rollout.stable
-        self.rollout = self._judge.decide(self.rollout, self._lineage.manifests(), 0)
-        self._judge.follow(self.rollout, self._lineage.version)
+        self.rollout = self._judge.decide(self.rollout, self._lineage.manifests(), self._lineage.version, 0)
+        self._judge.follow(self.rollout)
         self.num_trials += self.rollout.stable != before
         return bool(self.rollout.pinned)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.outcomes import outcomes
 
+from state_store.rollout import Rollout
 from stream.rollout.evidence import Bets
 from stream.rollout.trial import HARMS, Trial, by_user, harm, new_trial, observe
 from stream.sections import ServingSettings
@@ -14,7 +15,7 @@ SETTINGS = ServingSettings(canary_share=0.1)
 
 
 def trial() -> Trial:
-    return new_trial(SETTINGS, stable=1, candidate=2, since=3)
+    return new_trial(SETTINGS, Rollout(stable=1, candidate=2, since=3))
 
 
 def logistic(logits: np.ndarray) -> np.ndarray:
