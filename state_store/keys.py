@@ -21,7 +21,7 @@ class Keys:
         return f"{self.prefix}:{{p{partition}}}:{name}"
 
     def fence(self, partition: int) -> str:
-        """Hash: offsets applied, epoch, watermark, outbox sequence, counters of the join."""
+        """Hash: offsets applied, epoch, watermark, outbox sequence, counters of the join, numbers of the roll-ups."""
         return self._of(partition, "fence")
 
     def bodies(self, partition: int) -> str:
@@ -55,6 +55,10 @@ class Keys:
     def dirty(self, partition: int) -> str:
         """Set: items whose sub-counters changed since the last roll-up."""
         return self._of(partition, "dirty")
+
+    def rolling(self, partition: int) -> str:
+        """Set: items that a roll-up has taken and not brought to all other partitions yet."""
+        return self._of(partition, "rolling")
 
     def dead(self, partition: int) -> str:
         """Stream: events that the join gave up on, for the dead-letter topic."""

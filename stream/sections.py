@@ -97,7 +97,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Apache Kafka allows less than 6 s only where its `group.min.session.timeout.ms` does."""
     roll_up_s: Seconds = 1.0
     """How often item counts are exchanged between partitions, unless they just were for the number of records."""
-    roll_up_records: PositiveInt = 20_000
+    roll_up_records: PositiveInt = 50_000
     """And at the latest after so many records that a worker applied."""
 
 

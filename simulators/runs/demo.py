@@ -198,7 +198,7 @@ class Demo:
             if time.monotonic() - last_shown > _SHOW_EVERY_S:
                 last_shown = time.monotonic()
                 display.refresh(sent)
-            offsets = [self._store.fence_offsets(p) for p in self._partitions]
+            offsets = self._store.fence_offsets(self._partitions)
             if any(offsets[p][topics[t]] < end for (t, p), end in ends.items()):
                 return False
             return self._outbox.learned() == self._outbox.sequences()
@@ -222,7 +222,7 @@ class Demo:
 
     def _progress(self) -> tuple[object, ...]:
         status = read_status(self._client, self._prefix)
-        offsets = [self._store.fence_offsets(p) for p in self._partitions]
+        offsets = self._store.fence_offsets(self._partitions)
         return status.num_trained if status else -1, status.version if status else -1, str(offsets)
 
     def _status(self) -> LearnerStatus:

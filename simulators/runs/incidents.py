@@ -42,7 +42,7 @@ def is_applied(store: StateStore, topics: Sequence[str], ends: Mapping[tuple[int
         topics: of the input.
         ends: (topic index, partition) -> first offset that is not written yet.
     """
-    fences = {p: store.fence_offsets(p) for p in {p for _, p in ends}}
+    fences = store.fence_offsets(sorted({p for _, p in ends}))
     return all(fences[p][topics[t]] + 1 >= end for (t, p), end in ends.items())
 
 

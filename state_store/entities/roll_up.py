@@ -1,13 +1,22 @@
-"""Items span partitions: their counts are exchanged between them."""
+"""Items span partitions: their counts are exchanged between them.
+
+Legend: I items of a call, C counters of an item.
+"""
 
 from collections.abc import Sequence
+from itertools import compress
 
 import msgspec
+import numpy as np
 import redis
 
 from state_store.client import script
 from state_store.keys import Keys
 
+_AT_ONCE = 4096
+"""Items of one call, so that none keeps Redis from its other work for long."""
+_SEVERAL = -1
+"""In place of a partition's number: an item changed in more than one."""
 _pack = msgspec.msgpack.encode
 
 
@@ -18,6 +27,9 @@ def other_fields(count_fields: Sequence[str]) -> tuple[str, ...]:
 
 class RollUp:
     """Brings each partition the sums of the others.
+
+    Whatever ends a roll-up half-way, and however many run at once, each change is rolled up by one that read it: items
+    are taken before they are read, and done with when all partitions have been written.
 
     Args:
         client: Redis.
@@ -33,53 +45,47 @@ class RollUp:
         self._count_fields = _pack(count_fields)
         self._other_fields = _pack(other_fields(count_fields))
         self._ttl_s = ttl_s
-        self._read_own = script(client, "read_own")
-        self._write_others = script(client, "write_others")
-        self._forget_dirty = script(client, "forget_dirty")
+        self._take = script(client, "roll_up_take")
+        self._read = script(client, "roll_up_read")
+        self._write = script(client, "roll_up_write")
+        self._settle = script(client, "roll_up_settle")
 
     def run(self, partitions: Sequence[int], num_partitions: int) -> int:
         """Arguments and result as of `StateStore.roll_up_items`."""
+        keys, numbers, changed_in = self._keys, dict[int, int](), dict[bytes, int]()
+        for p in partitions:
+            numbers[p], items = self._take(keys=[keys.fence(p), keys.dirty(p), keys.rolling(p)])
+            for item in items:
+                changed_in[item] = p if changed_in.get(item, p) == p else _SEVERAL
+        names, only_in = [item.decode() for item in changed_in], list(changed_in.values())
+        if num_partitions > 1:
+            for begin in range(0, len(names), _AT_ONCE):
+                part = slice(begin, begin + _AT_ONCE)
+                self._exchange(names[part], np.array(only_in[part]), num_partitions)
+        for p, number in numbers.items():
+            if number:
+                self._settle(keys=[keys.fence(p), keys.rolling(p)], args=[number])
+        return len(names)
+
+    def _exchange(self, items: list[str], only_in_I: np.ndarray, num_partitions: int) -> None:
+        """Read items in all partitions, and write in each what others have that changed."""
+        keys, packed, own = self._keys, _pack(items), list[np.ndarray]()
         with self._client.pipeline(transaction=False) as pipe:
-            for p in partitions:
-                pipe.smembers(self._keys.dirty(p))
-            changed: dict[int, set[bytes]] = dict(zip(partitions, pipe.execute(), strict=True))
-        order = sorted(set().union(*changed.values()))
-        if not order:
-            return 0
-        if num_partitions == 1:
-            self._client.delete(self._keys.dirty(0))
-            return len(order)
-        own = {p: self._own(p, order) for p in range(num_partitions)}
-        totals = [sum(values) for values in zip(*own.values(), strict=True)]
-        for p, mine in own.items():
-            self._write(p, order, [total - value for total, value in zip(totals, mine, strict=True)])
-        # Behind the others' writing: what a refusal or a crash has kept from it is dirty still.
-        for p, items in changed.items():
-            self._forget(p, order, own[p], items)
-        return len(order)
-
-    def _own(self, partition: int, items: Sequence[bytes]) -> list[int]:
-        """A partition's own counters of items, flat and in order."""
-        keys, named = self._names(partition)
-        found: list[int] = self._read_own(keys=keys, args=[*named, _pack([item.decode() for item in items])])
-        return found
-
-    def _write(self, partition: int, items: Sequence[bytes], others: Sequence[int]) -> None:
-        keys, (prefix, _) = self._names(partition)
-        self._write_others(keys=keys, args=[prefix, self._other_fields, self._rows(items, others), self._ttl_s])
-
-    def _forget(self, partition: int, items: Sequence[bytes], own: Sequence[int], changed: set[bytes]) -> None:
-        """Let those of the items be no longer dirty that have not changed since they were read."""
-        keys, named = self._names(partition)
-        self._forget_dirty(keys=keys, args=[*named, self._rows(items, own, changed)])
-
-    def _names(self, partition: int) -> tuple[list[str], tuple[str, bytes]]:
-        return [self._keys.dirty(partition)], (self._keys.item(partition, ""), self._count_fields)
-
-    def _rows(self, items: Sequence[bytes], values: Sequence[int], only: set[bytes] | None = None) -> bytes:
-        """Each item, or only some, with its values behind it."""
-        rows: list[str | int] = []
-        for n, item in enumerate(items):
-            if only is None or item in only:
-                rows += [item.decode(), *values[n * self._width : (n + 1) * self._width]]
-        return _pack(rows)
+            # Before all counters: whoever writes behind this may have read newer ones.
+            for p in range(num_partitions):
+                pipe.hget(keys.fence(p), "rolls")
+            num_rolls = [int(found or 0) for found in pipe.execute()]
+        for p in range(num_partitions):
+            values = self._read(keys=[keys.fence(p)], args=[keys.item(p, ""), self._count_fields, packed])
+            own.append(np.array(values, np.int64).reshape(len(items), self._width))
+        total_IC = np.sum(own, axis=0)
+        for p, (rolls, own_IC) in enumerate(zip(num_rolls, own, strict=True)):
+            is_asked_I = only_in_I != p
+            if not is_asked_I.any():
+                continue
+            names = _pack(list(compress(items, is_asked_I.tolist())))
+            others = _pack((total_IC - own_IC)[is_asked_I].ravel().tolist())
+            self._write(
+                keys=[keys.fence(p)],
+                args=[keys.item(p, ""), self._other_fields, names, others, self._ttl_s, rolls],
+            )

@@ -58,4 +58,5 @@ def keys_of_partition(keys: Keys, partition: int) -> Sequence[str]:
     """The keys that a partition has one of: all but users' and items'."""
     p = partition
     joins = keys.bodies(p), keys.labels(p), keys.arrivals(p), keys.pending(p), keys.waiting(p), keys.due(p)
-    return (*joins, keys.outbox(p), keys.fence(p), keys.dirty(p), keys.dead(p), keys.learned(p), keys.owner(p))
+    samples = keys.outbox(p), keys.dead(p), keys.learned(p), keys.owner(p)
+    return (*joins, *samples, keys.fence(p), keys.dirty(p), keys.rolling(p))

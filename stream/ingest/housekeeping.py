@@ -68,11 +68,10 @@ class Housekeeping:
     async def relay(self) -> None:
         """Carry the join's dead letters, and each new manifest, from Redis to Kafka."""
         worker, kafka = self._worker, self._settings.kafka
-        for partition in self._partitions:
-            entries = await worker.in_stage(unrelayed, worker.client, self._keys, partition)
-            if entries:
-                await worker.send_dead([letter for _, letter in entries])
-                await worker.in_stage(relay_dead, worker.client, self._keys, partition, [i for i, _ in entries])
+        found = await worker.in_stage(unrelayed, worker.client, self._keys, self._partitions)
+        for partition, entries in found.items():
+            await worker.send_dead([letter for _, letter in entries])
+            await worker.in_stage(relay_dead, worker.client, self._keys, partition, [i for i, _ in entries])
         manifest = await worker.in_stage(self._weights.latest)
         if manifest is not None and manifest.version > self._announced:
             key, value = self._settings.redis.prefix.encode(), msgspec.json.encode(manifest)
@@ -145,8 +144,7 @@ class Housekeeping:
         """Notice a Redis that was rolled back."""
         worker = self._worker
         try:
-            for partition in self._partitions:
-                await worker.in_stage(worker.ingest.check_state, partition)
+            await worker.in_stage(worker.ingest.check_state, self._partitions)
         except RollbackError as exc:
             start_anew(exc)
 

@@ -22,14 +22,21 @@ def dead_letter_headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     ]
 
 
-def unrelayed(client: redis.Redis, keys: Keys, partition: int) -> list[tuple[bytes, DeadLetter]]:
-    """Dead letters of the join that wait in Redis, oldest first, with their ids there.
+def unrelayed(client: redis.Redis, keys: Keys, partitions: Sequence[int]) -> dict[int, list[tuple[bytes, DeadLetter]]]:
+    """Dead letters of the join that wait in Redis, by partition, oldest first, with their ids there.
 
     The join wrote them in the same atomic call as the fence, so none is lost; a crash between relay and removal can
     relay one twice, with the same topic, partition and offset.
     """
+    with client.pipeline(transaction=False) as pipe:
+        for p in partitions:
+            pipe.xrange(keys.dead(p), count=_RELAY_AT_ONCE)
+        found = dict(zip(partitions, pipe.execute(), strict=True))
+    return {p: _letters(p, entries) for p, entries in found.items() if entries}
+
+
+def _letters(partition: int, entries: Any) -> list[tuple[bytes, DeadLetter]]:
     letters = []
-    entries: Any = client.xrange(keys.dead(partition), count=_RELAY_AT_ONCE)
     for entry_id, fields in entries:
         event = msgspec.msgpack.decode(fields[b"event"])
         letters.append(

@@ -95,7 +95,7 @@ class Ingest:
         self.epochs[partition] = self._store.open_epoch(partition)
         self.superseded.discard(partition)
         self._store.begin_log(partition, earliest or {})
-        offsets = self._store.fence_offsets(partition)
+        offsets = self._store.fence_offsets([partition])[partition]
         self.applied |= {(topic, partition): offset for topic, offset in offsets.items()}
         return offsets
 
@@ -198,19 +198,20 @@ class Ingest:
         self._check_owner(partition, applied)
         return applied
 
-    def check_state(self, partition: int) -> None:
+    def check_state(self, partitions: Sequence[int]) -> None:
         """Notice a Redis restored from an older snapshot also while no records come.
 
         Raises:
-            RollbackError: the fence lies before what was applied.
+            RollbackError: a fence lies before what was applied.
         """
-        for topic, offset in self._store.fence_offsets(partition).items():
-            if offset < self.applied.get((topic, partition), -1):
-                known = self.applied[topic, partition]
-                raise RollbackError(
-                    f"{topic}/{partition}: Redis is at offset {offset}, {known} was applied: "
-                    "it was restored from an older snapshot"
-                )
+        for partition, offsets in self._store.fence_offsets(partitions).items():
+            for topic, offset in offsets.items():
+                if offset < self.applied.get((topic, partition), -1):
+                    known = self.applied[topic, partition]
+                    raise RollbackError(
+                        f"{topic}/{partition}: Redis is at offset {offset}, {known} was applied: "
+                        "it was restored from an older snapshot"
+                    )
 
     def cut_log(self, topic: str, partition: int, end: int) -> None:
         """Go on at the end of a log that is shorter than what was applied of it."""

@@ -68,7 +68,7 @@ def apart(settings: Settings, log: Log, how: ReplaySettings, folder: Path) -> di
         outbox = Outbox(client, live.redis.prefix, partitions)
 
         def applied() -> int:
-            return sum(o + 1 for p in range(partitions) for o in store.fence_offsets(p).values())
+            return sum(o + 1 for of in store.fence_offsets(range(partitions)).values() for o in of.values())
 
         def trained() -> int:
             status = read_status(client, live.redis.prefix)

@@ -139,7 +139,7 @@ def test_a_backtest_yields_the_samples_of_the_run_through_kafka(
     store = open_store(live, client)
 
     def applied() -> bool:
-        offsets = {p: store.fence_offsets(p) for p in range(partitions)}
+        offsets = store.fence_offsets(range(partitions))
         return all(offsets[p][live.topics[t]] == end for (t, p), end in ends.items())
 
     with Role("worker", live, tmp_path) as worker:
@@ -196,7 +196,7 @@ def test_bad_records_go_to_the_dead_letter_topic_and_nothing_else_is_lost(
     last = len(good) + len(sent) - 1
     with Role("worker", live, tmp_path) as worker:
         wait_until(
-            lambda: store.fence_offsets(p) == {live.topics[0]: last, live.topics[1]: 2},
+            lambda: store.fence_offsets([p])[p] == {live.topics[0]: last, live.topics[1]: 2},
             "the records to be applied",
             [worker],
         )

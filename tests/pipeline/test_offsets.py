@@ -74,7 +74,7 @@ class Cluster:
         ends = self.writer.ends()
 
         def is_read() -> bool:
-            fences = {p: self.store.fence_offsets(p) for p in range(PARTITIONS)}
+            fences = self.store.fence_offsets(range(PARTITIONS))
             return self.lag() == 0 and all(
                 fences[p][self.settings.topics[t]] == end - 1 for (t, p), end in ends.items() if end
             )

@@ -63,18 +63,18 @@ def test_outcomes(store: StateStore) -> None:
     assert apply(store, 10, 14, epoch).outcome is Outcome.OK
     assert apply(store, 20, 21, epoch).outcome is Outcome.HOLE
     assert count(store) == 15
-    assert store.fence_offsets(0) == {IMPRESSIONS: 14, FEEDBACK: -1}
+    assert store.fence_offsets([0])[0] == {IMPRESSIONS: 14, FEEDBACK: -1}
 
 
 def test_offsets_that_are_no_records_are_passed_over_and_lost_ones_counted(store: StateStore) -> None:
     epoch = store.open_epoch(0)
     assert feed(store, Span(0, 9), epoch, impressions(3, 4)).outcome is Outcome.OK
     assert store.apply(0, IMPRESSIONS, Span(10, 10), epoch, ()).outcome is Outcome.OK
-    assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (2, 10)
+    assert (count(store), store.fence_offsets([0])[0][IMPRESSIONS]) == (2, 10)
     lost = Span(11, 30, 15)
     assert feed(store, lost, epoch, impressions(26, 27)).outcome is Outcome.GAP
     assert feed(store, lost, epoch, impressions(26, 27)).outcome is Outcome.DUP
-    assert (count(store), store.fence_offsets(0)[IMPRESSIONS]) == (4, 30)
+    assert (count(store), store.fence_offsets([0])[0][IMPRESSIONS]) == (4, 30)
     assert store.fence_counts([0])["gap"] == 15
 
 
@@ -167,7 +167,7 @@ def test_what_changes_during_a_roll_up_is_rolled_up_by_the_next(
 ) -> None:
     """Two workers at once, of which one dies; and a change between the reading and the end."""
     apply_one(store, 0, 0)
-    write = store._roll_up._write_others
+    write = store._roll_up._write
 
     def write_and_change(**call: object) -> object:
         if store.read_items(0, ["item"])[0].counts[0] == 1:
@@ -175,12 +175,97 @@ def test_what_changes_during_a_roll_up_is_rolled_up_by_the_next(
         return write(**call)
 
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(store._roll_up, "_write_others", write_and_change)
+        meanwhile.setattr(store._roll_up, "_write", write_and_change)
         store.roll_up_items([0, 1], 2)
     assert counts(store) == [2, 1]
     assert store.roll_up_items([0], 2) == 1
     assert counts(store) == [2, 2]
     assert store.client.smembers(store.keys.dirty(0)) == set()
+
+
+class DiedError(Exception):
+    """A worker is gone."""
+
+
+def test_what_a_roll_up_had_taken_when_it_died_is_rolled_up_by_the_next(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_one(store, 0, 0)
+
+    def die(**_: object) -> object:
+        raise DiedError
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(store._roll_up, "_write", die)
+        with pytest.raises(DiedError):
+            store.roll_up_items([0, 1], 2)
+    apply_one(store, 0, 1, "another")
+    assert (counts(store), counts(store, "another")) == ([1, 0], [1, 0])
+    assert store.roll_up_items([0, 1], 2) == 2
+    assert (counts(store), counts(store, "another")) == ([1, 1], [1, 1])
+    assert store.roll_up_items([0, 1], 2) == 0
+    assert not store.client.exists(store.keys.rolling(0), store.keys.rolling(1))
+
+
+@pytest.mark.parametrize("at", ["_read", "_write"])
+def test_two_roll_ups_at_once_do_not_undo_each_other(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The second one begins when the first has read in one partition, or in both, and ends before that writes."""
+    apply_one(store, 0, 0)
+    call = getattr(store._roll_up, at)
+    with monkeypatch.context() as meanwhile:
+
+        def call_and_roll_up(**arguments: object) -> object:
+            meanwhile.undo()
+            found = call(**arguments) if at == "_read" else None
+            apply_one(store, 0, 1)
+            apply_one(store, 0, 2, "another")
+            assert store.roll_up_items([0, 1], 2) == 2
+            return found if at == "_read" else call(**arguments)
+
+        meanwhile.setattr(store._roll_up, at, call_and_roll_up)
+        assert store.roll_up_items([0, 1], 2) == 1
+    assert (counts(store), counts(store, "another")) == ([2, 2], [1, 1])
+    assert store.roll_up_items([0, 1], 2) == 0
+
+
+def test_what_another_roll_up_took_meanwhile_is_not_done_with_before_that_ends(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_one(store, 0, 0)
+    settle = store._roll_up._settle
+    with monkeypatch.context() as meanwhile:
+
+        def settle_late(**call: object) -> object:
+            """Another one takes what there is, and dies."""
+            apply_one(store, 0, 1)
+            partition = [store.keys.fence(0), store.keys.dirty(0), store.keys.rolling(0)]
+            assert store._roll_up._take(keys=partition)[1] == [b"item"]
+            return settle(**call)
+
+        meanwhile.setattr(store._roll_up, "_settle", settle_late)
+        assert store.roll_up_items([0], 2) == 1
+    assert counts(store) == [2, 1]
+    assert store.roll_up_items([0], 2) == 1
+    assert counts(store) == [2, 2]
+
+
+def test_an_item_that_redis_let_go_during_a_roll_up_has_a_life_again(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for p in (0, 1):
+        apply_one(store, p, 0)
+    elsewhere, write = store.keys.item(1, "item"), store._roll_up._write
+
+    def write_after_eviction(**call: object) -> object:
+        store.client.delete(elsewhere)
+        return write(**call)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(store._roll_up, "_write", write_after_eviction)
+        store.roll_up_items([0, 1], 2)
+    assert store.client.ttl(elsewhere) > 0
 
 
 def test_norms_of_older_weights_do_not_replace_newer_ones(store: StateStore) -> None:

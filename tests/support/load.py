@@ -71,7 +71,7 @@ class Load:
             yield entry
 
     def applied(self) -> int:
-        return sum(o + 1 for p in range(self.partitions) for o in self.store.fence_offsets(p).values())
+        return sum(o + 1 for of in self.store.fence_offsets(range(self.partitions)).values() for o in of.values())
 
     def learned(self) -> int:
         return sum(int(self.client.get(self.store.keys.learned(p)) or 0) for p in range(self.partitions))

@@ -97,7 +97,7 @@ class LiveSide:
         ends, topics = self._producer.end_offsets(), self._settings.topics
 
         def applied() -> bool:
-            offsets = self._store.fence_offsets(0)
+            offsets = self._store.fence_offsets([0])[0]
             return all(offsets[topics[topic]] >= end for (topic, _), end in ends.items())
 
         self._wait(applied, "the worker to apply what was written")
@@ -135,7 +135,7 @@ class LiveSide:
 
     def _progress(self) -> object:
         manifest = self._weights.latest()
-        return self._store.fence_offsets(0), manifest.num_samples if manifest else 0
+        return self._store.fence_offsets([0])[0], manifest.num_samples if manifest else 0
 
     def close(self) -> None:
         """Let go of connections."""

@@ -99,7 +99,9 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     def _ranges(self, consumer: Any, records: Mapping[Any, Any], active: Any) -> dict[TP, Fetched]:
         assignment = consumer._subscription.subscription.assignment
         found = {}
-        for tp in active or ():
+        # Faust's own thread changes the set meanwhile. What was read of a partition that it has just taken out counts
+        # all the same: the next range of that one would cover its records, and not have them.
+        for tp in dict.fromkeys((*tuple(active or ()), *(TP(*tp) for tp in records))):
             state = assignment.state_value(tp) if assignment is not None else None
             if tp not in self._next or state is None or not state.has_valid_position:
                 continue

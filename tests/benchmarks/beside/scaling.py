@@ -119,7 +119,7 @@ class Cell:
         return self._settings.redis.prefix
 
     def _applied(self) -> int:
-        return sum(o + 1 for p in self._partitions for o in self._store.fence_offsets(p).values())
+        return sum(o + 1 for of in self._store.fence_offsets(self._partitions).values() for o in of.values())
 
     def _cpu_s(self, workers: Sequence[Role]) -> dict[str, float]:
         """By process."""
