@@ -232,7 +232,7 @@ class BalanceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One-pass learning: blocks, optimisers of the deep part, tables."""
 
-    block: Annotated[int, Meta(gt=0, le=1 << 16)] = 1024
+    block: Annotated[int, Meta(gt=0, le=1 << 16)] = 2048
     """Samples taken at a time at most; without a deep part it decides nothing but speed."""
     micro_batch: Annotated[int, Meta(gt=0, le=1 << 16)] = 256
     """Samples per step of the deep part, at most a block."""
