@@ -1,6 +1,7 @@
 """A learner as a process judges what was served: it promotes, survives a crash with its trial, and reverts."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import redis
 from support.columns import columns
 from support.samples import Samples, make_samples
 
-from state_store.rollout import RolloutStore
+from state_store.rollout import Rollout, RolloutStore
 from stream.command.roles import Role, wait_until
 from stream.process.status import CanaryStatus, read_status
 from stream.settings import Settings
@@ -53,31 +54,35 @@ def settings_of(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, publish=publish, serving=serving)
 
 
+def to_a_second_trial(
+    shop: Shop, rollouts: RolloutStore, until: Callable[[Callable[[], bool], str], None]
+) -> tuple[Rollout, CanaryStatus]:
+    """A first trial ends well, and a second one has 60 outcomes: what it is about, and how far it is."""
+    shop.put(200)
+    until(lambda: rollouts.read().candidate > 0, "a candidate")
+    first = rollouts.read()
+    shop.put(20)
+    until(lambda: shop.version() > first.since, "a version on trial")
+    shop.serve(_WANTED + 20, worse=0.0, version=first.since + 1)
+    until(lambda: rollouts.read().stable > first.stable, "a promotion")
+    assert rollouts.read().stable == first.candidate
+    until(lambda: rollouts.read().candidate > first.candidate, "the next candidate")
+    until(lambda: shop.trial().outcomes == 0, "the next trial")
+    shop.serve(60, worse=0.02)
+    until(lambda: shop.trial().outcomes == 60, "evidence")
+    return rollouts.read(), shop.trial()
+
+
 def test_a_learner_promotes_and_reverts_and_a_crash_costs_no_evidence(
     settings: Settings, client: redis.Redis, tmp_path: Path
 ) -> None:
     settings = settings_of(settings)
     shop, rollouts = Shop(client, settings), RolloutStore(client, settings.redis.prefix)
     learner = Role("learner", settings, tmp_path)
-
-    def until(met: Callable[[], bool], what: str) -> None:
-        wait_until(met, what, [learner], stalled_after_s=90)
+    until = partial(wait_until, roles=[learner], stalled_after_s=90)
 
     with learner:
-        shop.put(200)
-        until(lambda: rollouts.read().candidate > 0, "a candidate")
-        first = rollouts.read()
-        shop.put(20)
-        until(lambda: shop.version() > first.since, "a version on trial")
-        shop.serve(_WANTED + 20, worse=0.0, version=first.since + 1)
-        until(lambda: rollouts.read().stable > first.stable, "a promotion")
-        assert rollouts.read().stable == first.candidate
-        until(lambda: rollouts.read().candidate > first.candidate, "the next candidate")
-        stable = rollouts.read().stable
-        until(lambda: shop.trial().outcomes == 0, "the next trial")
-        shop.serve(60, worse=0.02)
-        until(lambda: shop.trial().outcomes == 60, "evidence")
-        before = shop.trial()
+        asked, before = to_a_second_trial(shop, rollouts, until)
         # A checkpoint that knows of it: the outbox is trimmed behind it.
         until(lambda: shop.waiting() == 0 or shop.learned() == shop.num, "training")
         number = len(list((tmp_path / "predictions").glob("*.parquet")))
@@ -91,7 +96,7 @@ def test_a_learner_promotes_and_reverts_and_a_crash_costs_no_evidence(
         shop.serve(100, worse=0.3)
         until(lambda: rollouts.read().pinned > 0, "a revert")
         after = rollouts.read()
-        assert (after.pinned, after.stable) == (stable, stable)
+        assert (after.pinned, after.stable) == (asked.stable, asked.stable)
         assert [d.what for d in after.decisions] == ["promote", "promote", "revert", "hold"]
         assert "log-loss" in after.hold
         until(lambda: "canary" in shop.status().held_back, "publishing held")
@@ -110,22 +115,10 @@ def test_a_learner_that_starts_before_a_trial_judges_all_of_its_evidence_again(
     settings = msgspec.structs.replace(settings, publish=publish)
     shop, rollouts = Shop(client, settings), RolloutStore(client, settings.redis.prefix)
     learner = Role("learner", settings, tmp_path)
-
-    def until(met: Callable[[], bool], what: str) -> None:
-        wait_until(met, what, [learner], stalled_after_s=90)
+    until = partial(wait_until, roles=[learner], stalled_after_s=90)
 
     with learner:
-        shop.put(200)
-        until(lambda: rollouts.read().candidate > 0, "a candidate")
-        first = rollouts.read()
-        shop.put(20)
-        until(lambda: shop.version() > first.since, "a version on trial")
-        shop.serve(_WANTED + 20, worse=0.0, version=first.since + 1)
-        until(lambda: rollouts.read().candidate > first.candidate, "the next candidate")
-        until(lambda: shop.trial().outcomes == 0, "the next trial")
-        shop.serve(60, worse=0.02)
-        until(lambda: shop.trial().outcomes == 60, "evidence")
-        before, asked = shop.trial(), rollouts.read()
+        asked, before = to_a_second_trial(shop, rollouts, until)
         learner.kill()
         client.delete(shop.keys.learner_status)
         learner.start()
