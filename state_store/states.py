@@ -11,7 +11,8 @@ from state_store.client import script
 from state_store.config import ActionSettings, JoinSettings, RedisSettings
 from state_store.entities.audit import each_below
 from state_store.entities.histories import Histories, history_options
-from state_store.entities.roll_up import RollUp, other_fields
+from state_store.entities.norms import norm_rows
+from state_store.entities.roll_up import RollUp, Told, other_fields
 from state_store.errors import lost_ownership
 from state_store.keys import Keys
 from state_store.records import Applied, Call, EntityState, Outcome, Reading, Span, flat
@@ -20,15 +21,6 @@ from state_store.tasks import TaskSettings, join_options, resolve_tasks
 _pack = msgspec.msgpack.encode
 _EVENT_TIME = ("max_ts", "claims", "moved", "seen")
 """What a fence knows of a topic's event time."""
-_NORMS_PER_CALL = 1000
-"""Ids of one call, so that nobody waits long for Redis."""
-
-
-def _norm_rows(norms: Mapping[str, float]) -> list[bytes]:
-    """Id, norm, id, norm, ..., in calls."""
-    rows = list(norms.items())
-    starts = range(0, len(rows), _NORMS_PER_CALL)
-    return [_pack([one for row in rows[at : at + _NORMS_PER_CALL] for one in row]) for at in starts]
 
 
 def _applied(answer: Any) -> Applied:
@@ -68,7 +60,9 @@ class StateStore:
         self.topics = topics
         self.tasks = resolve_tasks(tasks, actions, join)
         self.histories = histories or Histories()
-        self._ttl_s = (settings.user_ttl_s, settings.item_ttl_s)
+        self.join, self.actions = join, actions
+        self.ttl_s = (settings.user_ttl_s, settings.item_ttl_s)
+        """Lives of users and of items."""
         self._options = _pack(
             {
                 **join_options(self.tasks, actions, join),
@@ -114,6 +108,10 @@ class StateStore:
     ) -> Applied:
         """Apply what lies in a range of offsets of one topic partition; see `Call`."""
         call = Call(partition, topic, span, epoch, records, cores, known_offset, num_misplaced, reading or Reading())
+        return self.apply_call(call)
+
+    def apply_call(self, call: Call) -> Applied:
+        """The same."""
         return _applied(self._run(call))
 
     def apply_all(self, calls: Sequence[Call]) -> list[Applied]:
@@ -205,13 +203,14 @@ class StateStore:
 
     # Items span partitions --------------------------------------------------------------------------------------
 
-    def roll_up_items(self, partitions: Sequence[int], num_partitions: int) -> int:
+    def roll_up_items(self, partitions: Sequence[int], num_partitions: int, told: Told | None = None) -> int:
         """Bring items that changed in `partitions` up to date in the other partitions; returns how many changed.
 
         Each partition counts its own part of an item exactly. The sum over the other partitions is written beside it
-        as an absolute value, so the roll-up may run at any time, twice, or by several workers at once.
+        as an absolute value, so the roll-up may run at any time, twice, or by several workers at once. `told` learns
+        what has been written, for whoever keeps it in memory.
         """
-        return self._roll_up.run(partitions, num_partitions)
+        return self._roll_up.run(partitions, num_partitions, told)
 
     # Reads and norms --------------------------------------------------------------------------------------------
 
@@ -267,12 +266,13 @@ class StateStore:
         Raises:
             LostOwnershipError: another learner has taken over.
         """
-        user_ttl_s, item_ttl_s = self._ttl_s
+        user_ttl_s, item_ttl_s = self.ttl_s
         for p in range(num_partitions):
-            parts = [(self.keys.item(p, ""), rows, item_ttl_s) for rows in _norm_rows(items)]
-            parts += [(self.keys.user(p, ""), rows, user_ttl_s) for rows in _norm_rows(users.get(p, {}))]
+            parts = [(self.keys.item(p, ""), rows, item_ttl_s) for rows in norm_rows(items)]
+            parts += [(self.keys.user(p, ""), rows, user_ttl_s) for rows in norm_rows(users.get(p, {}))]
             for prefix, rows, ttl_s in parts:
-                if self._write_norms(keys=[self.keys.owner(p)], args=[prefix, version, rows, ttl_s, owner]) < 0:
+                keys = [self.keys.owner(p), self.keys.fence(p)]
+                if self._write_norms(keys=keys, args=[prefix, version, rows, ttl_s, owner]) < 0:
                     raise lost_ownership(self.keys.prefix)
 
     # Totals -----------------------------------------------------------------------------------------------------

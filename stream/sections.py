@@ -78,6 +78,9 @@ class EventSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     letter."""
 
 
+JoinedBy = Literal["compiled", "script"]
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The Faust worker."""
 
@@ -86,6 +89,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `take_events`, which is some 25 times slower."""
     batch: Annotated[int, Meta(gt=0, le=4096)] = 512
     """Most records in one call to Redis."""
+    join: JoinedBy = "compiled"
+    """Where impressions meet their feedback: `compiled`, in the worker's memory, with what changes written to Redis; or
+    `script`, in Redis, which takes longer and needs no memory here. State and samples are the same to the byte, and
+    either goes on where the other has ended."""
     outbox_high_water: PositiveInt = 60_000
     """Samples in one partition's outbox at which the worker waits for the learner; an impression makes two or three."""
     idle_after_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 10_000

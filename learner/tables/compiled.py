@@ -42,8 +42,29 @@ def compiled_maker(function: _Function) -> _Function:
     return _compiled(function, _OPTIONS | {"_nrt": True})
 
 
+def compiled_once(function: _Function) -> _Function:
+    """As `compiled`, for a function that others call with constants and with whole numbers of several widths.
+
+    numba makes machine code anew for each constant and each width, which takes most of the time where small functions
+    call each other; here all whole numbers are int64.
+    """
+    dispatcher: Any = _compiled(function, _OPTIONS)
+    template = dispatcher.get_call_template
+
+    def of_widest(args: Iterable[Any], keywords: dict[str, Any]) -> Any:
+        return template([_widest(of) for of in args], {name: _widest(of) for name, of in keywords.items()})
+
+    dispatcher.get_call_template = of_widest
+    return cast(_Function, dispatcher)
+
+
+def _widest(of: Any) -> Any:
+    of = numba.types.unliteral(of)
+    return numba.types.int64 if isinstance(of, numba.types.Integer) else of
+
+
 def _compiled(function: _Function, options: dict[str, Any]) -> _Function:
-    folder = cache_folder()
+    folder = cache_folder(Path(function.__code__.co_filename).parent)
     if folder is None:
         return cast(_Function, numba.njit(**options)(function))
     with _numba_cache_at(folder):
@@ -61,15 +82,18 @@ def inlined(function: _Function) -> _Function:
 
 
 @cache
-def cache_folder() -> Path | None:
+def cache_folder(used_in: Path = Path(__file__).parent) -> Path | None:
     """Where machine code is kept: below `NUMBA_CACHE_DIR` if that is set, else beside the package or in the home.
 
     None if nothing of this can be written.
+
+    Args:
+        used_in: folder of the modules whose functions are compiled.
     """
     package = Path(__file__).parents[1]
     chosen = numba.config.CACHE_DIR
     bases = [Path(chosen)] if chosen else [package / "__pycache__", Path("~/.cache/coldstream").expanduser()]
-    sources = sorted([*(package / "tables").glob("*.py"), *(package / "fast").rglob("*.py")])
+    sources = sorted({*(package / "tables").glob("*.py"), *(package / "fast").rglob("*.py"), *used_in.glob("*.py")})
     return first_writable(base / f"compiled-{_digest(sources)}" for base in bases)
 
 

@@ -54,6 +54,8 @@ class Pipeline:
             settings.events,
             self.dead.extend,
             histories=settings.histories,
+            # Its calls are small and many: they go to Redis without waiting for each other.
+            join="script",
         )
         self._ingest.assign(0)
         self._topics, self._offsets = settings.topics, [0, 0]

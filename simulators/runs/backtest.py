@@ -80,6 +80,8 @@ class Backtest:
             settings.events,
             self.dead.extend,
             histories=settings.histories,
+            # Its calls are small and many: they go to Redis without waiting for each other.
+            join="script",
         )
         self._coding = Coding(settings, client)
         self._ingest.code(self._coding.coded)

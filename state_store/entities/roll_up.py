@@ -3,7 +3,7 @@
 Legend: I items of a call, C counters of an item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import compress
 
 import msgspec
@@ -18,6 +18,8 @@ _AT_ONCE = 4096
 _SEVERAL = -1
 """In place of a partition's number: an item changed in more than one."""
 _pack = msgspec.msgpack.encode
+Told = Callable[[int, Sequence[str], np.ndarray, int], None]
+"""Partition, I items, their sums over the others as I rows of C, and how often roll-ups have written there by now."""
 
 
 def other_fields(count_fields: Sequence[str]) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ class RollUp:
         self._write = script(client, "roll_up_write")
         self._settle = script(client, "roll_up_settle")
 
-    def run(self, partitions: Sequence[int], num_partitions: int) -> int:
+    def run(self, partitions: Sequence[int], num_partitions: int, told: Told | None = None) -> int:
         """Arguments and result as of `StateStore.roll_up_items`."""
         keys, numbers, changed_in = self._keys, dict[int, int](), dict[bytes, int]()
         for p in partitions:
@@ -61,13 +63,13 @@ class RollUp:
         if num_partitions > 1:
             for begin in range(0, len(names), _AT_ONCE):
                 part = slice(begin, begin + _AT_ONCE)
-                self._exchange(names[part], np.array(only_in[part]), num_partitions)
+                self._exchange(names[part], np.array(only_in[part]), num_partitions, told)
         for p, number in numbers.items():
             if number:
                 self._settle(keys=[keys.fence(p), keys.rolling(p)], args=[number])
         return len(names)
 
-    def _exchange(self, items: list[str], only_in_I: np.ndarray, num_partitions: int) -> None:
+    def _exchange(self, items: list[str], only_in_I: np.ndarray, num_partitions: int, told: Told | None) -> None:
         """Read items in all partitions, and write in each what others have that changed."""
         keys, packed, own = self._keys, _pack(items), list[np.ndarray]()
         with self._client.pipeline(transaction=False) as pipe:
@@ -83,9 +85,11 @@ class RollUp:
             is_asked_I = only_in_I != p
             if not is_asked_I.any():
                 continue
-            names = _pack(list(compress(items, is_asked_I.tolist())))
-            others = _pack((total_IC - own_IC)[is_asked_I].ravel().tolist())
-            self._write(
+            names, others_IC = list(compress(items, is_asked_I.tolist())), (total_IC - own_IC)[is_asked_I]
+            sums = _pack(others_IC.ravel().tolist())
+            number = self._write(
                 keys=[keys.fence(p)],
-                args=[keys.item(p, ""), self._other_fields, names, others, self._ttl_s, rolls],
+                args=[keys.item(p, ""), self._other_fields, _pack(names), sums, self._ttl_s, rolls],
             )
+            if told is not None:
+                told(p, names, others_IC, number)

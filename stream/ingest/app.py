@@ -116,6 +116,7 @@ def run_worker(settings: Settings) -> None:
     topics = ensure_topics(settings.kafka)
     worker = Worker(settings)
     worker.retry(check_log, topics, settings, worker.store)
+    log.info("compiled code is ready after %.1f s", worker.ingest.warm_up())
     name = worker.retry(client_id, worker.client, settings.redis.prefix)
     _join_group(worker, name)
     app = build_app(worker, name)

@@ -13,7 +13,8 @@ from state_store.config import ActionSettings
 from state_store.records import Applied, Call, Outcome, Reading, Span
 from state_store.states import StateStore
 from stream.ingest.rows import DeadLetter, Decoded, LogRecord, RowDecoder
-from stream.sections import EventSettings
+from stream.join.join import CompiledJoin
+from stream.sections import EventSettings, JoinedBy
 
 
 class ZombieError(RuntimeError):
@@ -52,6 +53,7 @@ class Ingest:
         num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
         histories: that samples carry; those that the store keeps.
+        join: where records meet: in this process' memory (`stream.join`), or in Redis, by a script.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Ingest:
         num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
         histories: Sequence[HistorySettings] = (),
+        join: JoinedBy = "compiled",
     ) -> None:
         self._store = store
+        self._join = CompiledJoin(store) if join == "compiled" else None
         self._decode: Callable[[str, int, Sequence[LogRecord], int], Decoded] = RowDecoder(
             store.topics[0], fields, actions, limits, histories, num_partitions=num_partitions, reroute=reroute
         ).decode
@@ -78,6 +82,10 @@ class Ingest:
         """Partitions that a newer owner was found to have."""
         self.outcomes: Counter[str] = Counter()
         """What the fence said to this worker's batches."""
+
+    def warm_up(self) -> float:
+        """Have everything compiled before the first record comes; returns the seconds it took."""
+        return 0.0 if self._join is None else self._join.warm_up()
 
     def code(self, coded: Callable[[Decoded], Decoded]) -> None:
         """From now on, put codes of samples into what was decoded."""
@@ -92,6 +100,7 @@ class Ingest:
             earliest: earliest offset that the broker still has, per topic; where nothing was applied yet, reading
                 starts there.
         """
+        self._forget(partition)
         self.epochs[partition] = self._store.open_epoch(partition)
         self.superseded.discard(partition)
         self._store.begin_log(partition, earliest or {})
@@ -103,6 +112,7 @@ class Ingest:
         """Give a partition up: what still comes from it is refused."""
         self.epochs.pop(partition, None)
         self.superseded.discard(partition)
+        self._forget(partition)
 
     def process(
         self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int, span: Span | None = None
@@ -140,7 +150,7 @@ class Ingest:
             HoleError: the span does not begin where the last one ended.
         """
         topic, partition, span, decoded = ready.topic, ready.partition, ready.span, ready.decoded
-        applied = self._store.apply(
+        applied = (self._join or self._store).apply(
             partition,
             topic,
             span,
@@ -194,9 +204,14 @@ class Ingest:
             partition: assigned before.
             reading: how far the topics are read; what is read to its end goes on by the clock.
         """
-        applied = self._store.tick(partition, self._epoch(partition), reading)
+        applied = (self._join or self._store).tick(partition, self._epoch(partition), reading)
         self._check_owner(partition, applied)
         return applied
+
+    def roll_up(self, num_partitions: int) -> int:
+        """Exchange counts of items between this worker's partitions and all others; returns how many changed."""
+        told = None if self._join is None else self._join.take_sums
+        return self._store.roll_up_items(sorted(self.epochs), num_partitions, told)
 
     def check_state(self, partitions: Sequence[int]) -> None:
         """Notice a Redis restored from an older snapshot also while no records come.
@@ -216,6 +231,10 @@ class Ingest:
     def cut_log(self, topic: str, partition: int, end: int) -> None:
         """Go on at the end of a log that is shorter than what was applied of it."""
         self._store.cut_log(partition, self._epoch(partition), topic, end)
+
+    def _forget(self, partition: int) -> None:
+        if self._join is not None:
+            self._join.forget(partition)
 
     def _epoch(self, partition: int) -> int:
         epoch = self.epochs.get(partition)

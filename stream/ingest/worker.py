@@ -71,6 +71,7 @@ class Worker:
             num_partitions=settings.kafka.partitions,
             reroute=self._reroute,
             histories=settings.histories,
+            join=settings.worker.join,
         )
         self.coding = Coding(settings, client)
         self.ingest.code(self.coding.coded)
@@ -142,8 +143,7 @@ class Worker:
     async def roll_up(self) -> None:
         """Exchange item counts between partitions."""
         self._rolled_up_at, self.rolled_up_s = self.num_records, time.monotonic()
-        partitions, everywhere = sorted(self.ingest.epochs), self.settings.kafka.partitions
-        await self.in_stage(self.retry, self.store.roll_up_items, partitions, everywhere)
+        await self.in_stage(self.retry, self.ingest.roll_up, self.settings.kafka.partitions)
 
     def _decode(self, batch: RecordBatch) -> Ready:
         records = [LogRecord(r.offset, r.value, r.timestamp or 0) for r in batch.records]

@@ -44,6 +44,7 @@ def test_a_life_is_given_anew_in_the_next_sixteenth_and_where_a_former_version_g
                 client.hdel(key, "renewed")
             else:
                 client.hset(key, "renewed", before)
+        fed.taken_over()
         fed.batch(0, [Impression(imp_id=str(n), user_id="u", item_id="i", ts=T0 + n)])
         assert all(client.ttl(key) >= LIFE_S for key in keys)
 

@@ -44,8 +44,8 @@ class Fed:
 
     def __init__(self, store: StateStore, fields: Sequence[FieldSettings]) -> None:
         self.store, self.fields = store, fields
-        self._ingest = Ingest(store, fields, ACTIONS, EventSettings(), lambda dead: None)
-        self._ingest.assign(0)
+        self.ingest = Ingest(store, fields, ACTIONS, EventSettings(), lambda dead: None)
+        self.ingest.assign(0)
         self._next = [0, 0]
         self.log: list[Record] = []
 
@@ -53,7 +53,7 @@ class Fed:
         offset, value = self._next[topic], encode_event(event)
         self._next[topic] += 1
         self.log.append(Record(topic, 0, offset, value))
-        self._ingest.process(TOPICS[topic], 0, [LogRecord(offset, value, 0)], T0 + 10**8)
+        self.ingest.process(TOPICS[topic], 0, [LogRecord(offset, value, 0)], T0 + 10**8)
 
     def samples(self) -> list[Sample]:
         entries = Outbox(self.store.client, self.store.keys.prefix, 1).read({}, max_entries=10_000).entries
@@ -185,7 +185,7 @@ def test_how_an_impression_was_shown_travels_with_it(
     said = {"domain": "tab1", "stage": "rank", "position": 3, "propensity": 0.25}
     event = Impression(imp_id="a", user_id="u", item_id="i", ts=T0, served=Served(probability=0.5, version=9), **said)
     value = encode_event(event)
-    fed._ingest.process("impressions", 0, [LogRecord(0, value, 0)], T0)
+    fed.ingest.process("impressions", 0, [LogRecord(0, value, 0)], T0)
     fed.feed(1, Heartbeat(ts=T0 + 10**6))
     fed._next[0] = 1
     fed.feed(0, Heartbeat(ts=T0 + 10**6))

@@ -56,10 +56,8 @@ class Fed:
         self.layout = Layout(fields, actions, histories)
         kept = kept_histories(self.layout)
         self.store = StateStore(client, settings, join, self._actions, _TOPICS, tasks, kept)
-        self._ingest = Ingest(
-            self.store, fields, self._actions, EventSettings(), lambda dead: None, histories=histories
-        )
-        self._ingest.assign(0)
+        self.ingest = Ingest(self.store, fields, self._actions, EventSettings(), lambda dead: None, histories=histories)
+        self.ingest.assign(0)
         self.log: list[Record] = []
 
     def continued(self, join: JoinSettings) -> "Fed":
@@ -68,21 +66,25 @@ class Fed:
         after.log = self.log
         return after
 
+    def taken_over(self) -> None:
+        """A worker takes over, as after a restart: it has nothing in its memory."""
+        self.ingest.assign(0)
+
     def code(self, coded: Callable[[Decoded], Decoded]) -> None:
         """Let impressions have codes of their samples."""
-        self._ingest.code(coded)
+        self.ingest.code(coded)
 
     def again(self, topic: int) -> None:
         """The whole log of a topic once more, as after a restart from an older offset."""
         records = [LogRecord(r.offset, r.value, 0) for r in self.log if r.topic == _TOPICS[topic]]
-        self._ingest.process(_TOPICS[topic], 0, records, T0 + _DAY_MS)
+        self.ingest.process(_TOPICS[topic], 0, records, T0 + _DAY_MS)
 
     def batch(self, topic: int, events: Sequence[Event]) -> None:
         """Events of one topic in one batch."""
         first = sum(record.topic == _TOPICS[topic] for record in self.log)
         records = [LogRecord(first + n, encode_event(event), 0) for n, event in enumerate(events)]
         self.log += [Record(_TOPICS[topic], 0, r.offset, r.value or b"") for r in records]
-        self._ingest.process(_TOPICS[topic], 0, records, T0 + _DAY_MS)
+        self.ingest.process(_TOPICS[topic], 0, records, T0 + _DAY_MS)
 
     def feed(self, *events: Event) -> None:
         """Events, one a batch; a heartbeat goes to both topics."""

@@ -88,7 +88,7 @@ local function deadlines()
     read_ahead(bodies, with_body)
   end
 
-  -- One that is due by itself: a run of its own for each deadline that it has come to.
+  -- One that is due by itself: a run of its own for each deadline that it has come to. At once they come before arrivals.
   local function add_runs_of(held, due_since, bound, n_th, runs)
     held.next_due = false
     for _, deadline in ipairs(options.deadlines) do
@@ -97,7 +97,8 @@ local function deadlines()
         if when >= watermark or when > bound then
           held.next_due = held.next_due or when
         else
-          runs[#runs + 1] = {single = held, deadline = deadline, at = 1, n_th = n_th, dues = {when}, imps = {held.imp}}
+          runs[#runs + 1] = {single = held, deadline = deadline, at = 1, n_th = n_th - MOST_MEMBERS - 1,
+            dues = {when}, imps = {held.imp}}
         end
       end
     end

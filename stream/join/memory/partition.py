@@ -1,0 +1,193 @@
+"""What a partition holds in the worker's memory: which id has which number, and room for all that is known of each."""
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+import numpy as np
+
+from stream.join.kernels.arrays import (
+    CARRIED_DTYPE,
+    CLAIM_DTYPE,
+    DEAD_DTYPE,
+    ENTITY_DTYPE,
+    HELD_DTYPE,
+    HISTORY_DTYPE,
+    NUM_SIZES,
+    SAMPLE_DTYPE,
+    VALUE_DTYPE,
+    VIEW_DTYPE,
+    Arrays,
+)
+from stream.join.kernels.words import ABSENT
+from stream.join.memory.clocks import Clock
+from stream.join.memory.plan import Plan
+
+_AT_FIRST = 1024
+_PER_ID = 200
+"""Bytes of an id in Python's tables."""
+Row = Sequence[object]
+
+
+class Arrival:
+    """The impressions that one call brought, in the order of their event time; they are due together."""
+
+    def __init__(self, number: int, ids: list[str], ts: np.ndarray, passed: list[list[float]], *, is_new: bool) -> None:
+        self.number, self.ids, self.ts, self.passed, self.is_new = number, ids, ts, passed, is_new
+        self.slots: np.ndarray | None = None
+        """Which impressions they are, if that is known."""
+
+    def next_due(self) -> float | None:
+        """When the first of them is due next; None: all have come to all deadlines."""
+        return min((self.ts[int(n)] + ms for ms, n in self.passed if n < len(self.ids)), default=None)
+
+
+class Partition:
+    """One topic partition pair.
+
+    Args:
+        plan: of the pipeline.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.fence: list[bytes | None] = []
+        """Values of `Plan.fence_fields`, as Redis has them."""
+        self.marks: list[bytes | None] = []
+        self.clocks = {topic: Clock() for topic in plan.topics}
+        self.watermark: float | None = None
+        self.sequence = 0
+        self.num_arrivals = 0
+        self.arrivals: dict[int, Arrival] = {}
+        self.waiting: dict[str, list[Row]] = {}
+        """Feedback that came before its impression, all of it."""
+        self.now_in: tuple[int, ...] = ()
+        """In which sixteenths of a life of users, and of items, it was looked last who may have none any more."""
+        self.to_mend: list[str] = []
+        """Keys of users and items that Redis had lost (an eviction) when some of their fields were written."""
+        self.imps: dict[str, int] = {}
+        self.imp_of: list[str] = []
+        self.free: list[int] = []
+        self.users: dict[str, int] = {}
+        self.user_of: list[str] = []
+        self.items: dict[str, int] = {}
+        self.item_of: list[str] = []
+        self.names_end = 0
+        num_actions, num_histories = len(plan.actions), plan.num_histories
+        none = np.zeros
+        self.arrays = Arrays(
+            held_S=none(0, HELD_DTYPE),
+            values_V=none(_AT_FIRST, VALUE_DTYPE),
+            bodies=none(_AT_FIRST, np.uint8),
+            users_U=none(0, ENTITY_DTYPE),
+            user_values_UX=none((0, plan.num_user_numbers)),
+            histories_UH=none((0, num_histories), HISTORY_DTYPE),
+            histories=none(_AT_FIRST, np.uint8),
+            items_I=none(0, ENTITY_DTYPE),
+            item_values_IX=none((0, len(plan.item_fields))),
+            names=none(_AT_FIRST, np.uint8),
+            lists_4S=none((4, 0), np.int32),
+            samples_E=none(_AT_FIRST, SAMPLE_DTYPE),
+            carried_EH=none((_AT_FIRST, num_histories), CARRIED_DTYPE),
+            sample_values_EA=none((_AT_FIRST, num_actions)),
+            views_E=none(_AT_FIRST * num_histories, VIEW_DTYPE),
+            dead_N=none(_AT_FIRST, DEAD_DTYPE),
+            counts_2=none((2, len(plan.counters)), np.int64),
+            claims=none(2 * plan.time_users, CLAIM_DTYPE),
+            sizes=none(NUM_SIZES, np.int64),
+            times=none(3),
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that all of it takes, about."""
+        num_ids = len(self.imp_of) + len(self.users) + len(self.items)
+        return sum(array.nbytes for array in self.arrays) + _PER_ID * num_ids
+
+    def grow(self, num: int, *names: str) -> None:
+        """Room for so many, of the arrays of these names; what was there stays."""
+        arrays = {}
+        for name in names:
+            old = getattr(self.arrays, name)
+            if len(old) < num:
+                new = np.zeros((max(num, 2 * len(old)), *old.shape[1:]), old.dtype)
+                new[: len(old)] = old
+                arrays[name] = new
+        if arrays:
+            self.arrays = self.arrays._replace(**arrays)
+
+    def _grow_lists(self, num: int) -> None:
+        """Room for each of so many in each list."""
+        old = self.arrays.lists_4S
+        if old.shape[1] < num:
+            new = np.zeros((4, max(num, 2 * old.shape[1])), old.dtype)
+            new[:, : old.shape[1]] = old
+            self.arrays = self.arrays._replace(lists_4S=new)
+
+    def number_imps(self, ids: Iterable[str]) -> list[int]:
+        """Numbers of impressions; new ones are not held."""
+        imps, found = self.imps, []
+        for imp in ids:
+            slot = imps.get(imp)
+            if slot is None:
+                if self.free:
+                    slot = self.free.pop()
+                    self.imp_of[slot] = imp
+                else:
+                    slot = len(self.imp_of)
+                    self.imp_of.append(imp)
+                imps[imp] = slot
+            found.append(slot)
+        num = len(self.imp_of)
+        if num > len(self.arrays.held_S):
+            self.grow(num, "held_S")
+            self._grow_lists(len(self.arrays.held_S))
+        return found
+
+    def forget_imps(self, slots: Sequence[int]) -> None:
+        """These are held no longer."""
+        if not slots:
+            return
+        imps, imp_of = self.imps, self.imp_of
+        for slot in slots:
+            del imps[imp_of[slot]]
+        self.arrays.held_S["state"][slots] = ABSENT
+        self.free += slots
+
+    def number_users(self, ids: Iterable[str]) -> list[int]:
+        """Numbers of users; of new ones nothing is known."""
+        before = len(self.users)
+        found = _numbered(self.users, ids)
+        num = len(self.users)
+        if num > before:
+            if num > len(self.arrays.users_U):
+                self.grow(num, "users_U", "user_values_UX", "histories_UH")
+                self._grow_lists(len(self.arrays.users_U))
+            self._name(self.users, self.user_of, self.arrays.users_U)
+        return found
+
+    def number_items(self, ids: Iterable[str]) -> list[int]:
+        """Numbers of items; of new ones nothing is known."""
+        before = len(self.items)
+        found = _numbered(self.items, ids)
+        num = len(self.items)
+        if num > before:
+            if num > len(self.arrays.items_I):
+                self.grow(num, "items_I", "item_values_IX")
+                self._grow_lists(len(self.arrays.items_I))
+            self._name(self.items, self.item_of, self.arrays.items_I)
+        return found
+
+    def _name(self, numbers: dict[str, int], known: list[str], entities_N: np.ndarray) -> None:
+        """Write the names of those that are new: they are the last."""
+        before = len(known)
+        known += islice(numbers, before, None)
+        new = [name.encode() for name in known[before:]]
+        ends = self.names_end + np.cumsum([0, *map(len, new)])
+        entities_N["name_at"][before : len(known)], entities_N["name_end"][before : len(known)] = ends[:-1], ends[1:]
+        self.grow(int(ends[-1]), "names")
+        self.arrays.names[self.names_end : ends[-1]] = np.frombuffer(b"".join(new), np.uint8)
+        self.names_end = int(ends[-1])
+
+
+def _numbered(known: dict[str, int], ids: Iterable[str]) -> list[int]:
+    return [known.setdefault(name, len(known)) for name in ids]

@@ -1,0 +1,53 @@
+"""Nothing is compiled once records come."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+import redis
+
+from state_store.config import RedisSettings
+from state_store.embedded.redis import EmbeddedRedis
+from stream.join.join import CompiledJoin
+from stream.join.kernels import columns, deadlines, matching, upkeep, writes
+from tests.stream.join.test_same_state import TASKS, JoinSettings, Side, small_log
+
+
+def num_compiled() -> dict[str, int]:
+    """Signatures of every compiled function."""
+    return {
+        f"{module.__name__}.{name}": len(value.signatures)
+        for module in (columns, deadlines, matching, upkeep, writes)
+        for name, value in vars(module).items()
+        if isinstance(value, numba.core.dispatcher.Dispatcher)
+    }
+
+
+def check() -> None:
+    """Warm up, join, and fail if more is compiled after it than before."""
+    with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
+        join = JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, time_users=1)
+        side = Side(client, RedisSettings(url=server.url), join, TASKS, by="compiled")
+        assert CompiledJoin(side.store).warm_up() > 0
+        before, offsets = num_compiled(), [0, 0]
+        for topic, values in small_log(5, 40):
+            side.feed(topic, offsets[topic], values)
+            offsets[topic] += len(values)
+    after = num_compiled()
+    assert after == before, {name: (before[name], number) for name, number in after.items() if number != before[name]}
+    assert sum(before.values()) > 10
+
+
+@pytest.mark.slow
+def test_after_it_nothing_is_compiled() -> None:
+    """In a process of its own: in this one other tests have had everything compiled."""
+    root = Path(__file__).parents[3]
+    script = f"from {__name__} import check; check()"
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
