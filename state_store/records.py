@@ -126,9 +126,9 @@ class OutboxRead(msgspec.Struct, frozen=True):
     of their entries are in `entries`."""
 
 
-_WIDTH = 8
+WIDTH = 8
 """Values of a record, as the script counts them (`lua/apply/00_contract.lua`)."""
-_FILL = [(False,) * (_WIDTH - width) for width in range(_WIDTH + 1)]
+_FILL = [(False,) * (WIDTH - width) for width in range(WIDTH + 1)]
 
 
 def flat(records: Iterable[Sequence[object]]) -> list[object]:

@@ -93,6 +93,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where impressions meet their feedback: `compiled`, in the worker's memory, with what changes written to Redis; or
     `script`, in Redis, which takes longer and needs no memory here. State and samples are the same to the byte, and
     either goes on where the other has ended."""
+    join_memory_mb: Annotated[int, Meta(gt=0, le=1 << 20)] = 512
+    """Of `join = "compiled"`: about how much of what its partitions hold a worker keeps in memory; what it has not, it
+    reads from Redis again when it needs it."""
     outbox_high_water: PositiveInt = 60_000
     """Samples in one partition's outbox at which the worker waits for the learner; an impression makes two or three."""
     idle_after_ms: Annotated[int, Meta(ge=0, le=MAX_MS)] = 10_000

@@ -43,12 +43,13 @@ def compiled_maker(function: _Function) -> _Function:
 
 
 def compiled_once(function: _Function) -> _Function:
-    """As `compiled`, for a function that others call with constants and with whole numbers of several widths.
+    """As `compiled`, for short functions that others call with constants and with whole numbers of several widths.
 
     numba makes machine code anew for each constant and each width, which takes most of the time where small functions
-    call each other; here all whole numbers are int64.
+    call each other; here all whole numbers are int64. The interpreter's lock is kept: they are called one behind the
+    other, and whoever gives it away a dozen times waits for it as often.
     """
-    dispatcher: Any = _compiled(function, _OPTIONS)
+    dispatcher: Any = _compiled(function, _OPTIONS | {"nogil": False})
     template = dispatcher.get_call_template
 
     def of_widest(args: Iterable[Any], keywords: dict[str, Any]) -> Any:

@@ -53,7 +53,7 @@ class Ingest:
         num_partitions: of the input topics, to notice records in a partition not their user's; 0: nobody looks.
         reroute: writes (topic, partition, user, value) where it belongs and returns once it is durable there.
         histories: that samples carry; those that the store keeps.
-        join: where records meet: in this process' memory (`stream.join`), or in Redis, by a script.
+        join: where records meet: in this process' memory, or in Redis, by a script.
     """
 
     def __init__(
@@ -67,10 +67,12 @@ class Ingest:
         num_partitions: int = 0,
         reroute: Callable[[str, int, str, bytes], None] | None = None,
         histories: Sequence[HistorySettings] = (),
-        join: JoinedBy = "compiled",
+        join: CompiledJoin | JoinedBy = "compiled",
     ) -> None:
         self._store = store
-        self._join = CompiledJoin(store) if join == "compiled" else None
+        self._join: CompiledJoin | None = None
+        if join != "script":
+            self._join = CompiledJoin(store) if join == "compiled" else join
         self._decode: Callable[[str, int, Sequence[LogRecord], int], Decoded] = RowDecoder(
             store.topics[0], fields, actions, limits, histories, num_partitions=num_partitions, reroute=reroute
         ).decode

@@ -28,6 +28,7 @@ from stream.ingest.log_watch import LogWatch
 from stream.ingest.relay import dead_letter_headers
 from stream.ingest.rows import DeadLetter, LogRecord
 from stream.ingest.stage import HoleError, Ingest, Ready, RollbackError, ZombieError
+from stream.join.join import CompiledJoin
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
 from stream.process.failpoints import failpoint
 from stream.process.store import connect_when_ready, open_store
@@ -62,6 +63,7 @@ class Worker:
         assert client is not None
         self.client = client
         self.store = open_store(settings, self.client)
+        worker = settings.worker
         self.ingest = Ingest(
             self.store,
             settings.fields,
@@ -71,7 +73,7 @@ class Worker:
             num_partitions=settings.kafka.partitions,
             reroute=self._reroute,
             histories=settings.histories,
-            join=settings.worker.join,
+            join=CompiledJoin(self.store, worker.join_memory_mb) if worker.join == "compiled" else "script",
         )
         self.coding = Coding(settings, client)
         self.ingest.code(self.coding.coded)

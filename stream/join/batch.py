@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from state_store.records import flat
+from state_store.records import WIDTH, flat
 from stream.join.kernels.arrays import RECORD_DTYPE, Records
 from stream.join.kernels.words import FEEDBACK, IMPRESSION
 from stream.join.memory.partition import Partition, Row
 
-_WIDTH = 8
+_BARE = 7
+"""Values of an impression, and of feedback without a value."""
 _NO_BYTES = np.zeros(0, np.uint8)
 # As those of cores: compiled functions are made once for each kind of array.
 _NO_BYTES.flags.writeable = False
@@ -26,7 +27,7 @@ class Batch(msgspec.Struct, frozen=True):
     """What one call brings."""
 
     rows: Sequence[Row]
-    imps: list[str]
+    imps: Sequence[str]
     """Of impressions and feedback; other records have none."""
     slots: list[int]
     """Numbers of these."""
@@ -37,7 +38,16 @@ class Batch(msgspec.Struct, frozen=True):
     """Feedback that waited for one of them, W."""
 
 
-def _of_which(values: list[Any], is_event: list[bool] | None) -> list[Any]:
+def _columns_of(rows: Sequence[Row]) -> list[Sequence[Any]]:
+    """Rows as columns: seven, or eight where one has a value; what a row has not is False."""
+    width = len(rows[0])
+    if width >= _BARE and all(len(row) == width for row in rows):
+        return list(zip(*rows, strict=True))
+    values = flat(rows)
+    return [values[at::WIDTH] for at in range(WIDTH)]
+
+
+def _of_which(values: Sequence[Any], is_event: list[bool] | None) -> Sequence[Any]:
     return values if is_event is None else list(compress(values, is_event))
 
 
@@ -50,30 +60,30 @@ def batch_of(rows: Sequence[Row], cores: bytes, partition: Partition, *, is_samp
         partition: whose they are.
         is_sampled: whether it is to be found which may become negatives.
     """
-    values, num = flat(rows), len(rows)
-    kind_N = np.array(values[0::_WIDTH], np.uint8)
+    num, columns = len(rows), _columns_of(rows)
+    kind_N = np.array(columns[0], np.uint8)
     is_event_N = (kind_N == IMPRESSION) | (kind_N == FEEDBACK)
     some = None if is_event_N.all() else is_event_N.tolist()
-    imps, users, items, what = (_of_which(values[at::_WIDTH], some) for at in (3, 4, 5, 6))
+    imps, users, items, what = (_of_which(column, some) for column in columns[3:7])
     slots, user_slots, item_slots = (
         partition.number_imps(imps),
         partition.number_users(users),
         partition.number_items(items),
     )
-
     records_N = np.zeros(num, RECORD_DTYPE)
     where = slice(None) if some is None else is_event_N
     is_feedback_N = kind_N == FEEDBACK
     what_N = np.zeros(num, np.int64)
     what_N[where] = what
     sizes_N = np.where(is_feedback_N, 0, what_N)
-    records_N["kind"], records_N["ts"] = kind_N, values[2::_WIDTH]
+    records_N["kind"], records_N["ts"] = kind_N, columns[2]
     records_N["held"][where], records_N["user"][where], records_N["item"][where] = slots, user_slots, item_slots
     records_N["what"] = what_N - is_feedback_N
     records_N["core_at"] = np.cumsum(sizes_N) - sizes_N
-    if is_feedback_N.any():
+    records_N["value"] = np.nan
+    if len(columns) > _BARE:
         # False is where none was given.
-        records_N["value"] = [np.nan if value is False else value for value in values[7::_WIDTH]]
+        records_N["value"] = [np.nan if value is False else value for value in columns[_BARE]]
     if is_sampled:
         records_N["chance"][where] = [int(sha1(imp.encode()).hexdigest()[:8], 16) / 2**32 for imp in imps]
     waited = _waited(rows, partition, records_N) if partition.waiting else []

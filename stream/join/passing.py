@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stream.join.filling import put_bare
 from stream.join.kernels.deadlines import pass_deadlines
 from stream.join.kernels.samples import count
 from stream.join.kernels.words import EMITTED_NEGATIVE, HELD, NO_IMPRESSION, ORPHANS, PRESENT, UNSAMPLED
@@ -156,7 +157,7 @@ def _look_for(work: Work, cut: Sequence[tuple[Arrival, int, int, int]]) -> None:
     slots = partition.number_imps(bare)
     for imp, slot in zip(bare, slots, strict=True):
         if (said := labels[imp]) is not None:
-            work.reader.put_bare(partition, slot, imp, said)
+            put_bare(work.plan, partition, slot, imp, said)
     work.borrowed += slots
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from state_store.records import Applied, Outcome
 from stream.join.batch import Batch, batch_of
+from stream.join.filling import put_items, put_users
 from stream.join.kernels.arrays import ARRIVED, CLAIMS, DEAD, MOVED, OLDEST_CLAIM, TOP, WATERMARK, Records
 from stream.join.kernels.matching import needs_of, take_records
 from stream.join.kernels.words import ABSENT, IMPRESSION, LATE_IMPRESSION, OUTSIDE, REASONS
@@ -54,8 +55,8 @@ def read(work: Work) -> tuple[Batch | None, Applied | None]:
         work.give_back(slots)
         return batch, refused
     work.doubt()
-    work.reader.put_users(partition, new_users, fetched)
-    work.reader.put_items(partition, new_items, fetched)
+    put_users(plan, partition, new_users, fetched)
+    put_items(plan, partition, new_items, fetched)
     work.know(users, items, 2)
     work.mend()
     if any(body is not None for body in fetched.bodies):

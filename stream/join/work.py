@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from state_store.records import Call
+from stream.join.filling import put_held, put_items, put_users
 from stream.join.kernels.arrays import (
     BODIES_END,
     DEAD,
@@ -21,8 +22,8 @@ from stream.join.kernels.upkeep import bytes_held, pack_bodies, pack_histories, 
 from stream.join.kernels.words import ABSENT
 from stream.join.memory.due import MOST_READ, Dues
 from stream.join.memory.partition import Arrival, Partition
-from stream.join.memory.plan import Plan
-from stream.join.reading import LIFE, Fetched, Lacking, Reader
+from stream.join.memory.plan import LIFE, Plan
+from stream.join.reading import Fetched, Lacking, Reader
 
 _FULL = 0.9
 _SPARE = 512
@@ -124,14 +125,14 @@ class Work:
             return
         names = [partition.user_of[n] for n in lacking_users], [partition.item_of[n] for n in lacking_items]
         found = self.fetch(Lacking(users=names[0], items=names[1]))
-        self.reader.put_users(partition, lacking_users, found)
-        self.reader.put_items(partition, lacking_items, found)
+        put_users(self.plan, partition, lacking_users, found)
+        put_items(self.plan, partition, lacking_items, found)
 
     def hold(
         self, ids: Sequence[str], slots: Sequence[int], bodies: list[bytes | None], labels: list[bytes | None]
     ) -> None:
         """Put impressions into the partition's memory, with what their users did, if that is kept."""
-        users = self.reader.put_held(self.partition, slots, bodies, labels)
+        users = put_held(self.plan, self.partition, slots, bodies, labels)
         if self.plan.num_histories and users:
             self.know(np.array(self.partition.number_users(users)), np.zeros(0, np.int64), 1)
 

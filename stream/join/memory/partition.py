@@ -1,6 +1,7 @@
 """What a partition holds in the worker's memory: which id has which number, and room for all that is known of each."""
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
@@ -123,37 +124,40 @@ class Partition:
             new[:, : old.shape[1]] = old
             self.arrays = self.arrays._replace(lists_4S=new)
 
-    def number_imps(self, ids: Iterable[str]) -> list[int]:
+    def number_imps(self, ids: Sequence[str]) -> list[int]:
         """Numbers of impressions; new ones are not held."""
-        imps, found = self.imps, []
-        for imp in ids:
-            slot = imps.get(imp)
-            if slot is None:
-                if self.free:
-                    slot = self.free.pop()
-                    self.imp_of[slot] = imp
-                else:
-                    slot = len(self.imp_of)
-                    self.imp_of.append(imp)
-                imps[imp] = slot
-            found.append(slot)
-        num = len(self.imp_of)
+        found = list(map(self.imps.get, ids))
+        if None in found:
+            new = dict.fromkeys(imp for imp, slot in zip(ids, found, strict=True) if slot is None)
+            self._number_new(list(new))
+            found = list(map(self.imps.get, ids))
+        return found  # type: ignore[return-value]
+
+    def _number_new(self, ids: list[str]) -> None:
+        imp_of, free = self.imp_of, self.free
+        num_reused = min(len(free), len(ids))
+        slots = free[len(free) - num_reused :]
+        del free[len(free) - num_reused :]
+        for slot, imp in zip(slots, ids, strict=False):
+            imp_of[slot] = imp
+        slots += range(len(imp_of), len(imp_of) + len(ids) - num_reused)
+        imp_of += ids[num_reused:]
+        self.imps.update(zip(ids, slots, strict=True))
+        num = len(imp_of)
         if num > len(self.arrays.held_S):
             self.grow(num, "held_S")
             self._grow_lists(len(self.arrays.held_S))
-        return found
 
     def forget_imps(self, slots: Sequence[int]) -> None:
         """These are held no longer."""
         if not slots:
             return
-        imps, imp_of = self.imps, self.imp_of
-        for slot in slots:
-            del imps[imp_of[slot]]
+        # Of many, without a step of Python's for each.
+        deque(map(self.imps.__delitem__, map(self.imp_of.__getitem__, slots)), maxlen=0)
         self.arrays.held_S["state"][slots] = ABSENT
         self.free += slots
 
-    def number_users(self, ids: Iterable[str]) -> list[int]:
+    def number_users(self, ids: Sequence[str]) -> list[int]:
         """Numbers of users; of new ones nothing is known."""
         before = len(self.users)
         found = _numbered(self.users, ids)
@@ -165,7 +169,7 @@ class Partition:
             self._name(self.users, self.user_of, self.arrays.users_U)
         return found
 
-    def number_items(self, ids: Iterable[str]) -> list[int]:
+    def number_items(self, ids: Sequence[str]) -> list[int]:
         """Numbers of items; of new ones nothing is known."""
         before = len(self.items)
         found = _numbered(self.items, ids)
@@ -189,5 +193,8 @@ class Partition:
         self.names_end = int(ends[-1])
 
 
-def _numbered(known: dict[str, int], ids: Iterable[str]) -> list[int]:
-    return [known.setdefault(name, len(known)) for name in ids]
+def _numbered(known: dict[str, int], ids: Sequence[str]) -> list[int]:
+    found = list(map(known.get, ids))
+    if None in found:
+        return [known.setdefault(name, len(known)) for name in ids]
+    return found  # type: ignore[return-value]

@@ -11,6 +11,8 @@ from state_store.tasks import join_options
 from stream.join.kernels.arrays import ITEM_RENEWED, RENEWED, Options
 from stream.join.kernels.words import COUNTED, OF_TASK
 
+LIFE = 16
+"""Sixteenths for which a life of a user or an item in Redis lasts at least."""
 _USER_NUMBERS = ("norm", "norm_version", "first_ts", "last_ts", "renewed")
 _ITEM_NUMBERS = ("norm", "norm_version", "renewed")
 
