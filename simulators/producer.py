@@ -36,6 +36,9 @@ _OPTIONS = {
 }
 
 
+_Told = Callable[[KafkaError | None, Message], None]
+
+
 class NotWrittenError(OperatorError):
     """The broker did not take a record."""
 
@@ -68,6 +71,8 @@ class ReplayProducer:
         self._complaint = ""
         self._failure: KafkaError | None = None
         self._ends: dict[tuple[int, int], int] = {}
+        self._told: dict[tuple[int, int], _Told] = {}
+        """What each topic partition's deliveries are told: its number need not be asked of every record."""
         self._ask_at = 0
         self._producer = self._connect(kafka)
         self.num_sent = 0
@@ -112,10 +117,12 @@ class ReplayProducer:
         self._flush()
 
     def _produce(self, entry: LogEntry) -> None:
+        where = entry.topic, entry.partition
+        told = self._told.get(where) or self._delivered_to(where)
         while True:
             try:
                 self._producer.produce(
-                    self._topics[entry.topic], entry.value, entry.key, entry.partition, on_delivery=self._delivered
+                    self._topics[entry.topic], entry.value, entry.key, entry.partition, on_delivery=told
                 )
             except BufferError:
                 # Full: it has more than the broker takes meanwhile.
@@ -160,12 +167,18 @@ class ReplayProducer:
 
     # What the broker says ---------------------------------------------------------------------------------------
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failure = self._failure or error
-            return
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        self._ends[self._topics.index(topic), partition] = offset  # type: ignore[index, assignment]
+    def _delivered_to(self, where: tuple[int, int]) -> "_Told":
+        """Told of each record of a topic partition that the broker has, or does not take."""
+        ends = self._ends
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                ends[where] = message.offset()  # type: ignore[assignment]
+            else:
+                self._failure = self._failure or error
+
+        self._told[where] = delivered
+        return delivered
 
     def _complained(self, error: KafkaError) -> None:
         self._complaint = self._complaint or error.str()
