@@ -50,7 +50,6 @@ class Writer:
         self._keys, self._plan = store.keys, plan
         self._commit = script(store.client, "commit")
         self._fields = _pack(plan.fence_fields)
-        self._to = np.zeros(1 << 16, np.uint8)
 
     def write(self, work: Work) -> Applied | None:
         """Write what a call has changed; None if the fence is not what it was when the call began."""
@@ -95,11 +94,6 @@ class Writer:
         partition.to_mend = [key.decode() for key in answer[1]]
         return Applied(outcome, offset, partition.sequence, work.fetched.learned, False, call.epoch)
 
-    def _room(self, least: int) -> np.ndarray:
-        if len(self._to) < least:
-            self._to = np.zeros(2 * least, np.uint8)
-        return self._to
-
     def _held(self, work: Work) -> bytes:
         arrays, plan = work.partition.arrays, work.plan
         touched = arrays.lists_4S[TOUCHED, : arrays.sizes[TOUCHED]]
@@ -109,7 +103,7 @@ class Writer:
         bodies = (
             held["body_size"] * held["is_body_new"] + 4 * held["id_size"] + 17 * held["num_values"].astype(np.int64)
         )
-        to = self._room(int(bodies.sum()) + len(touched) * (64 + 9 * plan.num_tasks) + 1024)
+        to = work.partition.scratch(int(bodies.sum()) + len(touched) * (64 + 9 * plan.num_tasks) + 1024)
         place = np.zeros(3, np.int64)
         write_held(arrays, plan.options, to, place)
         return to[: place[0]].tobytes()
@@ -139,7 +133,7 @@ class Writer:
         per = widths + 2 * sum(map(len, prefixes)) + 128
         histories = len(users) * (sum(plan.kept_H) + 8)
         ids = int((entities["name_end"] - entities["name_at"]).sum())
-        to, place = self._room(len(entities) * per + 3 * ids + histories + 1024), np.zeros(3, np.int64)
+        to, place = work.partition.scratch(len(entities) * per + 3 * ids + histories + 1024), np.zeros(3, np.int64)
         write_entities(arrays, plan.options, to, place, users_are, items_are)
         return to[: place[0]].tobytes()
 

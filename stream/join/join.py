@@ -2,11 +2,14 @@
 
 What a partition holds is read when it is first needed, and kept: a partition has one owner, and the fence tells whether
 that is still so. Each call reads what it lacks (`reading`), lets records meet what is held (`taking`), handles what is
-due (`passing`), and writes what has changed, all or nothing (`committing`). State and samples are those of the script
+due (`passing`), and writes what has changed, all or nothing (`committing`). Partitions have nothing in common: threads
+may work on several at once. State and samples are those of the script
 `state_store/lua/apply`, to the byte; either may go on where the other has ended.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 
@@ -41,6 +44,8 @@ class CompiledJoin:
         self._plan = Plan(store)
         self._reader, self._writer = Reader(store, self._plan), committing.Writer(store, self._plan)
         self._partitions: dict[int, Partition] = {}
+        self._locks: defaultdict[int, Lock] = defaultdict(Lock)
+        """One call of a partition at a time, whichever thread asks."""
         self._scripted: set[int] = set()
         """Partitions that hold what only the script reads."""
 
@@ -50,8 +55,9 @@ class CompiledJoin:
 
     def forget(self, partition: int) -> None:
         """Nothing of a partition is known any more."""
-        self._partitions.pop(partition, None)
-        self._scripted.discard(partition)
+        with self._locks[partition]:
+            self._partitions.pop(partition, None)
+            self._scripted.discard(partition)
 
     def take_sums(self, partition: int, items: Sequence[str], sums_IC: np.ndarray, number: int) -> None:
         """A roll-up of this process has written items' sums over the other partitions: they need not be read.
@@ -62,15 +68,16 @@ class CompiledJoin:
             sums_IC: of their counters.
             number: how often roll-ups have written there by now; if another one has meanwhile, sums are read.
         """
-        known = self._partitions.get(partition)
-        if known is None or not known.marks or int(known.marks[0] or 0) != number - 1:
-            return
-        known.marks[0] = b"%d" % number
-        found = [known.items.get(item, -1) for item in items]
-        slots_I = np.array(found, np.int64)
-        is_here_I = slots_I >= 0
-        num_counts = self._plan.num_counts
-        known.arrays.item_values_IX[slots_I[is_here_I], num_counts : 2 * num_counts] = sums_IC[is_here_I]
+        with self._locks[partition]:
+            known = self._partitions.get(partition)
+            if known is None or not known.marks or int(known.marks[0] or 0) != number - 1:
+                return
+            known.marks[0] = b"%d" % number
+            found = [known.items.get(item, -1) for item in items]
+            slots_I = np.array(found, np.int64)
+            is_here_I = slots_I >= 0
+            num_counts = self._plan.num_counts
+            known.arrays.item_values_IX[slots_I[is_here_I], num_counts : 2 * num_counts] = sums_IC[is_here_I]
 
     def apply(
         self,
@@ -91,6 +98,11 @@ class CompiledJoin:
             ContendedError: the state changes while it is worked on, again and again.
         """
         call = Call(partition, topic, span, epoch, records, cores, known_offset, num_misplaced, reading or Reading())
+        with self._locks[partition]:
+            return self._apply(call)
+
+    def _apply(self, call: Call) -> Applied:
+        partition = call.partition
         for _ in range(_TRIES):
             if partition in self._scripted:
                 return self._store.apply_call(call)

@@ -73,6 +73,7 @@ class Partition:
         self.items: dict[str, int] = {}
         self.item_of: list[str] = []
         self.names_end = 0
+        self._scratch = np.zeros(1 << 16, np.uint8)
         num_actions, num_histories = len(plan.actions), plan.num_histories
         none = np.zeros
         self.arrays = Arrays(
@@ -97,6 +98,12 @@ class Partition:
             sizes=none(NUM_SIZES, np.int64),
             times=none(3),
         )
+
+    def scratch(self, least: int) -> np.ndarray:
+        """At least so many bytes to write to, until they are asked for again."""
+        if len(self._scratch) < least:
+            self._scratch = np.zeros(2 * least, np.uint8)
+        return self._scratch
 
     @property
     def num_bytes(self) -> int:
