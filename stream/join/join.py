@@ -2,8 +2,7 @@
 
 What a partition holds is read when it is first needed, and kept: a partition has one owner, and the fence tells whether
 that is still so. Each call reads what it lacks (`reading`), lets records meet what is held (`taking`), handles what is
-due (`passing`), and writes what has changed, all or nothing (`committing`). Partitions have nothing in common: threads
-may work on several at once. State and samples are those of the script
+due (`passing`), and writes what has changed, all or nothing (`committing`). State and samples are those of the script
 `state_store/lua/apply`, to the byte; either may go on where the other has ended.
 """
 

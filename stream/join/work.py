@@ -177,7 +177,10 @@ class Work:
     def give_back(self, slots: Sequence[int]) -> None:
         """Numbers of impressions that have turned out not to be held, or not wholly, are free."""
         partition, at = self.partition, np.array(slots, np.int64)
-        held = partition.arrays.held_S[["state", "body_at"]][at]
-        free = dict.fromkeys(at[(held["state"] == ABSENT) | (held["body_at"] < 0)].tolist())
+        held_S = partition.arrays.held_S
+        is_free = held_S["state"][at] == ABSENT
+        if slots is self.borrowed:
+            is_free |= held_S["body_at"][at] < 0
         imps, imp_of = partition.imps, partition.imp_of
+        free = dict.fromkeys(at[is_free].tolist())
         partition.forget_imps([slot for slot in free if imps.get(imp_of[slot]) == slot])

@@ -1,6 +1,6 @@
 """What a call changes, as commands for `state_store/lua/commit.lua`, one behind the other.
 
-command  '<BBHB' which, of which key, how many arguments, how many fields it makes (`ANY`: not to be checked)
+command  '<BBHB' which, of which key, how many arguments, how many fields it makes at most (`ANY`: not to be checked)
 argument '<I' how many bytes; the bytes
 """
 

@@ -44,6 +44,8 @@ def test_what_redis_evicted_is_written_again_with_a_life(fed: Fed, client: redis
     # Only what changed is there; the next call knows.
     assert [client.ttl(key) for key in keys] == [-1, -1]
     fed.batch(0, [shown(3, "another")])
+    # Once is enough.
+    assert fed.ingest._join._partitions[0].to_mend == []
     assert impressions_of(fed) == (3, 1)
     assert fed.store.read_items(0, ["i"])[0].counts == (4, 1)
     assert all(client.ttl(key) >= LIFE_S for key in keys)
