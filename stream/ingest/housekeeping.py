@@ -95,7 +95,7 @@ class Housekeeping:
                         quiet.append(topic)
             if read:
                 reading = Reading(now_ms(), tuple(quiet), tuple(read), idle_after_ms)
-                await worker.in_stage(self._tick, partition, reading)
+                await worker.in_stage(self._tick, partition, reading, partition=partition)
 
     def _read_for_s(self, tp: TP) -> float:
         """For how long a partition has been read as it is written, but for a batch at most."""

@@ -16,8 +16,8 @@ from stream.ingest.ending import fail_stop
 
 T = TypeVar("T")
 
-_AT_ONCE = 2
-"""Batches that are applied, or stand ready for that."""
+_AT_ONCE = 4
+"""Batches that are applied, or stand ready for that: of several partitions several are applied at once."""
 
 
 class Lookahead(Generic[T]):

@@ -5,6 +5,7 @@ No Faust, no event loop, no clock: time is an argument. The same stage runs behi
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
 
 import msgspec
 
@@ -84,6 +85,7 @@ class Ingest:
         """Partitions that a newer owner was found to have."""
         self.outcomes: Counter[str] = Counter()
         """What the fence said to this worker's batches."""
+        self._counting = Lock()
 
     def warm_up(self) -> float:
         """Have everything compiled before the first record comes; returns the seconds it took."""
@@ -163,7 +165,8 @@ class Ingest:
             num_misplaced=decoded.num_misplaced,
             reading=Reading(ready.now_ms),
         )
-        self.outcomes[applied.outcome.name] += 1
+        with self._counting:
+            self.outcomes[applied.outcome.name] += 1
         if applied.outcome is Outcome.OVERLAP:
             rest = [r for r in ready.records if r.offset > applied.offset]
             return self.process(topic, partition, rest, ready.now_ms, span.behind(applied.offset))
@@ -221,10 +224,12 @@ class Ingest:
         Raises:
             RollbackError: a fence lies before what was applied.
         """
+        # As of before the fences are read: other threads go on meanwhile.
+        applied = dict(self.applied)
         for partition, offsets in self._store.fence_offsets(partitions).items():
             for topic, offset in offsets.items():
-                if offset < self.applied.get((topic, partition), -1):
-                    known = self.applied[topic, partition]
+                known = applied.get((topic, partition), -1)
+                if offset < known:
                     raise RollbackError(
                         f"{topic}/{partition}: Redis is at offset {offset}, {known} was applied: "
                         "it was restored from an older snapshot"

@@ -40,6 +40,7 @@ log = logging.getLogger("coldstream.worker")
 _HIGH_WATER_PAUSE_S = 0.02
 _STOP_POLL_S = 0.1
 _CUT_TO_BYTES = 100_000
+_STAGES = 2
 T = TypeVar("T")
 
 
@@ -78,7 +79,8 @@ class Worker:
         self.coding = Coding(settings, client)
         self.ingest.code(self.coding.coded)
         self.log_watch = LogWatch(settings, self.store)
-        self._stage = ThreadPoolExecutor(1, thread_name_prefix="stage")
+        # While one waits for Redis, another works. Calls of a partition stay in order: they are one thread's.
+        self._stages = [ThreadPoolExecutor(1, thread_name_prefix=f"stage-{n}") for n in range(_STAGES)]
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self.num_records = 0
         self._rolled_up_at, self.rolled_up_s = 0, 0.0
@@ -115,7 +117,7 @@ class Worker:
     async def apply(self, ready: Ready | None) -> None:
         """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
         try:
-            applied = None if ready is None else await self.in_stage(self._apply, ready)
+            applied = None if ready is None else await self.in_stage(self._apply, ready, partition=ready.partition)
             if ready is None or applied is None:
                 return
             if ready.records:
@@ -128,7 +130,8 @@ class Worker:
             while backlog > self.settings.worker.outbox_high_water and not self.is_stopping:
                 self.num_paused, self.moved_at = self.num_paused + 1, time.monotonic()
                 await asyncio.sleep(_HIGH_WATER_PAUSE_S)
-                backlog = (await self.in_stage(self.retry, self.ingest.tick, ready.partition)).backlog
+                again = self.in_stage(self.retry, self.ingest.tick, ready.partition, partition=ready.partition)
+                backlog = (await again).backlog
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
@@ -205,9 +208,9 @@ class Worker:
             time.sleep(min(left, _STOP_POLL_S))
             self.moved_at = time.monotonic()  # It is known what this waits for; it is not the consumer.
 
-    async def in_stage(self, call: Callable[..., T], *args: Any) -> T:
-        """Call in the stage's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._stage, call, *args)
+    async def in_stage(self, call: Callable[..., T], *args: Any, partition: int = 0) -> T:
+        """Call in a thread of the stage, behind what it was asked before for that partition."""
+        return await asyncio.get_running_loop().run_in_executor(self._stages[partition % _STAGES], call, *args)
 
     def lag(self, tp: TP) -> int | None:
         """Offsets of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported); None
@@ -220,7 +223,7 @@ class Worker:
 
     def log_was_cut(self, tp: TP, end: int) -> None:
         """A log ends before what was applied of it: go on at its end, in a fresh process."""
-        self._stage.submit(self._go_on_at_end, tp, end)
+        self._stages[tp.partition % _STAGES].submit(self._go_on_at_end, tp, end)
 
     def _go_on_at_end(self, tp: TP, end: int) -> None:
         self.check_log()

@@ -12,7 +12,7 @@ def batch(number: int) -> RecordBatch:
     return RecordBatch(TP("impressions", 0), [], number, number)
 
 
-def test_one_batch_is_applied_one_stands_ready_and_one_is_decoded() -> None:
+def test_four_batches_are_applied_or_stand_ready_and_one_is_decoded() -> None:
     asyncio.run(_ahead())
 
 
@@ -34,17 +34,17 @@ async def _ahead() -> None:
     lookahead = Lookahead(decode, apply)
 
     async def all_of_them() -> None:
-        for number in range(6):
+        for number in range(9):
             await lookahead.take(batch(number))
         await lookahead.settle()
 
     taking = asyncio.ensure_future(all_of_them())
-    for done in range(6):
+    for done in range(9):
         for _ in range(20):
             await asyncio.sleep(0)
         assert applied == list(range(done))
-        assert asked == list(range(min(done + 2, 6)))
-        assert decoded == list(range(min(done + 3, 6)))
+        assert asked == list(range(min(done + 4, 9)))
+        assert decoded == list(range(min(done + 5, 9)))
         may_go_on.release()
     await taking
-    assert applied == list(range(6))
+    assert applied == list(range(9))

@@ -9,6 +9,7 @@ from learner.config import FieldSettings
 from state_store.config import JoinSettings, RedisSettings
 from state_store.records import Outcome, Span
 from stream.events import Feedback, Impression
+from stream.ingest.stage import RollbackError
 from stream.join.join import CompiledJoin, ContendedError
 
 LIFE_S = 16_000
@@ -112,3 +113,21 @@ def test_something_else_that_writes_all_the_time_is_named(
     monkeypatch.setattr(joined._writer, "write", write_after_another)
     with pytest.raises(ContendedError, match="edited by hand"):
         fed.batch(0, [shown(1)])
+
+
+def test_a_batch_that_ends_while_fences_are_read_is_no_rollback(fed: Fed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread of the worker applies it; a fence that lies before what was applied then is one."""
+    fed.batch(0, [shown(0)])
+    read = fed.store.fence_offsets
+
+    def read_and_apply(partitions: list[int]) -> dict[int, dict[str, int]]:
+        found = read(partitions)
+        fed.batch(0, [shown(1)])
+        return found
+
+    monkeypatch.setattr(fed.store, "fence_offsets", read_and_apply)
+    fed.ingest.check_state([0])
+    monkeypatch.undo()
+    fed.store.cut_log(0, fed.ingest.epochs[0], "impressions", 1)
+    with pytest.raises(RollbackError, match="1 was applied"):
+        fed.ingest.check_state([0])
