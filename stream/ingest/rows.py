@@ -10,13 +10,12 @@ from learner.samples.layout import Layout
 from state_store.config import ActionSettings
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
 from stream.features import FeatureExtractor, shown_of
+from stream.join.kernels.words import FEEDBACK, HEARTBEAT, IMPRESSION, MALFORMED, REROUTED
 from stream.partitioning import partition_of
 from stream.sections import EventSettings
 
 Row = tuple[int | str | float, ...]
 """A record in the form that `lua/apply` documents."""
-
-_MALFORMED, _IMPRESSION, _FEEDBACK, _HEARTBEAT, _REROUTED = range(5)
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -104,7 +103,7 @@ class RowDecoder:
                     row, core = self._move(topic, partition, home, record, row, core)
             except MalformedEventError as exc:
                 dead.append(DeadLetter(topic, partition, record.offset, record.value or b"", str(exc)))
-                row, core = (_MALFORMED, record.offset, 0), b""
+                row, core = (MALFORMED, record.offset, 0), b""
             rows.append(row)
             if core:
                 cores.append(core)
@@ -112,7 +111,7 @@ class RowDecoder:
 
     def _home(self, partition: int, row: Row) -> int | None:
         """The partition where a record belongs, if it is another one."""
-        if not self._num_partitions or row[0] not in (_IMPRESSION, _FEEDBACK):
+        if not self._num_partitions or row[0] not in (IMPRESSION, FEEDBACK):
             return None
         home = partition_of(str(row[4]), self._num_partitions)
         return None if home == partition else home
@@ -132,7 +131,7 @@ class RowDecoder:
             )
         if self._limits.misplaced == "reroute" and self._reroute is not None:
             self._reroute(topic, home, str(row[4]), record.value or b"")
-            return (_REROUTED, record.offset, 0), b""
+            return (REROUTED, record.offset, 0), b""
         return row, core
 
     def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[Row, bytes]:
@@ -151,14 +150,14 @@ class RowDecoder:
             known = limits.min_ts_ms <= produced <= now_ms + limits.max_ahead_ms
             times = event.ts, produced if known else 0
             core = self._pack(event.imp_id, event.user_id, event.item_id, times, self._extract(event), shown_of(event))
-            return (_IMPRESSION, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, len(core)), core
+            return (IMPRESSION, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, len(core)), core
         if isinstance(event, Feedback):
             if at_impressions:
                 raise MalformedEventError(f"feedback does not belong in topic {topic!r}")
             action = self._actions.get(event.action)
             if action is None:
                 raise MalformedEventError(f"action {event.action!r:.80} is not one of {list(self._actions)}")
-            row = (_FEEDBACK, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, action)
+            row = (FEEDBACK, record.offset, event.ts, event.imp_id, event.user_id, event.item_id, action)
             return (row if event.value is UNSET or event.value is None else (*row, event.value)), b""
         assert isinstance(event, Heartbeat)
-        return (_HEARTBEAT, record.offset, event.ts), b""
+        return (HEARTBEAT, record.offset, event.ts), b""

@@ -154,17 +154,18 @@ class Ingest:
             HoleError: the span does not begin where the last one ended.
         """
         topic, partition, span, decoded = ready.topic, ready.partition, ready.span, ready.decoded
-        applied = (self._join or self._store).apply(
+        call = Call(
             partition,
             topic,
             span,
             self._epoch(partition),
             decoded.rows,
             b"".join(decoded.cores),
-            known_offset=self.applied[topic, partition],
-            num_misplaced=decoded.num_misplaced,
-            reading=Reading(ready.now_ms),
+            self.applied[topic, partition],
+            decoded.num_misplaced,
+            Reading(ready.now_ms),
         )
+        applied = (self._join or self._store).apply_call(call)
         with self._counting:
             self.outcomes[applied.outcome.name] += 1
         if applied.outcome is Outcome.OVERLAP:

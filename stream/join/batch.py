@@ -27,10 +27,8 @@ class Batch(msgspec.Struct, frozen=True):
     """What one call brings."""
 
     rows: Sequence[Row]
-    imps: Sequence[str]
-    """Of impressions and feedback; other records have none."""
     slots: list[int]
-    """Numbers of these."""
+    """Numbers of impressions, of those that were shown and of those that feedback is about."""
     users: list[int]
     items: list[int]
     records: Records
@@ -95,7 +93,7 @@ def batch_of(rows: Sequence[Row], cores: bytes, partition: Partition, *, is_samp
         of["ts"], of["what"], of["value"] = row[2], int(row[6]) - 1, row[7] if len(row) > 7 else np.nan  # type: ignore[call-overload]
     waiting_W["user"], waiting_W["item"] = waiting_users, waiting_items
     records = Records(records_N, waiting_W, np.frombuffer(cores, np.uint8) if cores else _NO_BYTES)
-    return Batch(rows, imps, slots, [*user_slots, *waiting_users], [*item_slots, *waiting_items], records, waited)
+    return Batch(rows, slots, [*user_slots, *waiting_users], [*item_slots, *waiting_items], records, waited)
 
 
 def _waited(rows: Sequence[Row], partition: Partition, records_N: np.ndarray) -> list[Row]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import compress
-from struct import Struct
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from learner.samples.layout import HEADER, HISTORY_HEADER, HISTORY_MAGIC, MAGIC
 from state_store.client import script
 from state_store.records import Applied, Outcome
 from state_store.states import StateStore
@@ -35,7 +35,6 @@ from stream.join.memory.plan import Plan, bytes_of
 from stream.join.work import Work
 
 _pack = msgspec.msgpack.encode
-_HEADER, _HISTORY_HEADER = Struct("<4s4I"), Struct("<4s5I")
 
 
 class Writer:
@@ -232,9 +231,9 @@ def _columns(arrays: Arrays, options: Any, tag: int) -> tuple[bytes, int]:
     has_histories = options.num_histories > 0 and tag == options.history_tag
     entries = int(put_views(arrays, arrays.names, 0, False)) if has_histories else 0
     header = (
-        _HISTORY_HEADER.pack(b"CSC3", tag, num, texts, keys, entries)
+        HISTORY_HEADER.pack(HISTORY_MAGIC, tag, num, texts, keys, entries)
         if has_histories
-        else _HEADER.pack(b"CSC1", tag, num, texts, keys)
+        else HEADER.pack(MAGIC, tag, num, texts, keys)
     )
     texts_at = len(header)
     keys_at, views_at = texts_at + texts, texts_at + texts + keys

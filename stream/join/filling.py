@@ -7,7 +7,7 @@ import numpy as np
 from stream.join.kernels.arrays import BODIES_END, HELD_DTYPE, HISTORIES_END, VALUES
 from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, DROPPED, HELD, PRESENT
 from stream.join.memory.partition import Partition
-from stream.join.memory.plan import LIFE, Plan
+from stream.join.memory.plan import LIFE, SPARE, Plan
 from stream.join.reading import Fetched, FormerStateError
 
 
@@ -27,7 +27,7 @@ def put_users(plan: Plan, partition: Partition, slots: Sequence[int], found: Fet
         return
     sizes = np.nan_to_num(rows[:, num_numbers:]).astype(np.int64)
     text_at = rows.nbytes
-    room = partition.arrays.sizes[HISTORIES_END] + int(sizes.sum()) + sizes.size * 512
+    room = partition.arrays.sizes[HISTORIES_END] + int(sizes.sum()) + sizes.size * SPARE
     partition.grow(int(room), "histories")
     arrays = partition.arrays
     for slot, its_sizes, before in zip(slots, sizes.tolist(), known, strict=True):
@@ -37,8 +37,8 @@ def put_users(plan: Plan, partition: Partition, slots: Sequence[int], found: Fet
                 continue
             end = int(arrays.sizes[HISTORIES_END])
             arrays.histories[end : end + size] = np.frombuffer(text, np.uint8)
-            arrays.histories_UH[slot, h] = (end, size, size + 512, 0)
-            arrays.sizes[HISTORIES_END] = end + size + 512
+            arrays.histories_UH[slot, h] = (end, size, size + SPARE, 0)
+            arrays.sizes[HISTORIES_END] = end + size + SPARE
 
 
 def put_items(plan: Plan, partition: Partition, slots: Sequence[int], found: Fetched) -> None:

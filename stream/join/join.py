@@ -30,7 +30,7 @@ class ContendedError(RuntimeError):
 
 
 class CompiledJoin:
-    """Applies calls as `StateStore.apply` does.
+    """Applies calls as `StateStore.apply_call` does.
 
     Args:
         store: the state store.
@@ -78,26 +78,13 @@ class CompiledJoin:
             num_counts = self._plan.num_counts
             known.arrays.item_values_IX[slots_I[is_here_I], num_counts : 2 * num_counts] = sums_IC[is_here_I]
 
-    def apply(
-        self,
-        partition: int,
-        topic: str,
-        span: Span,
-        epoch: int,
-        records: Sequence[Sequence[object]],
-        cores: bytes = b"",
-        *,
-        known_offset: int = -1,
-        num_misplaced: int = 0,
-        reading: Reading | None = None,
-    ) -> Applied:
-        """Apply what lies in a range of offsets of one topic partition; see `Call`.
+    def apply_call(self, call: Call) -> Applied:
+        """Apply what lies in a range of offsets of one topic partition.
 
         Raises:
             ContendedError: the state changes while it is worked on, again and again.
         """
-        call = Call(partition, topic, span, epoch, records, cores, known_offset, num_misplaced, reading or Reading())
-        with self._locks[partition]:
+        with self._locks[call.partition]:
             return self._apply(call)
 
     def _apply(self, call: Call) -> Applied:
@@ -124,7 +111,9 @@ class CompiledJoin:
 
     def tick(self, partition: int, epoch: int, reading: Reading | None = None) -> Applied:
         """Handle deadlines without a batch."""
-        return self.apply(partition, self._store.topics[0], Span(1, 0), epoch, (), reading=reading)
+        return self.apply_call(
+            Call(partition, self._store.topics[0], Span(1, 0), epoch, (), reading=reading or Reading())
+        )
 
     def _attempt(self, call: Call) -> Applied | None:
         """Apply a call; None if the partition's memory is not what Redis holds."""
@@ -135,7 +124,7 @@ class CompiledJoin:
         batch, refused = taking.read(work)
         if refused is not None:
             return refused
-        if work.fetched.fence != known.fence:
+        if not work.is_current:
             return None
         if batch is not None:
             taking.take(work, batch)

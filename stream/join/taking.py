@@ -44,7 +44,7 @@ def read(work: Work) -> tuple[Batch | None, Applied | None]:
     lacking.items = [partition.item_of[n] for n in new_items]
     work.fetch_first(lacking)
     fetched = work.fetched
-    if fetched.fence != partition.fence:
+    if not work.is_current:
         return None, None
     if fetched.marks != partition.marks:
         partition.marks = fetched.marks

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from stream.join.kernels import columns, deadlines, matching, samples, upkeep, writes
-from stream.join.kernels.arrays import RECORD_DTYPE, Records
+from stream.join.kernels import columns, deadlines, holding, matching, samples, upkeep, writes
+from stream.join.kernels.arrays import RECORD_DTYPE, USERS_TOUCHED, Records
 from stream.join.memory.partition import Partition
 from stream.join.memory.plan import Plan, bytes_of
 
@@ -34,7 +34,8 @@ def warm_up(plan: Plan) -> float:
     writes.write_entities(arrays, options, to, place, naming, naming)
     samples.count(arrays, 0, 0)
     partition.number_users(["u"])
-    samples.note(partition.arrays, 0, 0)
+    arrays = partition.arrays
+    holding.mark(arrays, USERS_TOUCHED, arrays.users_U, 0, 0)
     upkeep.end_call(arrays, options, whole)
     upkeep.bytes_held(arrays, 0)
     upkeep.pack_bodies(arrays, 0, to)

@@ -17,17 +17,15 @@ from stream.join.kernels.arrays import (
     USERS_TOUCHED,
     VALUES,
 )
-from stream.join.kernels.samples import note
+from stream.join.kernels.holding import mark
 from stream.join.kernels.upkeep import bytes_held, pack_bodies, pack_histories, pack_values
 from stream.join.kernels.words import ABSENT
 from stream.join.memory.due import MOST_READ, Dues
 from stream.join.memory.partition import Arrival, Partition
-from stream.join.memory.plan import LIFE, Plan
+from stream.join.memory.plan import LIFE, SPARE, Plan
 from stream.join.reading import Fetched, Lacking, Reader
 
 _FULL = 0.9
-_SPARE = 512
-"""Bytes by which a history may grow in place."""
 
 
 class Work:
@@ -52,6 +50,11 @@ class Work:
         """Arrivals that are new, or of which more has passed."""
         self.borrowed: list[int] = []
         """Numbers of impressions that are not held, or of which only the labels are known: for this call only."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the partition's memory is what Redis holds: nobody else has written since."""
+        return self.fetched.fence == self.partition.fence
 
     def fetch(self, lacking: Lacking) -> Fetched:
         """Read what the partition lacks."""
@@ -110,9 +113,7 @@ class Work:
                 values[n, renewed] = 0
                 entities[n]["changed"] |= entities[n]["present"] & own
                 entities[n]["present"] = 0
-                if not entities[n]["is_touched"]:
-                    entities[n]["is_touched"] = 1
-                    note(arrays, which, n)
+                mark(arrays, which, entities, n, renewed)
         partition.to_mend = []
 
     def know(self, users: np.ndarray, items: np.ndarray, least: int) -> None:
@@ -169,9 +170,9 @@ class Work:
             partition.arrays = arrays = arrays._replace(values_V=values)
         if self.plan.num_histories and arrays.sizes[HISTORIES_END] > len(arrays.histories) * _FULL:
             num_users = len(partition.user_of)
-            total = int(arrays.histories_UH["size"][:num_users].sum()) + _SPARE * num_users * self.plan.num_histories
+            total = int(arrays.histories_UH["size"][:num_users].sum()) + SPARE * num_users * self.plan.num_histories
             histories = np.zeros(max(2 * total, 1024), np.uint8)
-            pack_histories(arrays, num_users, _SPARE, histories)
+            pack_histories(arrays, num_users, SPARE, histories)
             partition.arrays = arrays._replace(histories=histories)
 
     def give_back(self, slots: Sequence[int]) -> None:

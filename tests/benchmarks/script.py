@@ -14,7 +14,6 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import msgspec
 import psutil
@@ -25,12 +24,13 @@ from beside.turns import cpu_s
 from chosen_log import add_log_options, chosen_log
 from rich.console import Console
 from rich.table import Table
+from support.state import state_of
 
 from simulators.logs.log import Log
 from simulators.replay import Replay, ReplaySettings
 from state_store.client import connect, script_text
 from state_store.embedded.redis import EmbeddedRedis
-from state_store.records import Reading, Span
+from state_store.records import Call, Reading, Span
 from state_store.states import StateStore
 from stream.command.doctor import versions
 from stream.ingest.rows import Decoded, RowDecoder
@@ -41,8 +41,6 @@ from stream.settings import Settings, load_settings
 _LUA, _SCRIPT = Path("state_store") / "lua", "apply"
 _ROUND = 4096
 """Events that are cut into batches together."""
-_BY_CLOCK = (b"seen:", b"moved:")
-"""Of a fence."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -100,48 +98,17 @@ def run(text: str | None, settings: Settings, calls: list[Batch]) -> tuple[float
         begun, own = cpu_s(process), time.process_time()
         for call in calls:
             rows, cores = call.decoded.rows, b"".join(call.decoded.cores)
-            where = call.partition, call.topic, call.span, epochs[call.partition]
-            more = join.apply(*where, rows, cores, reading=Reading(at)).more
+            epoch = epochs[call.partition]
+            asked = Call(call.partition, call.topic, call.span, epoch, rows, cores, reading=Reading(at))
+            more = join.apply_call(asked).more
             while more:
-                more = join.tick(call.partition, epochs[call.partition], Reading(at)).more
-        return cpu_s(process) - begun, time.process_time() - own, digest(client)
+                more = join.tick(call.partition, epoch, Reading(at)).more
+        return cpu_s(process) - begun, time.process_time() - own, digest(client, settings.redis.prefix)
 
 
-def digest(client: redis.Redis) -> str:
-    """Of every key, but for what the wall clock decides: lives, ids of dead letters, what was seen when."""
-    found = blake2b(digest_size=8)
-    for key in sorted(client.scan_iter(count=1000)):
-        found.update(repr((key, _value(client, key))).encode())
-    return found.hexdigest()
-
-
-def _value(client: Any, key: bytes) -> Any:
-    kind = client.type(key)
-    if kind == b"hash":
-        is_waiting = key.endswith(b":waiting")
-        return sorted(
-            (field, _unpacked(field, value, is_waiting=is_waiting))
-            for field, value in client.hgetall(key).items()
-            if field != b"renewed" and not field.startswith(_BY_CLOCK)
-        )
-    if kind == b"zset":
-        return client.zrange(key, 0, -1, withscores=True)
-    if kind == b"set":
-        return sorted(client.smembers(key))
-    if kind == b"stream":
-        if key.endswith(b"dead"):
-            return [sorted(msgspec.msgpack.decode(fields[b"event"]).items()) for _, fields in client.xrange(key)]
-        return client.xrange(key)
-    return client.get(key)
-
-
-def _unpacked(field: bytes, value: bytes, *, is_waiting: bool) -> object:
-    """What is packed in an order that does not matter, unpacked."""
-    if is_waiting and field:
-        return repr(msgspec.msgpack.decode(value))
-    if field.startswith(b"claims:"):
-        return repr(sorted(msgspec.json.decode(value).items()))
-    return value
+def digest(client: redis.Redis, prefix: str) -> str:
+    """Of the whole state, but for what the wall clock decides."""
+    return blake2b(repr(sorted(state_of(client, prefix).items())).encode(), digest_size=8).hexdigest()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,23 +1,19 @@
 """Users and items that are not seen for their life are forgotten; it is given anew once in a sixteenth of it."""
 
-import msgspec
 import pytest
 import redis
-from support.fed import T0, Fed
+from support.fed import LIFE_S, T0, Fed, short_lived
 
 from learner.config import FieldSettings
 from state_store.config import JoinSettings, RedisSettings
 from stream.events import Impression
-
-LIFE_S = 16_000
 
 
 @pytest.fixture
 def fed(
     client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...], join: JoinSettings
 ) -> Fed:
-    own = msgspec.structs.replace(redis_settings, user_ttl_s=LIFE_S, item_ttl_s=LIFE_S)
-    return Fed(client, own, join, fields, ("like",))
+    return Fed(client, short_lived(redis_settings), join, fields, ("like",))
 
 
 def test_whoever_is_seen_lives_for_as_long_as_is_said(fed: Fed, client: redis.Redis) -> None:

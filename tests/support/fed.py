@@ -28,6 +28,15 @@ _DAY_MS = 86_400_000
 _TOPICS = ("impressions", "feedback")
 
 
+LIFE_S = 16_000
+"""Of users and items of `short_lived`; a sixteenth is 1,000 s."""
+
+
+def short_lived(settings: RedisSettings) -> RedisSettings:
+    """Users and items live for `LIFE_S`."""
+    return msgspec.structs.replace(settings, user_ttl_s=LIFE_S, item_ttl_s=LIFE_S)
+
+
 class Fed:
     """Ingest on a real Redis.
 

@@ -22,7 +22,7 @@ def _value(client: Any, key: str) -> Any:
     if kind == b"zset":
         return client.zrange(key, 0, -1, withscores=True)
     if kind == b"set":
-        return client.smembers(key)
+        return sorted(client.smembers(key))
     if kind == b"stream":
         # The ids of what was given up are by the clock.
         is_dead = key.endswith(":dead")
@@ -32,13 +32,17 @@ def _value(client: Any, key: str) -> Any:
 
 def _fields(key: str, found: dict[str, bytes]) -> dict[str, Any]:
     if key.endswith(":waiting"):
-        return {name: msgspec.msgpack.decode(value) if name else value for name, value in found.items()}
+        return {name: msgspec.msgpack.decode(value) if name else value for name, value in sorted(found.items())}
     return {
-        name: msgspec.json.decode(value) if name.startswith("claims:") else value
-        for name, value in found.items()
+        name: _ordered(msgspec.json.decode(value)) if name.startswith("claims:") else value
+        for name, value in sorted(found.items())
         if not name.startswith(_OF_CLOCK)
     }
 
 
 def _dead(fields: dict[bytes, bytes]) -> dict[bytes, Any]:
-    return {**fields, b"event": msgspec.msgpack.decode(fields[b"event"])}
+    return {**fields, b"event": _ordered(msgspec.msgpack.decode(fields[b"event"]))}
+
+
+def _ordered(found: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(found.items()))

@@ -139,8 +139,8 @@ NORM, NORM_VERSION, FIRST_TS, LAST_TS, RENEWED = range(5)
 """Columns of a user behind its counters; an item has own counters, those of other partitions, then norm, version,
 renewed."""
 ITEM_RENEWED = 2
-NUM_OF_USER, NUM_OF_ITEM = 5, 3
-"""Columns of numbers behind the counters."""
+NUM_OF_USER = 5
+"""Columns of numbers behind a user's counters."""
 
 
 class Options(NamedTuple):

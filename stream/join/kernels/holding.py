@@ -3,6 +3,8 @@
 As in `state_store/lua/apply/30_state.lua` and `40_held.lua`.
 """
 
+import numpy as np
+
 from learner.tables.compiled import compiled_once
 from stream.join.kernels.arrays import (
     ARRIVED,
@@ -23,25 +25,27 @@ from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, HELD, PRESENT, UNSAM
 
 
 @compiled_once
-def set_user(arrays: Arrays, user: int, column: int, value: float) -> None:
-    """Change what is known of a user."""
-    arrays.user_values_UX[user, column] = value
-    of = arrays.users_U[user]
+def mark(arrays: Arrays, which: int, entities_N: np.ndarray, n: int, column: int) -> None:
+    """A column of a user or an item is to be written; `which` is the list of those that are touched."""
+    of = entities_N[n]
     of.changed |= 1 << column
     if not of.is_touched:
         of.is_touched = 1
-        note(arrays, USERS_TOUCHED, user)
+        note(arrays, which, n)
+
+
+@compiled_once
+def set_user(arrays: Arrays, user: int, column: int, value: float) -> None:
+    """Change what is known of a user."""
+    arrays.user_values_UX[user, column] = value
+    mark(arrays, USERS_TOUCHED, arrays.users_U, user, column)
 
 
 @compiled_once
 def count_item(arrays: Arrays, item: int, column: int) -> None:
     """One more of what an item is counted for."""
     arrays.item_values_IX[item, column] += 1
-    of = arrays.items_I[item]
-    of.changed |= 1 << column
-    if not of.is_touched:
-        of.is_touched = 1
-        note(arrays, ITEMS_TOUCHED, item)
+    mark(arrays, ITEMS_TOUCHED, arrays.items_I, item, column)
 
 
 @compiled_once

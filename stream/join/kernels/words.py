@@ -1,7 +1,10 @@
 """What the numbers mean that compiled functions share with Redis and with each other."""
 
-NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION, SHOWN, SETTLED = range(6)
-"""Kinds of samples (`learner/samples/kind.py`)."""
+from learner.samples import layout
+from learner.samples.kind import SampleKind
+from state_store.entities.histories import ENTRY_BYTES
+
+NEGATIVE, POSITIVE, CORRECTION, TASK_CORRECTION, SHOWN, SETTLED = map(int, SampleKind)
 
 HELD, EMITTED_NEGATIVE, EMITTED_POSITIVE, CORRECTED, UNSAMPLED, DROPPED, EMITTED_SETTLED = range(7)
 """Phases of an impression that is held. Unsampled: of no use as a negative. Dropped: and its window has closed."""
@@ -70,7 +73,7 @@ NUM_OF_TASK = len(OF_TASK)
 
 BODY_HEAD = 9
 """Bytes of a body before its core: '<Bd' form, event time."""
-CORE_HEAD = 13
+CORE_HEAD = layout.CORE_HEAD.size
 """Bytes of a core before its texts: '<IIIB' tag, sizes of texts and keys, number of actions."""
-ENTRY = 24
+ENTRY = ENTRY_BYTES
 """Bytes of an entry of a history: event time, key of the item, key of its category."""

@@ -22,7 +22,7 @@ from stream.join.kernels.numbers import copy, put_big_f8, put_u4
 from stream.join.kernels.words import DROPPED, GONE, HELD
 
 HDEL, HSET, ZREM, ZADD, SADD, XADD, EXPIRE, HINCRBY = range(8)
-COMMANDS = ("HDEL", "HSET", "ZREM", "ZADD", "SADD", "XADD", "EXPIRE", "HINCRBY")
+"""Commands, by the numbers that the script knows."""
 (
     NO_KEY,
     FENCE,

@@ -166,26 +166,20 @@ class Partition:
 
     def number_users(self, ids: Sequence[str]) -> list[int]:
         """Numbers of users; of new ones nothing is known."""
-        before = len(self.users)
-        found = _numbered(self.users, ids)
-        num = len(self.users)
-        if num > before:
-            if num > len(self.arrays.users_U):
-                self.grow(num, "users_U", "user_values_UX", "histories_UH")
-                self._grow_lists(len(self.arrays.users_U))
-            self._name(self.users, self.user_of, self.arrays.users_U)
-        return found
+        return self._number(ids, self.users, self.user_of, "users_U", "user_values_UX", "histories_UH")
 
     def number_items(self, ids: Sequence[str]) -> list[int]:
         """Numbers of items; of new ones nothing is known."""
-        before = len(self.items)
-        found = _numbered(self.items, ids)
-        num = len(self.items)
-        if num > before:
-            if num > len(self.arrays.items_I):
-                self.grow(num, "items_I", "item_values_IX")
-                self._grow_lists(len(self.arrays.items_I))
-            self._name(self.items, self.item_of, self.arrays.items_I)
+        return self._number(ids, self.items, self.item_of, "items_I", "item_values_IX")
+
+    def _number(self, ids: Sequence[str], known: dict[str, int], names: list[str], *arrays: str) -> list[int]:
+        found = _numbered(known, ids)
+        num = len(known)
+        if num > len(names):
+            self.grow(num, *arrays)
+            entities_N = getattr(self.arrays, arrays[0])
+            self._grow_lists(len(entities_N))
+            self._name(known, names, entities_N)
         return found
 
     def _name(self, numbers: dict[str, int], known: list[str], entities_N: np.ndarray) -> None:

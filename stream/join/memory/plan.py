@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from state_store.entities.histories import ENTRY_BYTES, history_options
@@ -11,6 +10,8 @@ from state_store.tasks import join_options
 from stream.join.kernels.arrays import ITEM_RENEWED, RENEWED, Options
 from stream.join.kernels.words import COUNTED, OF_TASK
 
+SPARE = 512
+"""Bytes by which a history may grow in place."""
 LIFE = 16
 """Sixteenths for which a life of a user or an item in Redis lasts at least."""
 _USER_NUMBERS = ("norm", "norm_version", "first_ts", "last_ts", "renewed")
@@ -92,7 +93,6 @@ class Plan:
         self.clock_fields = [
             f"{name}:{topic}" for topic in self.topics for name in ("max_ts", "claims", "moved", "seen")
         ]
-        self.packed_fields = msgspec.msgpack.encode(self.fence_fields + self.marks)
 
 
 def _whole(values: Any) -> np.ndarray:

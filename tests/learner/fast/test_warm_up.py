@@ -1,13 +1,9 @@
 """Nothing is compiled once samples come."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numba
 import numpy as np
 import pytest
+from support.alone import check_alone
 
 from learner.fast import block, model, step
 from learner.fast.inputs import crosses, occurrences
@@ -55,11 +51,4 @@ def check(changes: dict[str, object]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"gate": False, "crosses": ()}])
 def test_after_it_nothing_is_compiled(changes: dict[str, object]) -> None:
-    """In a process of its own: in this one other tests have had everything compiled."""
-    root = Path(__file__).parents[3]
-    script = f"from {__name__} import check; check({changes!r})"
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
+    check_alone(__name__, f"check({changes!r})")

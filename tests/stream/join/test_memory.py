@@ -1,26 +1,22 @@
 """What a worker keeps in memory is what Redis has, whatever becomes of either."""
 
-import msgspec
 import pytest
 import redis
-from support.fed import T0, Fed
+from support.fed import LIFE_S, T0, Fed, short_lived
 
 from learner.config import FieldSettings
 from state_store.config import JoinSettings, RedisSettings
-from state_store.records import Outcome, Span
+from state_store.records import Call, Outcome, Span
 from stream.events import Feedback, Impression
 from stream.ingest.stage import RollbackError
 from stream.join.join import CompiledJoin, ContendedError
-
-LIFE_S = 16_000
 
 
 @pytest.fixture
 def fed(
     client: redis.Redis, redis_settings: RedisSettings, fields: tuple[FieldSettings, ...], join: JoinSettings
 ) -> Fed:
-    own = msgspec.structs.replace(redis_settings, user_ttl_s=LIFE_S, item_ttl_s=LIFE_S)
-    return Fed(client, own, join, fields, ("like",))
+    return Fed(client, short_lived(redis_settings), join, fields, ("like",))
 
 
 def shown(n: int, user: str = "u") -> Impression:
@@ -94,7 +90,7 @@ def test_a_partition_that_has_another_owner_is_left_to_it(fed: Fed) -> None:
     epoch = fed.ingest.epochs[0]
     fed.store.open_epoch(0)
     joined = CompiledJoin(fed.store)
-    applied = joined.apply(0, "impressions", Span(1, 1), epoch, [(3, 1, T0)])
+    applied = joined.apply_call(Call(0, "impressions", Span(1, 1), epoch, [(3, 1, T0)]))
     assert applied.outcome is Outcome.ZOMBIE
     assert applied.epoch == epoch + 1
 

@@ -1,13 +1,9 @@
 """Nothing is compiled once records come."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numba
 import pytest
 import redis
+from support.alone import check_alone
 
 from state_store.config import RedisSettings
 from state_store.embedded.redis import EmbeddedRedis
@@ -43,11 +39,4 @@ def check() -> None:
 
 @pytest.mark.slow
 def test_after_it_nothing_is_compiled() -> None:
-    """In a process of its own: in this one other tests have had everything compiled."""
-    root = Path(__file__).parents[3]
-    script = f"from {__name__} import check; check()"
-    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
+    check_alone(__name__, "check()")
