@@ -7,8 +7,9 @@ import errno
 import os
 import signal
 import sys
+import threading
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _GROUP = "coldstream.commands"
 _INTERRUPTED = 130
 """As shells have it: 128 and the signal's number."""
+_AGAIN_S = 0.05
 _OF_FILES = {
     errno.EACCES: "mend its rights, or give another path",
     errno.EPERM: "mend its rights, or give another path",
@@ -53,6 +55,7 @@ def build() -> "typer.Typer":
 
 def main() -> None:
     """Run the command line; conditions a person must mend end with one sentence and exit status 1."""
+    sys.unraisablehook = _asked_again
     try:
         try:
             _run()
@@ -66,6 +69,17 @@ def main() -> None:
         # Once is enough: what ends now is not to be interrupted again, nor to say anything.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(_INTERRUPTED)
+
+
+def _asked_again(ignored: Any) -> None:
+    """Python ignores what is raised in a destructor: who was asked to end there is asked again outside of it."""
+    asked = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(ignored.exc_type)
+    if asked is None:
+        sys.__unraisablehook__(ignored)
+        return
+    timer = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), asked))
+    timer.daemon = True
+    timer.start()
 
 
 def _is_interrupted(exc: BaseException | None) -> bool:

@@ -50,6 +50,41 @@ def test_ctrl_c_at_any_moment_says_nothing_and_ends_with_130(arguments: tuple[st
             assert len([line for line in said.splitlines() if "coldstream:" in line or "rror" in line]) <= 1, said
 
 
+SWALLOWED = """
+import os, signal, sys, time
+from stream.command import cli
+
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{asked})
+        time.sleep(1)
+
+def run():
+    signal.signal(signal.SIGTERM, cli._end)
+    held = Held()
+    del held
+    print("goes on", flush=True)
+    time.sleep(60)
+    print("never asked again")
+
+cli._run = run
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("asked", "status"), [("SIGINT", 130), ("SIGTERM", 128 + signal.SIGTERM)])
+def test_who_is_asked_to_end_in_a_destructor_ends_all_the_same(asked: str, status: int) -> None:
+    """Python ignores what is raised there, and a compiler's objects have many of them."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SWALLOWED.format(asked=asked)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "goes on\n", "")
+
+
 @pytest.mark.parametrize("arguments", [("settings",), ("--help",), ("logs", "show", "ml-1m"), ("logs", "list")])
 def test_a_reader_that_is_gone_is_no_error(arguments: tuple[str, ...], tmp_path: Path) -> None:
     process = start(*arguments, cwd=tmp_path)
