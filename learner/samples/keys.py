@@ -18,7 +18,8 @@ _MAX_CACHED, _LONGEST_CACHED = 1 << 16, 256
 
 
 @cache
-def _seed_of(field: str) -> int:
+def seed_of(field: str) -> int:
+    """By which keys of a field's values differ from those of another's."""
     return int(xxh3_64_intdigest(field.encode()))
 
 
@@ -29,7 +30,7 @@ def value_key(field: str, value: str) -> int:
     ('0x2a1d530584500692', False)
     """
     # Zero means that there is no value.
-    return int(xxh3_64_intdigest(value.encode(), _seed_of(field))) or 1
+    return int(xxh3_64_intdigest(value.encode(), seed_of(field))) or 1
 
 
 @lru_cache(maxsize=256)

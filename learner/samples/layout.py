@@ -157,6 +157,18 @@ class Layout:
         offset: int = self.dtype.fields["ts"][1]  # type: ignore[index]
         return offset
 
+    def core_place(self, column: str) -> int:
+        """Where in the fixed part that the worker packs a column is."""
+        at: int = self.dtype.fields[column][1]  # type: ignore[index]
+        return at - self.core_offset
+
+    @cached_property
+    def core_template(self) -> bytes:
+        """The fixed part of an impression that says nothing."""
+        numbers = [_NAN] * len(self.numeric)
+        keys, sizes = [NO_KEY] * len(self.single), [0] * len(self.multi)
+        return self._fixed.pack(0, 0, 0, *_NOT_SHOWN, *keys, *numbers, *sizes, *self._no_codes)
+
     @cached_property
     def bare_core_size(self) -> int:
         """Bytes of it without codes, which are the last of it."""
@@ -173,8 +185,7 @@ class Layout:
         if name == BY_SAMPLE:
             return self.bare_core_size
         names = [self.fields[n].name for n in self.single]
-        keys_at: int = self.dtype.fields["keys"][1]  # type: ignore[index]
-        return keys_at - self.core_offset + 8 * names.index(name)
+        return self.core_place("keys") + 8 * names.index(name)
 
     def widened(self, rows_B: np.ndarray) -> np.ndarray:
         """Rows of another type as today's: of what they have not it is not known, or was none.

@@ -1,6 +1,7 @@
 """Raw records -> the rows that the state store applies, each checked; what is malformed becomes a dead letter."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec import UNSET
@@ -11,11 +12,25 @@ from state_store.config import ActionSettings
 from stream.events import Feedback, Heartbeat, Impression, MalformedEventError, decode_event
 from stream.features import FeatureExtractor, shown_of
 from stream.join.kernels.words import FEEDBACK, HEARTBEAT, IMPRESSION, MALFORMED, REROUTED
+from stream.join.records import Row
 from stream.partitioning import partition_of
 from stream.sections import EventSettings
 
-Row = tuple[int | str | float, ...]
-"""A record in the form that `lua/apply` documents."""
+
+class Record(Protocol):
+    """One record of a log, whoever read it."""
+
+    @property
+    def offset(self) -> int:
+        """Where it lies."""
+
+    @property
+    def value(self) -> bytes | None:
+        """As it is there."""
+
+    @property
+    def timestamp(self) -> int | None:
+        """Wall clock at which it was written, ms; taken for unknown where it makes no sense."""
 
 
 class LogRecord(msgspec.Struct, frozen=True):
@@ -23,8 +38,7 @@ class LogRecord(msgspec.Struct, frozen=True):
 
     offset: int
     value: bytes | None
-    produced_ms: int
-    """Wall clock at which it was written (Kafka's record timestamp); taken for unknown where it makes no sense."""
+    timestamp: int | None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -40,10 +54,10 @@ class DeadLetter(msgspec.Struct, frozen=True):
 class Decoded(msgspec.Struct, frozen=True):
     """What records were decoded to."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     """One per record."""
     cores: list[bytes]
-    """What samples carry of each impression."""
+    """What samples carry of the impressions, one behind the other, in pieces."""
     dead: list[DeadLetter]
     num_misplaced: int
     """How many records were found to lie in another partition than their user's."""
@@ -81,7 +95,11 @@ class RowDecoder:
         self._num_partitions = num_partitions
         self._reroute = reroute
 
-    def decode(self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int) -> Decoded:
+    def warm_up(self) -> float:
+        """Nothing is compiled."""
+        return 0.0
+
+    def decode(self, topic: str, partition: int, records: Sequence[Record], now_ms: int) -> Decoded:
         """Decode what was read of one topic partition.
 
         Args:
@@ -116,9 +134,7 @@ class RowDecoder:
         home = partition_of(str(row[4]), self._num_partitions)
         return None if home == partition else home
 
-    def _move(
-        self, topic: str, partition: int, home: int, record: LogRecord, row: Row, core: bytes
-    ) -> tuple[Row, bytes]:
+    def _move(self, topic: str, partition: int, home: int, record: Record, row: Row, core: bytes) -> tuple[Row, bytes]:
         """What becomes of a record that belongs in the partition `home`.
 
         Raises:
@@ -134,7 +150,7 @@ class RowDecoder:
             return (REROUTED, record.offset, 0), b""
         return row, core
 
-    def _row(self, topic: str, record: LogRecord, now_ms: int) -> tuple[Row, bytes]:
+    def _row(self, topic: str, record: Record, now_ms: int) -> tuple[Row, bytes]:
         event = decode_event(record.value)
         limits = self._limits
         if not limits.min_ts_ms <= event.ts <= now_ms + limits.max_ahead_ms:
@@ -145,7 +161,7 @@ class RowDecoder:
         if isinstance(event, Impression):
             if not at_impressions:
                 raise MalformedEventError(f"an impression does not belong in topic {topic!r}")
-            produced = record.produced_ms
+            produced = record.timestamp or 0
             # Some producers give no timestamp, or one in seconds: an age by it would make no sense.
             known = limits.min_ts_ms <= produced <= now_ms + limits.max_ahead_ms
             times = event.ts, produced if known else 0

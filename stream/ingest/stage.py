@@ -13,7 +13,8 @@ from learner.config import FieldSettings, HistorySettings
 from state_store.config import ActionSettings
 from state_store.records import Applied, Call, Outcome, Reading, Span
 from state_store.states import StateStore
-from stream.ingest.rows import DeadLetter, Decoded, LogRecord, RowDecoder
+from stream.ingest.plain.decoder import PlainDecoder
+from stream.ingest.rows import DeadLetter, Decoded, Record, RowDecoder
 from stream.join.join import CompiledJoin
 from stream.sections import EventSettings, JoinedBy
 
@@ -35,7 +36,7 @@ class Ready(msgspec.Struct, frozen=True):
 
     topic: str
     partition: int
-    records: Sequence[LogRecord]
+    records: Sequence[Record]
     span: Span
     now_ms: int
     """Wall clock."""
@@ -74,9 +75,11 @@ class Ingest:
         self._join: CompiledJoin | None = None
         if join != "script":
             self._join = CompiledJoin(store) if join == "compiled" else join
-        self._decode: Callable[[str, int, Sequence[LogRecord], int], Decoded] = RowDecoder(
+        decoder = (RowDecoder if self._join is None else PlainDecoder)(
             store.topics[0], fields, actions, limits, histories, num_partitions=num_partitions, reroute=reroute
-        ).decode
+        )
+        self._decoder = decoder
+        self._decode: Callable[[str, int, Sequence[Record], int], Decoded] = decoder.decode
         self._bury = bury
         self.epochs: dict[int, int] = {}
         self.applied: dict[tuple[str, int], int] = {}
@@ -89,7 +92,9 @@ class Ingest:
 
     def warm_up(self) -> float:
         """Have everything compiled before the first record comes; returns the seconds it took."""
-        return 0.0 if self._join is None else self._join.warm_up()
+        if self._join is None:
+            return 0.0
+        return self._join.warm_up() + self._decoder.warm_up()
 
     def code(self, coded: Callable[[Decoded], Decoded]) -> None:
         """From now on, put codes of samples into what was decoded."""
@@ -119,7 +124,7 @@ class Ingest:
         self._forget(partition)
 
     def process(
-        self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int, span: Span | None = None
+        self, topic: str, partition: int, records: Sequence[Record], now_ms: int, span: Span | None = None
     ) -> Applied:
         """Apply records of one topic partition, in order; safe to call again with any of them.
 
@@ -128,7 +133,7 @@ class Ingest:
         return self.apply(self.decode(topic, partition, records, now_ms, span))
 
     def decode(
-        self, topic: str, partition: int, records: Sequence[LogRecord], now_ms: int, span: Span | None = None
+        self, topic: str, partition: int, records: Sequence[Record], now_ms: int, span: Span | None = None
     ) -> Ready:
         """Decode records of one topic partition; what is malformed is durable elsewhere once this returns.
 
@@ -179,7 +184,7 @@ class Ingest:
             applied = msgspec.structs.replace(self.tick(partition), outcome=applied.outcome, offset=applied.offset)
         return applied
 
-    def process_all(self, batches: Iterable[tuple[str, int, Sequence[LogRecord]]], now_ms: int) -> None:
+    def process_all(self, batches: Iterable[tuple[str, int, Sequence[Record]]], now_ms: int) -> None:
         """Apply many small batches in order, without waiting for each: for whoever alone has the partitions.
 
         Args:

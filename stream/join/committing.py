@@ -108,7 +108,8 @@ class Writer:
         return to[: place[0]].tobytes()
 
     def _entities(self, work: Work) -> bytes:
-        arrays, plan, p = work.partition.arrays, work.plan, work.call.partition
+        partition, plan, p = work.partition, work.plan, work.call.partition
+        arrays = partition.arrays
         users = arrays.lists_4S[USERS_TOUCHED, : arrays.sizes[USERS_TOUCHED]]
         items = arrays.lists_4S[ITEMS_TOUCHED, : arrays.sizes[ITEMS_TOUCHED]]
         if not len(users) and not len(items):
@@ -116,8 +117,9 @@ class Writer:
         keys, clock_s = self._keys, work.fetched.clock_s
         prefixes = keys.user(p, ""), keys.item(p, "")
         users_are, items_are = (
-            Naming(bytes_of(prefix), fields, field_at, renewed, clock_s // sixteenth, life)
-            for prefix, fields, field_at, renewed, sixteenth, life in zip(
+            Naming(ids.arrays, bytes_of(prefix), fields, field_at, renewed, clock_s // sixteenth, life)
+            for ids, prefix, fields, field_at, renewed, sixteenth, life in zip(
+                (partition.users, partition.items),
                 prefixes,
                 plan.fields,
                 plan.field_at,
@@ -127,12 +129,12 @@ class Writer:
                 strict=True,
             )
         )
-        entities = np.concatenate([arrays.users_U[users], arrays.items_I[items]])
         widths = sum(len(of) + 32 * (len(at) - 1) for of, at in zip(plan.fields, plan.field_at, strict=True))
         per = widths + 2 * sum(map(len, prefixes)) + 128
         histories = len(users) * (sum(plan.kept_H) + 8)
-        ids = int((entities["name_end"] - entities["name_at"]).sum())
-        to, place = work.partition.scratch(len(entities) * per + 3 * ids + histories + 1024), np.zeros(3, np.int64)
+        names = sum(of.bytes_of(numbers) for of, numbers in ((partition.users, users), (partition.items, items)))
+        num = len(users) + len(items)
+        to, place = partition.scratch(num * per + 3 * names + histories + 1024), np.zeros(3, np.int64)
         write_entities(arrays, plan.options, to, place, users_are, items_are)
         return to[: place[0]].tobytes()
 
@@ -182,11 +184,11 @@ class Writer:
         arrays = partition.arrays
         gone = np.zeros(int(arrays.sizes[TOUCHED]), np.int64)
         num_gone = int(end_call(arrays, work.plan.options, gone))
-        partition.forget_imps(gone[:num_gone].tolist())
+        partition.forget_imps(gone[:num_gone])
         work.give_back(work.borrowed)
         for number, arrival in work.moved.items():
             arrival.is_new = False
-            if arrival.passed[-1][1] == len(arrival.ids):
+            if arrival.passed[-1][1] == len(arrival):
                 partition.arrivals.pop(number, None)
 
 
@@ -229,7 +231,7 @@ def _columns(arrays: Arrays, options: Any, tag: int) -> tuple[bytes, int]:
     measure(arrays, options, tag, sizes)
     num, texts, keys, rows = sizes.tolist()
     has_histories = options.num_histories > 0 and tag == options.history_tag
-    entries = int(put_views(arrays, arrays.names, 0, False)) if has_histories else 0
+    entries = int(put_views(arrays, arrays.bodies, 0, False)) if has_histories else 0
     header = (
         HISTORY_HEADER.pack(HISTORY_MAGIC, tag, num, texts, keys, entries)
         if has_histories

@@ -6,19 +6,20 @@ import numpy as np
 
 from stream.join.kernels.arrays import BODIES_END, HELD_DTYPE, HISTORIES_END, VALUES
 from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, DROPPED, HELD, PRESENT
+from stream.join.memory.ids import texts_of
 from stream.join.memory.partition import Partition
 from stream.join.memory.plan import LIFE, SPARE, Plan
 from stream.join.reading import Fetched, FormerStateError
 
 
-def put_users(plan: Plan, partition: Partition, slots: Sequence[int], found: Fetched) -> None:
+def put_users(plan: Plan, partition: Partition, slots: np.ndarray, found: Fetched) -> None:
     """Users who were not known, or whose norms may be others by now."""
-    if not slots:
+    if not len(slots):
         return
     arrays, data = partition.arrays, found.users
     width, num_numbers = len(plan.user_fields), plan.num_user_numbers
     rows = np.frombuffer(data, "<f8", len(slots) * width).reshape(-1, width)
-    at = np.array(slots)
+    at = slots
     arrays.user_values_UX[at] = np.nan_to_num(rows[:, :num_numbers])
     arrays.users_U["present"][at] = ~np.isnan(rows) @ (1 << np.arange(width))
     known = arrays.users_U["known"][at]
@@ -30,7 +31,7 @@ def put_users(plan: Plan, partition: Partition, slots: Sequence[int], found: Fet
     room = partition.arrays.sizes[HISTORIES_END] + int(sizes.sum()) + sizes.size * SPARE
     partition.grow(int(room), "histories")
     arrays = partition.arrays
-    for slot, its_sizes, before in zip(slots, sizes.tolist(), known, strict=True):
+    for slot, its_sizes, before in zip(slots.tolist(), sizes.tolist(), known, strict=True):
         for h, size in enumerate(its_sizes):
             text, text_at = data[text_at : text_at + size], text_at + size
             if before:
@@ -41,13 +42,12 @@ def put_users(plan: Plan, partition: Partition, slots: Sequence[int], found: Fet
             arrays.sizes[HISTORIES_END] = end + size + SPARE
 
 
-def put_items(plan: Plan, partition: Partition, slots: Sequence[int], found: Fetched) -> None:
+def put_items(plan: Plan, partition: Partition, slots: np.ndarray, found: Fetched) -> None:
     """Items that were not known, or whose norms and sums may be others by now."""
-    if not slots:
+    if not len(slots):
         return
     rows = np.frombuffer(found.items, "<f8").reshape(-1, len(plan.item_fields))
-    at = np.array(slots)
-    arrays = partition.arrays
+    at, arrays = slots, partition.arrays
     arrays.item_values_IX[at] = np.nan_to_num(rows)
     arrays.items_I["present"][at] = ~np.isnan(rows) @ (1 << np.arange(rows.shape[1]))
     now_in = found.clock_s // plan.sixteenths[1]
@@ -57,7 +57,7 @@ def put_items(plan: Plan, partition: Partition, slots: Sequence[int], found: Fet
 def put_held(
     plan: Plan,
     partition: Partition,
-    slots: Sequence[int],
+    slots: np.ndarray,
     bodies: Sequence[bytes | None],
     labels: Sequence[bytes | None],
 ) -> list[str]:
@@ -66,7 +66,7 @@ def put_held(
     room = int(partition.arrays.sizes[BODIES_END]) + sum(map(len, some))
     partition.grow(room, "bodies")
     users = []
-    for slot, body, said in zip(slots, bodies, labels, strict=True):
+    for slot, body, said in zip(slots.tolist(), bodies, labels, strict=True):
         if body is None:
             continue
         users.append(_put_body(partition, slot, body))
@@ -98,7 +98,7 @@ def _put_body(partition: Partition, slot: int, body: bytes) -> str:
     held["first_value"] = held["last_value"] = -1
     held["first"] = held["told"] = 0
     user = texts[user_at:user_end].decode()
-    held["user"] = partition.number_users([user])[0]
+    held["user"] = partition.number_users(texts_of([user]))[0]
     return user
 
 

@@ -16,6 +16,7 @@ from state_store.records import Applied, Call, Reading, Span
 from state_store.states import StateStore
 from stream.join import committing, passing, taking
 from stream.join.memory.clocks import watermark_of
+from stream.join.memory.ids import texts_of
 from stream.join.memory.partition import Partition
 from stream.join.memory.plan import Plan
 from stream.join.reading import FormerStateError, Reader
@@ -72,8 +73,7 @@ class CompiledJoin:
             if known is None or not known.marks or int(known.marks[0] or 0) != number - 1:
                 return
             known.marks[0] = b"%d" % number
-            found = [known.items.get(item, -1) for item in items]
-            slots_I = np.array(found, np.int64)
+            slots_I = known.items.find(texts_of(items))
             is_here_I = slots_I >= 0
             num_counts = self._plan.num_counts
             known.arrays.item_values_IX[slots_I[is_here_I], num_counts : 2 * num_counts] = sums_IC[is_here_I]

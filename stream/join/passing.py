@@ -10,6 +10,7 @@ from stream.join.kernels.deadlines import pass_deadlines
 from stream.join.kernels.samples import count
 from stream.join.kernels.words import EMITTED_NEGATIVE, HELD, NO_IMPRESSION, ORPHANS, PRESENT, UNSAMPLED
 from stream.join.memory.due import MOST_MEMBERS
+from stream.join.memory.ids import Texts, texts_of
 from stream.join.memory.partition import Arrival
 from stream.join.reading import Lacking
 from stream.join.taking import expiry_of, feedback_event
@@ -122,7 +123,8 @@ def _runs_of(work: Work, arrivals: Sequence[Arrival], watermark: float, bound: f
         if arrival.slots is not None:
             slots: Sequence[int] = arrival.slots[begin:end].tolist()
         else:
-            slots = [work.partition.imps.get(imp, -1) for imp in arrival.ids[begin:end]]
+            ids = Texts(arrival.ids.text, arrival.ids.spans_K2[begin:end])
+            slots = work.partition.imps.find(ids).tolist()
         dues = (arrival.ts[begin:end] + deadline).tolist()
         runs.append(Run(slots, dues, deadline, arrival.number, arrival, k, b""))
     return runs
@@ -144,8 +146,9 @@ def _look_for(work: Work, cut: Sequence[tuple[Arrival, int, int, int]]) -> None:
     partition = work.partition
     last: dict[str, list[float]] = {}
     for arrival, k, begin, end in cut:
-        for imp in arrival.ids[begin:end]:
-            if imp not in partition.imps:
+        ids = arrival.ids.several(begin, end)
+        for imp, slot in zip(ids, partition.imps.find(texts_of(ids)).tolist(), strict=True):
+            if slot < 0:
                 last.setdefault(imp, []).append(arrival.passed[k][0])
     if not last:
         return
@@ -153,8 +156,9 @@ def _look_for(work: Work, cut: Sequence[tuple[Arrival, int, int, int]]) -> None:
     labels = dict(zip(ids, work.fetch(Lacking(labels=ids)).labels, strict=True))
     with_body = [imp for imp in ids if any(_may_emit(labels[imp], deadline, work) for deadline in last[imp])]
     _hold(work, with_body, [labels[imp] for imp in with_body])
-    bare = [imp for imp in ids if imp not in partition.imps]
-    slots = partition.number_imps(bare)
+    known = partition.imps.find(texts_of(ids)).tolist()
+    bare = [imp for imp, slot in zip(ids, known, strict=True) if slot < 0]
+    slots = partition.number_imps(texts_of(bare)).tolist()
     for imp, slot in zip(bare, slots, strict=True):
         if (said := labels[imp]) is not None:
             put_bare(work.plan, partition, slot, imp, said)
@@ -164,20 +168,23 @@ def _look_for(work: Work, cut: Sequence[tuple[Arrival, int, int, int]]) -> None:
 def _hold(work: Work, ids: Sequence[str], labels: list[bytes | None]) -> None:
     if not ids:
         return
-    slots = work.partition.number_imps(ids)
+    slots = work.partition.number_imps(texts_of(ids))
     work.hold(ids, slots, work.fetch(Lacking(bodies=list(ids))).bodies, labels)
-    work.borrowed += slots
+    work.borrowed += slots.tolist()
 
 
 def _single_runs(work: Work, singles: Sequence[tuple[str, float]], watermark: float, bound: float) -> list[Run]:
     """Impressions that are due each by itself: a run for each deadline that one has come to; before arrivals."""
     partition, plan = work.partition, work.plan
-    lacking = [imp for imp, _ in singles if imp not in partition.imps]
+    ids = texts_of([imp for imp, _ in singles])
+    known = partition.imps.find(ids).tolist()
+    lacking = [imp for (imp, _), slot in zip(singles, known, strict=True) if slot < 0]
     if lacking:
         _hold(work, lacking, work.fetch(Lacking(labels=lacking)).labels)
     runs = []
-    for n, (imp, due_since) in enumerate(singles, start=1):
-        slot, member = partition.imps[imp], b"i:" + imp.encode()
+    slots = partition.imps.find(ids).tolist()
+    for n, (slot, (imp, due_since)) in enumerate(zip(slots, singles, strict=True), start=1):
+        member = b"i:" + imp.encode()
         held = partition.arrays.held_S[slot]
         next_due = None
         if held["state"] == PRESENT:
@@ -211,7 +218,8 @@ def _pass(work: Work, runs: Sequence[Run], arrivals: Sequence[Arrival], most: in
         )
         if done >= most or (at_R == ends).all():
             break
-        work.grow_samples(most - done)
+        # Whoever has come to a deadline needs room for all that it can bring, or nothing would go on.
+        work.grow_samples(most - done + work.plan.most_samples)
     left: dict[bytes, float] = {}
     for run, begin, at, end in zip(runs, begin_R.tolist(), at_R.tolist(), ends.tolist(), strict=True):
         if run.arrival is None:

@@ -1,7 +1,6 @@
 """What a partition lacks is read from Redis, in one call of `state_store/lua/fetch.lua`."""
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ import numpy as np
 
 from state_store.client import script
 from state_store.states import StateStore
+from stream.join.memory.ids import Texts
 from stream.join.memory.partition import Arrival, Partition
 from stream.join.memory.plan import Plan
 
@@ -125,8 +125,9 @@ class Reader:
         """An arrival as `state_store/lua/apply/47_arrivals.lua` writes it."""
         num = int(np.frombuffer(data, "<u4", 1)[0])
         index = np.frombuffer(data, [("ts", "<f8"), ("end", "<u4")], num, 4)
-        texts, ends = data[4 + 12 * num :], [0, *index["end"].tolist()]
-        ids = [texts[begin:end].decode() for begin, end in pairwise(ends)]
+        ends = np.array([0, *index["end"].tolist()], np.int64)
+        text = np.frombuffer(data, np.uint8, offset=4 + 12 * num)
+        ids = Texts(text, np.stack([ends[:-1], ends[1:]], axis=1))
         before = [[float(ms), int(n)] for ms, n in np.frombuffer(passed, [("ms", "<f8"), ("n", "<u4")]).tolist()]
         return Arrival(number, ids, index["ts"].copy(), _by_todays(before, self._plan.deadlines), is_new=False)
 

@@ -12,6 +12,7 @@ from stream.join.kernels.matching import needs_of, take_records
 from stream.join.kernels.words import ABSENT, IMPRESSION, LATE_IMPRESSION, OUTSIDE, REASONS
 from stream.join.memory.clocks import Clock
 from stream.join.memory.due import FEW
+from stream.join.memory.ids import texts_of
 from stream.join.memory.partition import Arrival, Row
 from stream.join.reading import Lacking
 from stream.join.work import Work
@@ -28,20 +29,18 @@ def read(work: Work) -> tuple[Batch | None, Applied | None]:
     batch = None
     lacking = Lacking()
     users = items = _NOBODY
-    slots = list[int]()
+    slots = _NOBODY
     if not work.is_tick and call.records:
         work.tidy()
         batch = batch_of(call.records, call.cores, partition, is_sampled=plan.is_sampled)
-        users, items = np.array(batch.users, np.int64), np.array(batch.items, np.int64)
-        at = np.array(batch.slots, np.int64)
-        slots = list(dict.fromkeys(at[partition.arrays.held_S["state"][at] == ABSENT].tolist()))
-        lacking.bodies = [partition.imp_of[slot] for slot in slots]
+        users, items, at = batch.users, batch.items, batch.slots
+        slots = np.unique(at[partition.arrays.held_S["state"][at] == ABSENT])
+        lacking.bodies = partition.imps.names(slots)
         if call.topic != plan.topics[0]:
             lacking.labels = lacking.bodies
-    new_users = np.unique(users[partition.arrays.users_U["known"][users] == 0]).tolist()
-    new_items = np.unique(items[partition.arrays.items_I["known"][items] == 0]).tolist()
-    lacking.users = [partition.user_of[n] for n in new_users]
-    lacking.items = [partition.item_of[n] for n in new_items]
+    new_users = np.unique(users[partition.arrays.users_U["known"][users] == 0])
+    new_items = np.unique(items[partition.arrays.items_I["known"][items] == 0])
+    lacking.users, lacking.items = partition.users.names(new_users), partition.items.names(new_items)
     work.fetch_first(lacking)
     fetched = work.fetched
     if not work.is_current:
@@ -114,7 +113,7 @@ def take(work: Work, batch: Batch) -> None:
 
 def _set_clock(work: Work, clock: Clock) -> None:
     partition = work.partition
-    users = partition.number_users(clock.users)
+    users = partition.number_users(texts_of(clock.users))
     num = len(users)
     partition.grow(num, "claims")
     arrays = partition.arrays
@@ -129,7 +128,7 @@ def _read_clock(work: Work, clock: Clock) -> None:
     partition = work.partition
     arrays = partition.arrays
     claims = arrays.claims[: arrays.sizes[CLAIMS]]
-    clock.users = [partition.user_of[n] for n in claims["user"].tolist()]
+    clock.users = partition.users.names(claims["user"])
     clock.times, clock.oldest = claims["ts"].tolist(), int(arrays.sizes[OLDEST_CLAIM]) + 1
     top, moved = arrays.times[TOP], arrays.times[MOVED]
     clock.top = None if np.isnan(top) else float(top)
@@ -155,7 +154,7 @@ def _give_up(work: Work, batch: Batch) -> None:
     call, plan, arrays = work.call, work.plan, work.partition.arrays
     for dead in arrays.dead_N[: arrays.sizes[DEAD]].tolist():
         record, waiting, reason = dead
-        row = batch.waited[waiting] if waiting >= 0 else batch.rows[record]
+        row = batch.waited[waiting] if waiting >= 0 else batch.columns[record]
         if reason == LATE_IMPRESSION:
             event = {"type": "impression", "ts": row[2], "imp_id": row[3], "user_id": row[4], "item_id": row[5]}
         else:
@@ -167,8 +166,7 @@ def _give_up(work: Work, batch: Batch) -> None:
 def _wait(work: Work, batch: Batch, records: Records) -> None:
     """Feedback without an impression waits; an impression took what waited for it."""
     partition = work.partition
-    for n in np.flatnonzero(records.records_N["outcome"]).tolist():
-        row = batch.rows[n]
+    for row in batch.columns.rows(np.flatnonzero(records.records_N["outcome"])):
         imp = str(row[3])
         member = b"f:" + imp.encode()
         work.waiting_changed[imp] = None
@@ -193,16 +191,15 @@ def _note_arrived(work: Work) -> None:
     slots = arrays.lists_4S[ARRIVED, : arrays.sizes[ARRIVED]].copy()
     ts = arrays.held_S["ts"][slots]
     if len(slots) <= FEW:
-        for slot, at in zip(slots.tolist(), ts.tolist(), strict=True):
-            work.dues.set(b"i:" + partition.imp_of[slot].encode(), at + plan.deadlines[0])
+        for imp, at in zip(partition.imps.names(slots), ts.tolist(), strict=True):
+            work.dues.set(b"i:" + imp.encode(), at + plan.deadlines[0])
         return
     if (ts[1:] < ts[:-1]).any():
         order = np.argsort(ts, kind="stable")
         slots, ts = slots[order], ts[order]
     partition.num_arrivals += 1
     number = partition.num_arrivals
-    ids = [partition.imp_of[slot] for slot in slots.tolist()]
-    arrival = Arrival(number, ids, ts, [[ms, 0] for ms in plan.deadlines], is_new=True)
+    arrival = Arrival(number, partition.imps.texts(slots), ts, [[ms, 0] for ms in plan.deadlines], is_new=True)
     arrival.slots = slots
     partition.arrivals[number] = work.moved[number] = arrival
     work.dues.set(b"c:%d" % number, arrival.next_due())

@@ -4,8 +4,9 @@ import time
 
 import numpy as np
 
-from stream.join.kernels import columns, deadlines, holding, matching, samples, upkeep, writes
+from stream.join.kernels import columns, deadlines, holding, ids, matching, samples, upkeep, writes
 from stream.join.kernels.arrays import RECORD_DTYPE, USERS_TOUCHED, Records
+from stream.join.memory.ids import texts_of
 from stream.join.memory.partition import Partition
 from stream.join.memory.plan import Plan, bytes_of
 
@@ -30,10 +31,18 @@ def warm_up(plan: Plan) -> float:
     columns.put_views(arrays, to, 0, True)
     columns.put_columns(arrays, options, 0, to, 0, 0, 0)
     writes.write_held(arrays, options, to, place)
-    naming = writes.Naming(bytes_of("u"), plan.fields[0], plan.field_at[0], plan.user_renewed, 1, 1)
+    naming = writes.Naming(
+        partition.users.arrays, bytes_of("u"), plan.fields[0], plan.field_at[0], plan.user_renewed, 1, 1
+    )
     writes.write_entities(arrays, options, to, place, naming, naming)
     samples.count(arrays, 0, 0)
-    partition.number_users(["u"])
+    some = partition.number_imps(texts_of(["i"]))
+    partition.imps.find(partition.imps.texts(some))
+    partition.forget_imps(some)
+    ids.fill_slots(partition.imps.arrays)
+    ids.pack_ids(partition.imps.arrays, to)
+    ids.bytes_of_ids(partition.imps.arrays)
+    partition.number_users(texts_of(["u"]))
     arrays = partition.arrays
     holding.mark(arrays, USERS_TOUCHED, arrays.users_U, 0, 0)
     upkeep.end_call(arrays, options, whole)

@@ -21,6 +21,7 @@ from stream.join.kernels.holding import mark
 from stream.join.kernels.upkeep import bytes_held, pack_bodies, pack_histories, pack_values
 from stream.join.kernels.words import ABSENT
 from stream.join.memory.due import MOST_READ, Dues
+from stream.join.memory.ids import texts_of
 from stream.join.memory.partition import Arrival, Partition
 from stream.join.memory.plan import LIFE, SPARE, Plan
 from stream.join.reading import Fetched, Lacking, Reader
@@ -107,8 +108,8 @@ class Work:
             ),
         ):
             for key in partition.to_mend:
-                n = numbers.get(key.removeprefix(prefix)) if key.startswith(prefix) else None
-                if n is None or not entities[n]["known"]:
+                n = numbers.find(texts_of([key.removeprefix(prefix)]))[0] if key.startswith(prefix) else -1
+                if n < 0 or not entities[n]["known"]:
                     continue
                 values[n, renewed] = 0
                 entities[n]["changed"] |= entities[n]["present"] & own
@@ -120,22 +121,22 @@ class Work:
         """Read those users and items of whom less than that is known (`arrays.ENTITY_DTYPE`)."""
         partition = self.partition
         known, items_known = partition.arrays.users_U["known"], partition.arrays.items_I["known"]
-        lacking_users = np.unique(users[known[users] < least]).tolist()
-        lacking_items = np.unique(items[items_known[items] < least]).tolist()
-        if not lacking_users and not lacking_items:
+        lacking_users = np.unique(users[known[users] < least])
+        lacking_items = np.unique(items[items_known[items] < least])
+        if not len(lacking_users) and not len(lacking_items):
             return
-        names = [partition.user_of[n] for n in lacking_users], [partition.item_of[n] for n in lacking_items]
+        names = partition.users.names(lacking_users), partition.items.names(lacking_items)
         found = self.fetch(Lacking(users=names[0], items=names[1]))
         put_users(self.plan, partition, lacking_users, found)
         put_items(self.plan, partition, lacking_items, found)
 
     def hold(
-        self, ids: Sequence[str], slots: Sequence[int], bodies: list[bytes | None], labels: list[bytes | None]
+        self, ids: Sequence[str], slots: np.ndarray, bodies: list[bytes | None], labels: list[bytes | None]
     ) -> None:
         """Put impressions into the partition's memory, with what their users did, if that is kept."""
         users = put_held(self.plan, self.partition, slots, bodies, labels)
         if self.plan.num_histories and users:
-            self.know(np.array(self.partition.number_users(users)), np.zeros(0, np.int64), 1)
+            self.know(self.partition.number_users(texts_of(users)), np.zeros(0, np.int64), 1)
 
     def grow_samples(self, more: int) -> None:
         """Room for so many samples more."""
@@ -157,7 +158,7 @@ class Work:
     def tidy(self) -> None:
         """Win back what is gone has taken, where that is as much as what is there."""
         partition, arrays = self.partition, self.partition.arrays
-        num = len(partition.imp_of)
+        num = len(partition.imps)
         # What is copied has been written once since the last time: no byte is moved more than once or twice.
         if arrays.sizes[BODIES_END] > len(arrays.bodies) * _FULL:
             total = int(bytes_held(arrays, num))
@@ -169,19 +170,18 @@ class Work:
             pack_values(arrays, num, values)
             partition.arrays = arrays = arrays._replace(values_V=values)
         if self.plan.num_histories and arrays.sizes[HISTORIES_END] > len(arrays.histories) * _FULL:
-            num_users = len(partition.user_of)
+            num_users = len(partition.users)
             total = int(arrays.histories_UH["size"][:num_users].sum()) + SPARE * num_users * self.plan.num_histories
             histories = np.zeros(max(2 * total, 1024), np.uint8)
             pack_histories(arrays, num_users, SPARE, histories)
             partition.arrays = arrays._replace(histories=histories)
 
-    def give_back(self, slots: Sequence[int]) -> None:
+    def give_back(self, slots: Sequence[int] | np.ndarray) -> None:
         """Numbers of impressions that have turned out not to be held, or not wholly, are free."""
-        partition, at = self.partition, np.array(slots, np.int64)
+        partition, at = self.partition, np.asarray(slots, np.int64)
         held_S = partition.arrays.held_S
         is_free = held_S["state"][at] == ABSENT
         if slots is self.borrowed:
             is_free |= held_S["body_at"][at] < 0
-        imps, imp_of = partition.imps, partition.imp_of
-        free = dict.fromkeys(at[is_free].tolist())
-        partition.forget_imps([slot for slot in free if imps.get(imp_of[slot]) == slot])
+        free = at[is_free]
+        partition.forget_imps(free[partition.imps.are_known(free)])

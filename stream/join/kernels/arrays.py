@@ -43,8 +43,6 @@ each task what the learner has been told, and the event time of the positive tha
 
 ENTITY_DTYPE = np.dtype(
     [
-        ("name_at", "<i8"),
-        ("name_end", "<i8"),
         ("changed", "<i8"),
         ("present", "<i8"),
         ("is_touched", "u1"),
@@ -52,8 +50,8 @@ ENTITY_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""A user or an item: where in `names` its id is; which of its fields are to be written, and which Redis has, a bit
-each. Known: 1 if what the partition itself writes was read; 2 if norms and sums are as of now, too."""
+"""A user or an item: which of its fields are to be written, and which Redis has, a bit each. Known: 1 if what the
+partition itself writes was read; 2 if norms and sums are as of now, too."""
 
 HISTORY_DTYPE = np.dtype([("at", "<i8"), ("size", "<i8"), ("room", "<i8"), ("shared", "<i8")], align=True)
 """A user's history: where it is, its bytes, for how many there is room; the view that this call's samples share, from 1
@@ -192,8 +190,6 @@ class Arrays(NamedTuple):
     """uint8."""
     items_I: np.ndarray
     item_values_IX: np.ndarray
-    names: np.ndarray
-    """uint8."""
     lists_4S: np.ndarray
     samples_E: np.ndarray
     carried_EH: np.ndarray

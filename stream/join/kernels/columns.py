@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from learner.tables.compiled import compiled_once
+from learner.tables.numbers import copy, put_f8, put_u4
 from stream.join.kernels.arrays import SAMPLES, VIEWS, Arrays, Options
-from stream.join.kernels.numbers import copy, put_f8, put_u4
 from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, ENTRY
 
 HEAD = 13

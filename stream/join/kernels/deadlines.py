@@ -14,6 +14,7 @@ from stream.join.kernels.samples import (
     emit_correction,
     emit_settled,
     is_out,
+    most_samples,
     settle_all,
     touch,
 )
@@ -99,7 +100,7 @@ def pass_deadlines(
         due_D: event time at which each is due.
         held_D: which impression.
     """
-    num_samples = 4 + 3 * options.num_tasks
+    num_samples = most_samples(options.num_tasks)
     done = 0
     while done < most:
         best = -1

@@ -8,8 +8,8 @@ older entries, the samples' view stays with a copy of what was.
 import numpy as np
 
 from learner.tables.compiled import compiled_once
+from learner.tables.numbers import copy, get_f8, get_u4, put_f8
 from stream.join.kernels.arrays import HISTORIES_END, KEPT, LENGTH, MASK, NUM_OF_USER, VIEWS, Arrays, Options
-from stream.join.kernels.numbers import copy, get_f8, get_u4, put_f8
 from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, ENTRY
 
 

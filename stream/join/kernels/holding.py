@@ -6,6 +6,7 @@ As in `state_store/lua/apply/30_state.lua` and `40_held.lua`.
 import numpy as np
 
 from learner.tables.compiled import compiled_once
+from learner.tables.numbers import copy, get_u4, put_f4, put_f8, put_u4
 from stream.join.kernels.arrays import (
     ARRIVED,
     BODIES_END,
@@ -19,7 +20,6 @@ from stream.join.kernels.arrays import (
     Options,
     Records,
 )
-from stream.join.kernels.numbers import copy, get_u4, put_f4, put_f8, put_u4
 from stream.join.kernels.samples import note, touch
 from stream.join.kernels.words import BODY_HEAD, CORE_HEAD, HELD, PRESENT, UNSAMPLED
 

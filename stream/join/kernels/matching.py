@@ -34,6 +34,7 @@ from stream.join.kernels.samples import (
     emit_base,
     emit_correction,
     is_out,
+    most_samples,
     rank,
     settle,
     settle_all,
@@ -233,7 +234,7 @@ def needs_of(options: Options, records: Records, n: int, longest: int) -> tuple[
     core_size = record.what if record.kind == IMPRESSION else 0
     return (
         num_matches,
-        num_matches * (4 + 3 * options.num_tasks),
+        num_matches * most_samples(options.num_tasks),
         core_size + 128 + 8 * options.num_actions,
         num_matches * options.num_histories * (3 * longest + 8 * ENTRY),
     )

@@ -56,6 +56,12 @@ class Said(NamedTuple):
 
 
 @compiled_once
+def most_samples(num_tasks: int) -> int:
+    """How many samples one impression can bring at once, at most."""
+    return 4 + 3 * num_tasks
+
+
+@compiled_once
 def count(arrays: Arrays, what: int, n: int) -> None:
     """Count, and remember that it was counted."""
     arrays.counts_2[0, what] += n

@@ -3,6 +3,7 @@
 import numpy as np
 
 from learner.tables.compiled import compiled_once
+from learner.tables.numbers import copy
 from stream.join.kernels.arrays import (
     BODIES_END,
     HISTORIES_END,
@@ -16,7 +17,6 @@ from stream.join.kernels.arrays import (
     Options,
 )
 from stream.join.kernels.histories import cut
-from stream.join.kernels.numbers import copy
 from stream.join.kernels.words import GONE, PRESENT
 from stream.join.kernels.writes import is_labelled_now
 

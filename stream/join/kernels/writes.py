@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from learner.tables.compiled import compiled_once
+from learner.tables.numbers import copy, put_big_f8, put_u4
 from stream.join.kernels.arrays import (
     ITEMS_TOUCHED,
     KEPT,
@@ -18,7 +19,7 @@ from stream.join.kernels.arrays import (
     Arrays,
     Options,
 )
-from stream.join.kernels.numbers import copy, put_big_f8, put_u4
+from stream.join.kernels.ids import IdArrays
 from stream.join.kernels.words import DROPPED, GONE, HELD
 
 HDEL, HSET, ZREM, ZADD, SADD, XADD, EXPIRE, HINCRBY = range(8)
@@ -195,17 +196,19 @@ def write_held(arrays: Arrays, options: Options, to: np.ndarray, place_3: np.nda
 
 
 @compiled_once
-def put_key(arrays: Arrays, to: np.ndarray, place_3: np.ndarray, prefix: np.ndarray, start: int, stop: int) -> None:
+def put_key(to: np.ndarray, place_3: np.ndarray, naming: "Naming", n: int) -> None:
     """The key of a user or an item as an argument."""
+    prefix, start, stop = naming.prefix, naming.ids.at_N[n], naming.ids.end_N[n]
     at = put_u4(to, place_3[END], len(prefix) + stop - start)
     at = copy(to, at, prefix, 0, len(prefix))
-    place_3[END] = copy(to, at, arrays.names, start, stop)
+    place_3[END] = copy(to, at, naming.ids.texts, start, stop)
     place_3[ARGUMENTS] += 1
 
 
 class Naming(NamedTuple):
     """How users, or items, are called in Redis, and how long they live there."""
 
+    ids: IdArrays
     prefix: np.ndarray
     """uint8: of their keys."""
     fields: np.ndarray
@@ -241,7 +244,7 @@ def write_entity(
         values_NX[n, naming.renewed] = naming.now_in
         of.changed |= 1 << naming.renewed
     begin(to, place_3, HSET, 0)
-    put_key(arrays, to, place_3, naming.prefix, of.name_at, of.name_end)
+    put_key(to, place_3, naming, n)
     num_new = 0
     for x in range(len(field_at_X) - 1):
         if not (of.changed >> x) & 1:
@@ -260,7 +263,7 @@ def write_entity(
     finish(to, place_3, 2)
     if is_due:
         begin(to, place_3, EXPIRE, 0)
-        put_key(arrays, to, place_3, naming.prefix, of.name_at, of.name_end)
+        put_key(to, place_3, naming, n)
         put_number(to, place_3, float(naming.ttl_s))
         finish(to, place_3, 1)
 
@@ -278,7 +281,7 @@ def write_entities(
         write_entity(arrays, options, to, place_3, touched[at], arrays.items_I, arrays.item_values_IX, items)
     begin(to, place_3, SADD, DIRTY)
     for at in range(arrays.sizes[ITEMS_TOUCHED]):
-        of = arrays.items_I[touched[at]]
+        n = touched[at]
         next_of(to, place_3, 1)
-        put(to, place_3, arrays.names, of.name_at, of.name_end)
+        put(to, place_3, items.ids.texts, items.ids.at_N[n], items.ids.end_N[n])
     finish(to, place_3, 1)

@@ -67,7 +67,7 @@ def write_arrivals(moved: Sequence[Arrival]) -> bytes:
     gone, written = [], []
     for arrival in moved:
         name = b"%d" % arrival.number
-        if arrival.passed[-1][1] == len(arrival.ids):
+        if arrival.passed[-1][1] == len(arrival):
             if not arrival.is_new:
                 gone += [name, name + b"p"]
             continue
@@ -78,7 +78,6 @@ def write_arrivals(moved: Sequence[Arrival]) -> bytes:
 
 
 def _arrival_data(arrival: Arrival) -> bytes:
-    ids = [imp.encode() for imp in arrival.ids]
-    index = np.zeros(len(ids), _INDEX)
-    index["ts"], index["end"] = arrival.ts, np.cumsum([len(imp) for imp in ids])
-    return _COUNT.pack(len(ids)) + index.tobytes() + b"".join(ids)
+    index = np.zeros(len(arrival), _INDEX)
+    index["ts"], index["end"] = arrival.ts, arrival.ids.spans_K2[:, 1]
+    return _COUNT.pack(len(arrival)) + index.tobytes() + arrival.ids.text.tobytes()

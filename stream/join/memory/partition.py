@@ -1,8 +1,6 @@
 """What a partition holds in the worker's memory: which id has which number, and room for all that is known of each."""
 
-from collections import deque
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -21,25 +19,27 @@ from stream.join.kernels.arrays import (
 )
 from stream.join.kernels.words import ABSENT
 from stream.join.memory.clocks import Clock
+from stream.join.memory.ids import Ids, Texts
 from stream.join.memory.plan import Plan
 
 _AT_FIRST = 1024
-_PER_ID = 200
-"""Bytes of an id in Python's tables."""
 Row = Sequence[object]
 
 
 class Arrival:
     """The impressions that one call brought, in the order of their event time; they are due together."""
 
-    def __init__(self, number: int, ids: list[str], ts: np.ndarray, passed: list[list[float]], *, is_new: bool) -> None:
+    def __init__(self, number: int, ids: Texts, ts: np.ndarray, passed: list[list[float]], *, is_new: bool) -> None:
         self.number, self.ids, self.ts, self.passed, self.is_new = number, ids, ts, passed, is_new
         self.slots: np.ndarray | None = None
         """Which impressions they are, if that is known."""
 
+    def __len__(self) -> int:
+        return len(self.ts)
+
     def next_due(self) -> float | None:
         """When the first of them is due next; None: all have come to all deadlines."""
-        return min((self.ts[int(n)] + ms for ms, n in self.passed if n < len(self.ids)), default=None)
+        return min((self.ts[int(n)] + ms for ms, n in self.passed if n < len(self)), default=None)
 
 
 class Partition:
@@ -65,14 +65,7 @@ class Partition:
         """In which sixteenths of a life of users, and of items, it was looked last who may have none any more."""
         self.to_mend: list[str] = []
         """Keys of users and items that Redis had lost (an eviction) when some of their fields were written."""
-        self.imps: dict[str, int] = {}
-        self.imp_of: list[str] = []
-        self.free: list[int] = []
-        self.users: dict[str, int] = {}
-        self.user_of: list[str] = []
-        self.items: dict[str, int] = {}
-        self.item_of: list[str] = []
-        self.names_end = 0
+        self.imps, self.users, self.items = Ids(), Ids(), Ids()
         self._scratch = np.zeros(1 << 16, np.uint8)
         num_actions, num_histories = len(plan.actions), plan.num_histories
         none = np.zeros
@@ -86,7 +79,6 @@ class Partition:
             histories=none(_AT_FIRST, np.uint8),
             items_I=none(0, ENTITY_DTYPE),
             item_values_IX=none((0, len(plan.item_fields))),
-            names=none(_AT_FIRST, np.uint8),
             lists_4S=none((4, 0), np.int32),
             samples_E=none(_AT_FIRST, SAMPLE_DTYPE),
             carried_EH=none((_AT_FIRST, num_histories), CARRIED_DTYPE),
@@ -108,8 +100,9 @@ class Partition:
     @property
     def num_bytes(self) -> int:
         """Memory that all of it takes, about."""
-        num_ids = len(self.imp_of) + len(self.users) + len(self.items)
-        return sum(array.nbytes for array in self.arrays) + _PER_ID * num_ids
+        return sum(array.nbytes for array in self.arrays) + sum(
+            ids.num_bytes for ids in (self.imps, self.users, self.items)
+        )
 
     def grow(self, num: int, *names: str) -> None:
         """Room for so many, of the arrays of these names; what was there stays."""
@@ -131,71 +124,26 @@ class Partition:
             new[:, : old.shape[1]] = old
             self.arrays = self.arrays._replace(lists_4S=new)
 
-    def number_imps(self, ids: Sequence[str]) -> list[int]:
+    def number_imps(self, ids: Texts) -> np.ndarray:
         """Numbers of impressions; new ones are not held."""
-        found = list(map(self.imps.get, ids))
-        if None in found:
-            new = dict.fromkeys(imp for imp, slot in zip(ids, found, strict=True) if slot is None)
-            self._number_new(list(new))
-            found = list(map(self.imps.get, ids))
-        return found  # type: ignore[return-value]
+        return self._number(self.imps, ids, "held_S")
 
-    def _number_new(self, ids: list[str]) -> None:
-        imp_of, free = self.imp_of, self.free
-        num_reused = min(len(free), len(ids))
-        slots = free[len(free) - num_reused :]
-        del free[len(free) - num_reused :]
-        for slot, imp in zip(slots, ids, strict=False):
-            imp_of[slot] = imp
-        slots += range(len(imp_of), len(imp_of) + len(ids) - num_reused)
-        imp_of += ids[num_reused:]
-        self.imps.update(zip(ids, slots, strict=True))
-        num = len(imp_of)
-        if num > len(self.arrays.held_S):
-            self.grow(num, "held_S")
-            self._grow_lists(len(self.arrays.held_S))
-
-    def forget_imps(self, slots: Sequence[int]) -> None:
+    def forget_imps(self, slots: np.ndarray) -> None:
         """These are held no longer."""
-        if not slots:
-            return
-        # Of many, without a step of Python's for each.
-        deque(map(self.imps.__delitem__, map(self.imp_of.__getitem__, slots)), maxlen=0)
+        self.imps.forget(slots)
         self.arrays.held_S["state"][slots] = ABSENT
-        self.free += slots
 
-    def number_users(self, ids: Sequence[str]) -> list[int]:
+    def number_users(self, ids: Texts) -> np.ndarray:
         """Numbers of users; of new ones nothing is known."""
-        return self._number(ids, self.users, self.user_of, "users_U", "user_values_UX", "histories_UH")
+        return self._number(self.users, ids, "users_U", "user_values_UX", "histories_UH")
 
-    def number_items(self, ids: Sequence[str]) -> list[int]:
+    def number_items(self, ids: Texts) -> np.ndarray:
         """Numbers of items; of new ones nothing is known."""
-        return self._number(ids, self.items, self.item_of, "items_I", "item_values_IX")
+        return self._number(self.items, ids, "items_I", "item_values_IX")
 
-    def _number(self, ids: Sequence[str], known: dict[str, int], names: list[str], *arrays: str) -> list[int]:
-        found = _numbered(known, ids)
-        num = len(known)
-        if num > len(names):
-            self.grow(num, *arrays)
-            entities_N = getattr(self.arrays, arrays[0])
-            self._grow_lists(len(entities_N))
-            self._name(known, names, entities_N)
+    def _number(self, known: Ids, ids: Texts, *arrays: str) -> np.ndarray:
+        found = known.numbers(ids)
+        if len(known) > len(getattr(self.arrays, arrays[0])):
+            self.grow(len(known), *arrays)
+            self._grow_lists(len(getattr(self.arrays, arrays[0])))
         return found
-
-    def _name(self, numbers: dict[str, int], known: list[str], entities_N: np.ndarray) -> None:
-        """Write the names of those that are new: they are the last."""
-        before = len(known)
-        known += islice(numbers, before, None)
-        new = [name.encode() for name in known[before:]]
-        ends = self.names_end + np.cumsum([0, *map(len, new)])
-        entities_N["name_at"][before : len(known)], entities_N["name_end"][before : len(known)] = ends[:-1], ends[1:]
-        self.grow(int(ends[-1]), "names")
-        self.arrays.names[self.names_end : ends[-1]] = np.frombuffer(b"".join(new), np.uint8)
-        self.names_end = int(ends[-1])
-
-
-def _numbered(known: dict[str, int], ids: Sequence[str]) -> list[int]:
-    found = list(map(known.get, ids))
-    if None in found:
-        return [known.setdefault(name, len(known)) for name in ids]
-    return found  # type: ignore[return-value]

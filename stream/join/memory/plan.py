@@ -8,6 +8,7 @@ from state_store.entities.histories import ENTRY_BYTES, history_options
 from state_store.states import StateStore
 from state_store.tasks import join_options
 from stream.join.kernels.arrays import ITEM_RENEWED, RENEWED, Options
+from stream.join.kernels.samples import most_samples
 from stream.join.kernels.words import COUNTED, OF_TASK
 
 SPARE = 512
@@ -39,6 +40,8 @@ class Plan:
         self.settle = float(said["settle_ms"])
         self.release_limit = store.join.release_limit
         self.num_tasks = len(store.tasks)
+        self.most_samples = most_samples(self.num_tasks)
+        """Of one impression at once."""
         self.time_users = store.join.time_users
         self.is_sampled = store.join.negative_rate != 1
         histories, places = said["histories"], said["history_places"]

@@ -7,9 +7,10 @@ from support.fed import LIFE_S, T0, Fed, short_lived
 from learner.config import FieldSettings
 from state_store.config import JoinSettings, RedisSettings
 from state_store.records import Call, Outcome, Span
-from stream.events import Feedback, Impression
+from stream.events import Feedback, Heartbeat, Impression
 from stream.ingest.stage import RollbackError
 from stream.join.join import CompiledJoin, ContendedError
+from stream.join.kernels.samples import most_samples
 
 
 @pytest.fixture
@@ -83,6 +84,19 @@ def test_sums_of_ones_own_roll_up_need_not_be_read(fed: Fed, client: redis.Redis
     assert fed.samples()[-1].state.item_counts == [42, 0]
     # The fence, and the impression that might be there already; no item, no user.
     assert client.info("commandstats")["cmdstat_hmget"]["calls"] - before == 3
+
+
+@pytest.mark.parametrize("more", range(-2, 10))
+def test_what_is_due_is_handled_whatever_room_there_is_for_samples(fed: Fed, more: int) -> None:
+    """A call's limit may be reached a few samples before their room is, or behind it."""
+    fed.batch(0, [shown(n, f"u{n % 9}") for n in range(300)])
+    joined, room = fed.ingest._join, 200
+    arrays = joined._partitions[0].arrays
+    narrow = {name: getattr(arrays, name)[:room].copy() for name in ("samples_E", "sample_values_EA")}
+    joined._partitions[0].arrays = arrays._replace(**narrow)
+    joined._plan.release_limit = room - most_samples(1) + more
+    fed.feed(Heartbeat(ts=T0 + 10_000))
+    assert fed.expected().counts["negative"] == 300
 
 
 def test_a_partition_that_has_another_owner_is_left_to_it(fed: Fed) -> None:

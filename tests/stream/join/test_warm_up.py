@@ -7,8 +7,8 @@ from support.alone import check_alone
 
 from state_store.config import RedisSettings
 from state_store.embedded.redis import EmbeddedRedis
-from stream.join.join import CompiledJoin
-from stream.join.kernels import columns, deadlines, matching, upkeep, writes
+from stream.ingest.plain import batch
+from stream.join.kernels import columns, deadlines, ids, matching, upkeep, writes
 from tests.stream.join.test_same_state import TASKS, JoinSettings, Side, small_log
 
 
@@ -16,7 +16,7 @@ def num_compiled() -> dict[str, int]:
     """Signatures of every compiled function."""
     return {
         f"{module.__name__}.{name}": len(value.signatures)
-        for module in (columns, deadlines, matching, upkeep, writes)
+        for module in (batch, columns, deadlines, ids, matching, upkeep, writes)
         for name, value in vars(module).items()
         if isinstance(value, numba.core.dispatcher.Dispatcher)
     }
@@ -27,7 +27,7 @@ def check() -> None:
     with EmbeddedRedis() as server, redis.Redis(port=server.port) as client:
         join = JoinSettings(window_ms=100, attribution_ms=1000, lateness_ms=50, time_users=1)
         side = Side(client, RedisSettings(url=server.url), join, TASKS, by="compiled")
-        assert CompiledJoin(side.store).warm_up() > 0
+        assert side.ingest.warm_up() > 0
         before, offsets = num_compiled(), [0, 0]
         for topic, values in small_log(5, 40):
             side.feed(topic, offsets[topic], values)

@@ -60,3 +60,12 @@ def copy(to: np.ndarray, at: int, data: np.ndarray, begin: int, end: int) -> int
     for n in range(begin, end):
         to[at + n - begin] = data[n]
     return at + end - begin
+
+
+@compiled_once
+def put_u8(to: np.ndarray, at: int, value: int | np.uint64) -> int:
+    """Write eight bytes of a whole number, whatever its sign; returns where they end."""
+    bits = np.int64(value)
+    for n in range(8):
+        to[at + n] = (bits >> (8 * n)) & 255
+    return at + 8
