@@ -87,7 +87,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consumer: Literal["coalescing", "plain"] = "coalescing"
     """How records reach the worker: in batches made before Faust sees them, or one by one through Faust's documented
     `take_events`, which is some 25 times slower."""
-    batch: Annotated[int, Meta(gt=0, le=4096)] = 512
+    batch: Annotated[int, Meta(gt=0, le=4096)] = 2048
     """Most records in one call to Redis."""
     join: JoinedBy = "compiled"
     """Where impressions meet their feedback: `compiled`, in the worker's memory, with what changes written to Redis; or

@@ -158,7 +158,7 @@ class Housekeeping:
             "group": group_of(self._settings),
             "topics": self._settings.topics,
             "records": worker.num_records,
-            "num_paused": worker.num_paused,
+            "num_paused": worker.pressure.num_paused,
             "outcomes": dict(worker.ingest.outcomes),
             "resident_bytes": resident_bytes(),
             "lag": {f"{tp.topic}/{tp.partition}": worker.lag(tp) or 0 for tp in tps},

@@ -25,8 +25,9 @@ from stream.ingest.codes import Coding
 from stream.ingest.consumer.record_batch import RecordBatch
 from stream.ingest.ending import StoppingError, start_anew, stop_for_good
 from stream.ingest.log_watch import LogWatch
+from stream.ingest.pressure import Pressure
 from stream.ingest.relay import dead_letter_headers
-from stream.ingest.rows import DeadLetter, LogRecord
+from stream.ingest.rows import DeadLetter
 from stream.ingest.stage import HoleError, Ingest, Ready, RollbackError, ZombieError
 from stream.join.join import CompiledJoin
 from stream.kafka.topics import BrokerUnavailableError, OtherLogError, TopicMismatchError
@@ -37,7 +38,6 @@ from stream.settings import Settings
 
 log = logging.getLogger("coldstream.worker")
 
-_HIGH_WATER_PAUSE_S = 0.02
 _STOP_POLL_S = 0.1
 _CUT_TO_BYTES = 100_000
 _STAGES = 2
@@ -82,10 +82,9 @@ class Worker:
         # While one waits for Redis, another works. Calls of a partition stay in order: they are one thread's.
         self._stages = [ThreadPoolExecutor(1, thread_name_prefix=f"stage-{n}") for n in range(_STAGES)]
         self._decoding = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self.pressure = Pressure(worker.outbox_high_water, self._backlog, self._may_wait)
         self.num_records = 0
         self._rolled_up_at, self.rolled_up_s = 0, 0.0
-        self.num_paused = 0
-        """How often it waited for the learner."""
         self.moved_at = time.monotonic()
         """When a fence moved last, or was known to have a reason not to."""
         self.brought_at: dict[TP, float] = {}
@@ -115,23 +114,26 @@ class Worker:
             return None
 
     async def apply(self, ready: Ready | None) -> None:
-        """Apply one batch; returns once Redis has it, and the learner is not too far behind."""
+        """Apply one batch, behind those of its partition; before that it waits while the learner is too far behind."""
+        if ready is None:
+            return
+        p = ready.partition
         try:
-            applied = None if ready is None else await self.in_stage(self._apply, ready, partition=ready.partition)
-            if ready is None or applied is None:
+            async with self.pressure.turn(p, len(ready.records)):
+                applying = self.in_stage(self._apply, ready, partition=p)
+            applied: Applied | None = None
+            try:
+                applied = await applying
+            finally:
+                self.pressure.ended(p, len(ready.records), None if applied is None else applied.backlog)
+            if applied is None:
                 return
             if ready.records:
-                self.brought_at[TP(ready.topic, ready.partition)] = time.monotonic()
+                self.brought_at[TP(ready.topic, p)] = time.monotonic()
             self.num_records += len(ready.records)
             if self.num_records - self._rolled_up_at >= self.settings.worker.roll_up_records:
                 await self.roll_up()
             self.moved_at = time.monotonic()
-            backlog = applied.backlog
-            while backlog > self.settings.worker.outbox_high_water and not self.is_stopping:
-                self.num_paused, self.moved_at = self.num_paused + 1, time.monotonic()
-                await asyncio.sleep(_HIGH_WATER_PAUSE_S)
-                again = self.in_stage(self.retry, self.ingest.tick, ready.partition, partition=ready.partition)
-                backlog = (await again).backlog
         except ZombieError as exc:
             # The partition has a new owner, which reads these records itself.
             log.warning("%s", exc)
@@ -139,6 +141,14 @@ class Worker:
             start_anew(exc)
         except StoppingError as exc:
             self._give_up(exc)
+
+    async def _backlog(self, partition: int) -> int:
+        applied: Applied = await self.in_stage(self.retry, self.ingest.tick, partition, partition=partition)
+        return applied.backlog
+
+    def _may_wait(self) -> bool:
+        self.moved_at = time.monotonic()
+        return not self.is_stopping
 
     def _give_up(self, reason: StoppingError) -> None:
         # The next worker starts at the fence, so what is left undone comes again.
@@ -151,9 +161,8 @@ class Worker:
         await self.in_stage(self.retry, self.ingest.roll_up, self.settings.kafka.partitions)
 
     def _decode(self, batch: RecordBatch) -> Ready:
-        records = [LogRecord(r.offset, r.value, r.timestamp or 0) for r in batch.records]
         span = Span(batch.first, batch.offset, batch.num_lost)
-        return self.ingest.decode(batch.topic, batch.partition, records, now_ms(), span)
+        return self.ingest.decode(batch.topic, batch.partition, batch.records, now_ms(), span)
 
     def _apply(self, ready: Ready) -> Applied | None:
         if self._gave_up:
@@ -208,9 +217,9 @@ class Worker:
             time.sleep(min(left, _STOP_POLL_S))
             self.moved_at = time.monotonic()  # It is known what this waits for; it is not the consumer.
 
-    async def in_stage(self, call: Callable[..., T], *args: Any, partition: int = 0) -> T:
+    def in_stage(self, call: Callable[..., T], *args: Any, partition: int = 0) -> asyncio.Future[T]:
         """Call in a thread of the stage, behind what it was asked before for that partition."""
-        return await asyncio.get_running_loop().run_in_executor(self._stages[partition % _STAGES], call, *args)
+        return asyncio.get_running_loop().run_in_executor(self._stages[partition % _STAGES], call, *args)
 
     def lag(self, tp: TP) -> int | None:
         """Offsets of a partition not yet applied, by the fetch's highwater (end offsets may be under-reported); None

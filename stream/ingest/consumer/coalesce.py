@@ -20,6 +20,9 @@ from stream.ingest.consumer.reading import ReadingOptions
 from stream.ingest.consumer.record_batch import Fetched, RecordBatch, split_batches
 from stream.ingest.consumer.takeover import StartOffsets
 
+_AT_ONCE = 8
+"""Batches that the thread that reads hands on together: enough for all that are applied at once."""
+
 
 def scheduler(size: int) -> type:
     """A `ConsumerScheduler` that yields batches of at most `size` records."""
@@ -75,7 +78,7 @@ def coalescing_app(
         brokers,
         start_offsets,
         CoalescingConsumer,
-        reading=(reading or ReadingOptions())._replace(as_decoded=True),
+        reading=(reading or ReadingOptions())._replace(as_decoded=True, at_once=_AT_ONCE * batch),
         # Counted in events, each of which is a whole batch here.
         stream_buffer_maxsize=32,
         ConsumerScheduler=scheduler(batch),

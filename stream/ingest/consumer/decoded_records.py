@@ -15,6 +15,10 @@ def _as_decoded(value: bytes | None) -> bytes | None:
 
 
 class _DecodedRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    def __iter__(self) -> Any:
+        """Without a step of Python's own for each."""
+        return self._records_iterator
+
     def _consumer_record(self, tp: Any, record: Any) -> Any:
         if self._value_deserializer is _as_decoded:
             return record

@@ -56,7 +56,7 @@ class FencedConsumer(driver.Consumer):  # type: ignore[misc]
 
     def _new_consumer_thread(self) -> ReadingThread:
         thread = ReadingThread(self, loop=self.loop, beacon=self.beacon)
-        thread.options = self.reading
+        thread.read_as(self.reading)
         return thread
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.ingest.consumer.backlog import Backlog
 from stream.ingest.consumer.decoded_records import leave_as_decoded
 from stream.ingest.consumer.record_batch import Fetched
 from stream.process.weather import Weather
@@ -35,6 +36,8 @@ class ReadingOptions(NamedTuple):
     on_cut: CutLog = lambda tp, end: None
     as_decoded: bool = False
     """Whether records come without topic and headers, as batches need them."""
+    at_once: int = 4096
+    """Records that are handed on at once."""
 
 
 class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -47,6 +50,11 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._lost: dict[TP, int] = {}
         """Offsets found to be gone since then."""
         self.options = ReadingOptions()
+        self._backlog = Backlog(self.options.at_once)
+
+    def read_as(self, options: ReadingOptions) -> None:
+        """From now on."""
+        self.options, self._backlog = options, Backlog(options.at_once)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         """Faust asks brokers to hold an empty fetch for 1.5 s; Tansu does so even when records come meanwhile."""
@@ -64,6 +72,7 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         for tp, offset in partitions.items():
             self._next[tp] = offset
             self._lost.pop(tp, None)
+            self._backlog.drop(tp)
         await super()._seek_wait(consumer, partitions)
 
     def highwater(self, tp: TP) -> int | None:
@@ -80,8 +89,24 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
     ) -> Mapping[TP, Fetched]:
         """What was read of each partition since the last call; a broker that says no is waited for."""
+        # Faust's own thread changes the set meanwhile.
+        active = set(active_partitions or ())
+        wanted = {tp for tp in active if tp not in self._backlog}
+        if wanted:
+            within = timeout if len(wanted) == len(active) else 0
+            self._backlog.add(await self._fetch_more(consumer, wanted, within, max_records))
+        assignment = consumer._subscription.subscription.assignment
+        for tp in self._backlog.partitions:
+            if assignment is None or assignment.state_value(tp) is None:
+                self._backlog.drop(tp)
+        return self._backlog.take(active) if self.consumer.flow_active else {}
+
+    async def _fetch_more(
+        self, consumer: Any, wanted: set[TP], timeout: float | None, max_records: int | None
+    ) -> Mapping[TP, Fetched]:
+        """What there is of partitions of which nothing is held back."""
         try:
-            records = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+            records = await super()._fetch_records(consumer, wanted, timeout, max_records)
         except OffsetOutOfRangeError as exc:
             for tp, offset in exc.args[0].items():
                 await self._find_log(consumer, TP(*tp), offset)
@@ -94,14 +119,12 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             await asyncio.sleep(self.options.weather.failed("fetch", f"kafka does not give records ({exc!r})"))
             return {}
         self.options.weather.passed("fetch")
-        return self._ranges(consumer, records, active_partitions)
+        return self._ranges(consumer, records, wanted)
 
-    def _ranges(self, consumer: Any, records: Mapping[Any, Any], active: Any) -> dict[TP, Fetched]:
+    def _ranges(self, consumer: Any, records: Mapping[Any, Any], wanted: set[TP]) -> dict[TP, Fetched]:
         assignment = consumer._subscription.subscription.assignment
         found = {}
-        # Faust's own thread changes the set meanwhile. What was read of a partition that it has just taken out counts
-        # all the same: the next range of that one would cover its records, and not have them.
-        for tp in dict.fromkeys((*tuple(active or ()), *(TP(*tp) for tp in records))):
+        for tp in dict.fromkeys((*wanted, *(TP(*tp) for tp in records))):
             state = assignment.state_value(tp) if assignment is not None else None
             if tp not in self._next or state is None or not state.has_valid_position:
                 continue

@@ -90,7 +90,7 @@ def split_batches(fetched: Mapping[TP, Fetched], size: int) -> Iterator[tuple[TP
     Both topics are written as things happen, so the partition that lies behind in time goes first, and neither topic is
     read far ahead of the other.
     """
-    heads = [(_written(queue, 0), i, tp, 0, queue.first) for i, (tp, queue) in enumerate(fetched.items())]
+    heads = [(written(queue, 0), i, tp, 0, queue.first) for i, (tp, queue) in enumerate(fetched.items())]
     heapq.heapify(heads)
     while heads:
         _, i, tp, start, first = heapq.heappop(heads)
@@ -101,10 +101,10 @@ def split_batches(fetched: Mapping[TP, Fetched], size: int) -> Iterator[tuple[TP
         if last >= first:
             yield tp, RecordBatch(tp, queue[start:end], first, last, 0 if start else queue.num_lost)
         if not is_last:
-            heapq.heappush(heads, (_written(queue, end), i, tp, end, last + 1))
+            heapq.heappush(heads, (written(queue, end), i, tp, end, last + 1))
 
 
-def _written(queue: Fetched, n: int) -> int:
+def written(queue: Fetched, n: int) -> int:
     """When a record was written; offsets that are no records hold nobody up."""
     return queue[n].timestamp or 0 if n < len(queue) else 0
 
