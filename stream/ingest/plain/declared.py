@@ -44,7 +44,7 @@ PARTS = (
     "position",
     "propensity",
 )
-"""Keys of an event: five or seven texts, two objects, four numbers."""
+"""Keys of an event: five texts, two more that may be null, two objects, four numbers."""
 TYPE, IMP, USER, ITEM, ACTION, DOMAIN, STAGE, FEATURES, SERVED, TS, VALUE, POSITION, PROPENSITY = range(len(PARTS))
 SERVED_PARTS = ("probability", "version", "arm", "canary", "other", "other_version")
 PROBABILITY, VERSION, ARM, CANARY, OTHER, OTHER_VERSION = range(len(SERVED_PARTS))

@@ -37,8 +37,8 @@ from stream.ingest.plain.tokens import (
     SMALL_N,
     SMALL_T,
     ZERO,
-    is_literal,
     key_end,
+    literal_end,
     number_end,
     number_of,
     number_of_name,
@@ -91,7 +91,7 @@ def _number_end(text: np.ndarray, at: int, end: int, parts_K2: np.ndarray, part:
 
 @compiled_once
 def _null_end(text: np.ndarray, at: int, end: int, parts_K2: np.ndarray, part: int) -> int:
-    behind = is_literal(text, at, end, SMALL_N)
+    behind = literal_end(text, at, end, SMALL_N)
     if behind >= 0:
         _note(parts_K2, part, _NULL, _NULL)
     return behind
@@ -223,7 +223,7 @@ def find_served(text: np.ndarray, is_utf8: bool, declared: Declared, scratch: Sc
                 at = _text_end(text, at, end, is_utf8, found_K2, part)
             elif part == CANARY:
                 begin = at
-                at = is_literal(text, at, end, SMALL_T if text[at] == SMALL_T else SMALL_F)
+                at = literal_end(text, at, end, SMALL_T if text[at] == SMALL_T else SMALL_F)
                 _note(found_K2, part, begin, at)
             elif part == OTHER and text[at] == SMALL_N:
                 at = _null_end(text, at, end, found_K2, part)

@@ -153,7 +153,7 @@ def number_of(text: np.ndarray, at: int, end: int) -> float:
 
 
 @compiled_once
-def is_literal(text: np.ndarray, at: int, end: int, first: int) -> int:
+def literal_end(text: np.ndarray, at: int, end: int, first: int) -> int:
     """Behind `null`, `true` or `false`, of which `first` is the first letter; -1 if it is not that."""
     if first == SMALL_N:
         is_it = (
@@ -196,7 +196,7 @@ def scalar_end(text: np.ndarray, at: int, end: int, is_utf8: bool) -> int:
     if byte == MINUS or ZERO <= byte <= NINE:
         return number_end(text, at, end)
     if byte in (SMALL_N, SMALL_T, SMALL_F):
-        return is_literal(text, at, end, byte)
+        return literal_end(text, at, end, byte)
     return -1
 
 
