@@ -61,7 +61,7 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
     group = group_of(settings)
     starts = partial(start_offsets, worker)
     if settings.worker.consumer == "coalescing":
-        app = coalescing_app(group, kafka.url, size, starts, **options)
+        app = coalescing_app(group, kafka.url, size, starts, before=settings.topics[0], **options)
     else:
         app = fenced_app(group, kafka.url, starts, **options)
     worker.app = app
@@ -77,7 +77,7 @@ def build_app(worker: Worker, name: str = "coldstream") -> faust.App:
         async for events in stream.take_events(size, within=_TAKE_WITHIN_S):
             generation = app.consumer_generation_id
             current = [event for event in events if event.message.generation_id == generation]
-            for batch in batches_of_events(current, size):
+            for batch in batches_of_events(current, size, settings.topics[0]):
                 # After a rebalance the rest comes again, from the fence on; to apply it now could leave a hole.
                 if app.consumer_generation_id == generation:
                     await fail_stop(lookahead.take(batch))

@@ -24,14 +24,14 @@ _AT_ONCE = 8
 """Batches that the thread that reads hands on together: enough for all that are applied at once."""
 
 
-def scheduler(size: int) -> type:
-    """A `ConsumerScheduler` that yields batches of at most `size` records."""
+def scheduler(size: int, before: str = "") -> type:
+    """A `ConsumerScheduler` that yields batches of at most `size` records, those of the topic `before` first."""
 
     class CoalescingScheduler:
         """Faust's extension point: decides the order and form in which fetched records become events."""
 
         def iterate(self, records: Mapping[TP, Fetched]) -> Iterator[tuple[TP, RecordBatch]]:
-            return split_batches(records, size)
+            return split_batches(records, size, before)
 
     return CoalescingScheduler
 
@@ -61,6 +61,7 @@ def coalescing_app(
     batch: int,
     start_offsets: StartOffsets | None,
     reading: ReadingOptions | None = None,
+    before: str = "",
     **options: Any,
 ) -> faust.App:
     """A Faust app whose events are `RecordBatch`es.
@@ -71,6 +72,7 @@ def coalescing_app(
         batch: most records per event.
         start_offsets: where to start, per assigned partition; None: what was committed.
         reading: how its thread reads.
+        before: topic whose batches come first, of those that were read together.
         options: further Faust settings.
     """
     return fenced_app(
@@ -81,6 +83,6 @@ def coalescing_app(
         reading=(reading or ReadingOptions())._replace(as_decoded=True, at_once=_AT_ONCE * batch),
         # Counted in events, each of which is a whole batch here.
         stream_buffer_maxsize=32,
-        ConsumerScheduler=scheduler(batch),
+        ConsumerScheduler=scheduler(batch, before),
         **options,
     )

@@ -5,7 +5,7 @@ on a few private methods of Faust; `tests/stream/ingest/test_faust_contract.py` 
 
 * `seek_to_committed`: start where the fence in Redis says, not at the committed offset.
 * `on_partitions_revoked`, `on_partitions_assigned`: when partitions may be taken over (`consumer.takeover`).
-* `_wait_next_records`: who has been held back is read again as soon as there is room.
+* `_wait_next_records`: while some partitions are held back, none is read.
 * `_new_consumer_thread`: a thread that reads as `stream.ingest.consumer.reading` says.
 * `App._new_transport`: a transport with this consumer.
 * `Worker._schedule_shutdown`: the moment at which it is asked to stop.
@@ -78,15 +78,12 @@ class FencedConsumer(driver.Consumer):  # type: ignore[misc]
         await super().on_stop()
 
     async def _wait_next_records(self, timeout: float) -> tuple[Mapping[TP, Fetched] | None, set[TP] | None]:
-        """Faust holds partitions back while many of their batches wait to be applied.
+        """Faust holds partitions back while many of their batches wait to be applied: until it has let all of them go.
 
-        If it holds all of them, it sleeps for a second; if some, it waits as long for records of the others: by then
-        everything may have been applied, and the worker idle.
+        Read meanwhile, the others would be ahead of them, feedback of its impressions.
         """
-        if self._buffered_partitions:
-            timeout = min(timeout, _LOOK_AGAIN_S)
-            while self.flow_active and not self.should_stop and not self._get_active_partitions():
-                await asyncio.sleep(_LOOK_AGAIN_S)
+        while self._buffered_partitions - self._get_active_partitions() and self.flow_active and not self.should_stop:
+            await asyncio.sleep(_LOOK_AGAIN_S)
         records, active = await super()._wait_next_records(timeout)
         return records, active
 

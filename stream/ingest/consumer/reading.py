@@ -7,6 +7,7 @@ begins behind the place to read, records are gone: they are counted, and reading
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from faust.types import TP
 
 from stream.ingest.consumer.backlog import Backlog
 from stream.ingest.consumer.decoded_records import leave_as_decoded
+from stream.ingest.consumer.patience import Patience
 from stream.ingest.consumer.record_batch import Fetched
 from stream.process.weather import Weather
 
@@ -50,7 +52,7 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._lost: dict[TP, int] = {}
         """Offsets found to be gone since then."""
         self.options = ReadingOptions()
-        self._backlog = Backlog(self.options.at_once)
+        self._backlog, self._patience = Backlog(self.options.at_once), Patience()
 
     def read_as(self, options: ReadingOptions) -> None:
         """From now on."""
@@ -93,13 +95,29 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         active = set(active_partitions or ())
         wanted = {tp for tp in active if tp not in self._backlog}
         if wanted:
-            within = timeout if len(wanted) == len(active) else 0
-            self._backlog.add(await self._fetch_more(consumer, wanted, within, max_records))
+            late = self._have_more(consumer, wanted)
+            within = timeout if len(wanted) == len(active) else self._patience.left_s(late)
+            fetched = await self._fetch_more(consumer, wanted, within, max_records)
+            self._backlog.add(fetched, time.time_ns() // 1_000_000)
+            late = self._have_more(consumer, {tp for tp in wanted if tp not in self._backlog})
+            if self._patience.left_s(late):
+                return {}
         assignment = consumer._subscription.subscription.assignment
         for tp in self._backlog.partitions:
             if assignment is None or assignment.state_value(tp) is None:
                 self._backlog.drop(tp)
-        return self._backlog.take(active) if self.consumer.flow_active else {}
+        return self._backlog.take(active, self._have_more(consumer, active)) if self.consumer.flow_active else {}
+
+    def _have_more(self, consumer: Any, partitions: set[TP]) -> set[TP]:
+        """Those of which there is more than has been read, or of which it is not known yet whether there is any."""
+        found, assignment = set(), consumer._subscription.subscription.assignment
+        for tp in partitions:
+            state = assignment.state_value(tp) if assignment is not None else None
+            if state is not None and state.has_valid_position:
+                end = self.highwater(tp)
+                if end is None or state.position < end:
+                    found.add(tp)
+        return found
 
     async def _fetch_more(
         self, consumer: Any, wanted: set[TP], timeout: float | None, max_records: int | None

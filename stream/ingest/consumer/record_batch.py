@@ -84,16 +84,23 @@ class RecordBatch:
         self.value = self
 
 
-def split_batches(fetched: Mapping[TP, Fetched], size: int) -> Iterator[tuple[TP, RecordBatch]]:
+def split_batches(fetched: Mapping[TP, Fetched], size: int, before: str = "") -> Iterator[tuple[TP, RecordBatch]]:
     """Cut what one fetch brought into batches, those written longest ago first.
 
     Both topics are written as things happen, so the partition that lies behind in time goes first, and neither topic is
     read far ahead of the other.
+
+    Args:
+        fetched: what was read.
+        size: most records of a batch.
+        before: all of this topic comes before the rest, which then finds what it is about.
     """
-    heads = [(written(queue, 0), i, tp, 0, queue.first) for i, (tp, queue) in enumerate(fetched.items())]
+    heads = [
+        (tp.topic != before, written(queue, 0), i, tp, 0, queue.first) for i, (tp, queue) in enumerate(fetched.items())
+    ]
     heapq.heapify(heads)
     while heads:
-        _, i, tp, start, first = heapq.heappop(heads)
+        later, _, i, tp, start, first = heapq.heappop(heads)
         queue = fetched[tp]
         end = min(start + size, len(queue))
         is_last = end >= len(queue)
@@ -101,7 +108,7 @@ def split_batches(fetched: Mapping[TP, Fetched], size: int) -> Iterator[tuple[TP
         if last >= first:
             yield tp, RecordBatch(tp, queue[start:end], first, last, 0 if start else queue.num_lost)
         if not is_last:
-            heapq.heappush(heads, (written(queue, end), i, tp, end, last + 1))
+            heapq.heappush(heads, (later, written(queue, end), i, tp, end, last + 1))
 
 
 def written(queue: Fetched, n: int) -> int:
@@ -122,8 +129,8 @@ def one_by_one(fetched: Mapping[TP, Fetched]) -> Iterator[tuple[TP, Any]]:
             yield tp, RecordBatch(tp, (), at, batch.offset, batch.num_lost if at == batch.first else 0)
 
 
-def batches_of_events(events: Sequence[EventT], size: int) -> Iterator[RecordBatch]:
-    """Batches from events that Faust delivered one by one, of any partitions."""
+def batches_of_events(events: Sequence[EventT], size: int, before: str = "") -> Iterator[RecordBatch]:
+    """Batches from events that Faust delivered one by one, of any partitions (`split_batches`)."""
     ranges: dict[TP, Fetched] = {}
     for event in events:
         m = event.message
@@ -136,5 +143,5 @@ def batches_of_events(events: Sequence[EventT], size: int) -> Iterator[RecordBat
         # Faust keeps the record's time in seconds.
         written = round(m.timestamp * 1000) if m.timestamp is not None else 0
         found.append(TakenRecord(m.topic, m.partition, m.offset, written, m.timestamp_type, m.value))
-    for _, batch in split_batches(ranges, size):
+    for _, batch in split_batches(ranges, size, before):
         yield batch

@@ -86,3 +86,5 @@ def test_what_was_written_longest_ago_comes_first() -> None:
     }
     order = [(batch.topic, batch.first) for _, batch in split_batches(fetched, 2)]
     assert order == [("feedback", 0), ("impressions", 0), ("impressions", 2), ("feedback", 2)]
+    of_one_topic_first = [(batch.topic, batch.first) for _, batch in split_batches(fetched, 2, "impressions")]
+    assert of_one_topic_first == [("impressions", 0), ("impressions", 2), ("feedback", 0), ("feedback", 2)]
