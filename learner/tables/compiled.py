@@ -1,12 +1,13 @@
 """`compiled`: numba's `njit` as this project uses it, with a cache that is never stale and never in the way.
 
 numba keeps machine code on disk and knows it again by the source of the function's own module. A function into which
-another module's code was compiled would go on with the old code when only that module changes; so the folder carries a
-digest of all modules with compiled code. And a cache is a convenience: a folder that cannot be written, a full disk or
-a damaged file cost the seconds of compiling, and nothing else.
+another module's code was compiled, or a constant of one, would go on with the old one when only that module changes; so
+the folder carries a digest of all modules that what is compiled there may be made of. And a cache is a convenience: a
+folder that cannot be written, a full disk or a damaged file cost the seconds of compiling, and nothing else.
 """
 
 import pickle
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ _FAST_MATH = {"contract", "reassoc", "nsz"}
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": _FAST_MATH, "_nrt": False}
 """`_nrt`: references to arrays are not counted. numba counts each that is taken out of a tuple, by an atomic
 instruction; of the step that learns from a sample this was two thirds. Whoever calls holds all arrays meanwhile."""
+_IMPORT = re.compile(r"^\s*(?:from|import) +([\w.]+)(?: +import +(\([^)]*\)|[^\n]*))?", re.MULTILINE)
+"""What a module imports, and what of it."""
 _DAMAGED = (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, ImportError, IndexError, KeyError)
 """What reading a cut-off cache file raises, and writing to a full disk."""
 
@@ -94,8 +97,29 @@ def cache_folder(used_in: Path = Path(__file__).parent) -> Path | None:
     package = Path(__file__).parents[1]
     chosen = numba.config.CACHE_DIR
     bases = [Path(chosen)] if chosen else [package / "__pycache__", Path("~/.cache/coldstream").expanduser()]
-    sources = sorted({*(package / "tables").glob("*.py"), *(package / "fast").rglob("*.py"), *used_in.glob("*.py")})
-    return first_writable(base / f"compiled-{_digest(sources)}" for base in bases)
+    return first_writable(base / f"compiled-{_digest(_sources(used_in))}" for base in bases)
+
+
+def _sources(folder: Path) -> list[Path]:
+    """The modules of a folder, and all that they import of their package and of this one, on and on."""
+    root = Path(__file__).parents[2]
+    packages = (
+        {Path(__file__).parents[1].name, *folder.relative_to(root).parts[:1]} if root in folder.parents else set()
+    )
+    found, waiting = set[Path](), list(folder.glob("*.py"))
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for module, names in _IMPORT.findall(path.read_text("utf-8")):
+            first, *rest = module.split(".")
+            if first in packages:
+                at = root.joinpath(first, *rest)
+                candidates = [at.with_suffix(".py"), at / "__init__.py"]
+                candidates += [at / f"{name}.py" for name in re.findall(r"\w+", names)]
+                waiting += filter(Path.is_file, candidates)
+    return sorted(found)
 
 
 def first_writable(folders: Iterable[Path]) -> Path | None:

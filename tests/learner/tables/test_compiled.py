@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
+from learner.tables import compiled as compiled_module
 from learner.tables.compiled import compiled, compiled_maker, first_writable
 
 _RUN = """
@@ -77,14 +78,36 @@ def test_who_makes_arrays_must_say_so() -> None:
 
 
 @pytest.mark.slow
-def test_a_change_in_any_compiled_module_makes_another_folder(tmp_path: Path) -> None:
-    script = """
-from pathlib import Path
-from learner.tables import compiled
-one, two = Path(r"{0}") / "a.py", Path(r"{0}") / "b.py"
-one.write_text("x", encoding="utf-8"), two.write_text("y", encoding="utf-8")
-before = compiled._digest([one, two])
-two.write_text("z", encoding="utf-8")
-print(before != compiled._digest([one, two]), compiled.cache_folder().name.startswith("compiled-"))
-"""
-    assert run(script.format(tmp_path), tmp_path) == "True True"
+@pytest.mark.parametrize("imported", ["from learner.other.values import VALUE", "from learner.other import values"])
+def test_what_was_compiled_with_another_modules_code_or_constant_is_compiled_anew_when_that_changes(
+    tmp_path: Path, imported: str
+) -> None:
+    root = tmp_path / "project"
+    tables, other, using = (root / "learner" / name for name in ("tables", "other", "using"))
+    for folder in (root / "learner", tables, other, using):
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+    (tables / "compiled.py").write_bytes(Path(str(compiled_module.__file__)).read_bytes())
+    (using / "code.py").write_text(
+        f"""
+from learner.tables.compiled import compiled
+{imported}
+if "VALUE" not in globals():
+    VALUE = values.VALUE
+@compiled
+def value():
+    return VALUE
+""",
+        encoding="utf-8",
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(root)}
+    said = []
+    for value in (1, 1, 2):
+        (other / "values.py").write_text(f"VALUE = {value}\n", encoding="utf-8")
+        script = "from learner.using.code import value; print(value(), sum(value.stats.cache_hits.values()))"
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, cwd=root, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout.split())
+    assert said == [["1", "0"], ["1", "1"], ["2", "0"]]
