@@ -180,8 +180,11 @@ class Ingest:
         if applied.outcome is Outcome.HOLE:
             raise HoleError(f"{topic}/{partition}: offsets {applied.offset + 1} to {span.first - 1} were not delivered")
         self.applied[topic, partition] = applied.offset
-        while applied.more:
+        # Of what was applied before, the answer that more is due may have been lost.
+        more = applied.more or applied.outcome is Outcome.DUP
+        while more:
             applied = msgspec.structs.replace(self.tick(partition), outcome=applied.outcome, offset=applied.offset)
+            more = applied.more
         return applied
 
     def process_all(self, batches: Iterable[tuple[str, int, Sequence[Record]]], now_ms: int) -> None:

@@ -1,9 +1,10 @@
 """`fuxictr_training`: FuxiCTR's models in FuxiCTR's own training step, on the splits of table 3, beside ours.
 
 How well: validation and test AUC by epoch, on the same split, fields, widths and dimensions, beside the runs of
-`coldstream experiment ml-1m --table 3` that are in `--ours`. How fast (`--speed`): FuxiCTR's plain DCN-V2 beside our
-DCN-V2 with adapter and masks, in steps of 256: our trainer over epochs, and the stream's learner, which also looks up
-rows, predicts before it learns, and keeps norms; in turns, in one process.
+`coldstream experiment ml-1m --table 3` that are in `--ours`. How fast (`--speed`): FuxiCTR's plain DCN-V2, in its own
+loop with its own loader, and its steps alone, beside our DCN-V2 with adapter and masks, in steps of 256: our trainer
+over epochs, and the stream's learner, which also looks up rows, predicts before it learns, and keeps norms; in turns,
+in one process, on a machine that does nothing else.
 
 FuxiCTR 2.3.10 is installed into an environment of its own, which shares our packages, and this file runs again in it.
 The package on the index leaves EulerNet out: `--zoo` is the folder `model_zoo` of a checkout.

@@ -91,3 +91,24 @@ def test_deadlines_that_change_pass_once(make: Make, passed: int, changed: dict[
     keys = after.store.keys
     left = keys.bodies(0), keys.labels(0), keys.arrivals(0), keys.due(0)
     assert after.store.client.exists(*left) == 0, "state must not pile up"
+
+
+def test_what_is_due_is_handled_also_where_the_answer_that_there_is_more_was_lost(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The batch comes again, and is known; nothing else may come of its partition for long."""
+    fed = make(msgspec.structs.replace(JOIN, release_limit=3))
+    fed.batch(0, [shown(str(n), n) for n in range(10)])
+    fed.batch(0, [END])
+
+    def lost(partition: int) -> None:
+        raise redis.ConnectionError("the connection was closed")
+
+    with monkeypatch.context() as away:
+        away.setattr(fed.ingest, "tick", lost)
+        with pytest.raises(redis.ConnectionError):
+            fed.batch(1, [END])
+    assert len(said(fed)) < 20
+    fed.again(1)
+    assert len(said(fed)) == 20
+    fed.expected()

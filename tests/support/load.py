@@ -93,7 +93,8 @@ class Load:
         """Counters and trained samples equal the oracle's."""
         live = self.live
         expected = expect(read_log(live.kafka, ends), live.join, live.actions, live.tasks, live.histories)
-        assert differences(self.store, self.partitions, expected) == {}
+        found = differences(self.store, self.partitions, expected)
+        assert not found, found
         assert expected.counts["positive"] + expected.counts["negative"] == self.num_rows
         predictions = read_predictions(folder / "predictions")
         trained = dict(predictions["kind"].value_counts().iter_rows())

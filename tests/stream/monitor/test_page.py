@@ -75,10 +75,11 @@ def open_page(browser: Browser, url: str, **options: object) -> tuple[Page, list
     return page, complaints
 
 
-def check_live_page(page: Page, user: str, parts: Sequence[str]) -> None:
+def check_live_page(page: Page, load: Load, parts: Sequence[str]) -> None:
     expect(page.locator("#state")).to_have_text("every role reports")
     learned = page.locator("#health div", has_text="samples learned").locator("dd")
     before = learned.inner_text()
+    load.go_on()
     expect(learned).not_to_have_text(before, timeout=15_000)
     assert page.locator("#now tbody tr").count() == 17
     kinds = page.locator("#health div", has_text="Redis memory by kind").locator("dd")
@@ -100,7 +101,7 @@ def check_live_page(page: Page, user: str, parts: Sequence[str]) -> None:
     expect(page.locator("#twin-said")).to_contain_text("on the same")
     # By keyboard alone.
     page.locator("#user").focus()
-    page.keyboard.type(user)
+    page.keyboard.type(first_user(load.log))
     page.keyboard.press("Enter")
     expect(page.locator("#found dd").first).to_be_visible()
     assert page.locator("#found table tr").count() > 1
@@ -110,7 +111,8 @@ def check_live_page(page: Page, user: str, parts: Sequence[str]) -> None:
 
 
 def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp_path: Path) -> None:
-    load = Load(live, 80_000, seed=31, events_per_s=10_000)
+    # The last of it comes when the page stands: it is to show that something is learned.
+    load = Load(live, 80_000, seed=31, events_per_s=10_000, hold_at=60_000)
     url = f"http://127.0.0.1:{live.monitor.port}"
     with Role("monitor", live, tmp_path) as monitor, Role("worker", live, tmp_path) as worker:
         wait_until(lambda: "http://" in monitor.log.read_text(), "the monitor", [monitor])
@@ -124,7 +126,7 @@ def test_the_page_shows_a_running_pipeline(live: Settings, browser: Browser, tmp
             wait_until(lambda: fetch(url + "/readyz")[0] == 200, "the pipeline to be ready", roles)
             wait_until(lambda: len(read_buckets(tmp_path)) > 1, "the first figures", roles)
             page, complaints = open_page(browser, url)
-            check_live_page(page, first_user(load.log), weight_names(live.recipe))
+            check_live_page(page, load, weight_names(live.recipe))
             assert complaints == []
             keep(page, "monitor-light")
             page.locator("#user").fill("nobody")
