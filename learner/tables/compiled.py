@@ -112,7 +112,7 @@ def _sources(folder: Path) -> list[Path]:
         if path in found:
             continue
         found.add(path)
-        for module, names in _IMPORT.findall(path.read_text("utf-8")):
+        for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
             first, *rest = module.split(".")
             if first in packages:
                 at = root.joinpath(first, *rest)
