@@ -102,24 +102,33 @@ def cache_folder(used_in: Path = Path(__file__).parent) -> Path | None:
 
 def _sources(folder: Path) -> list[Path]:
     """The modules of a folder, and all that they import of their package and of this one, on and on."""
-    root = Path(__file__).parents[2]
-    packages = (
-        {Path(__file__).parents[1].name, *folder.relative_to(root).parts[:1]} if root in folder.parents else set()
-    )
     found, waiting = set[Path](), list(folder.glob("*.py"))
     while waiting:
         path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
-            first, *rest = module.split(".")
-            if first in packages:
-                at = root.joinpath(first, *rest)
-                candidates = [at.with_suffix(".py"), at / "__init__.py"]
-                candidates += [at / f"{name}.py" for name in re.findall(r"\w+", names)]
-                waiting += filter(Path.is_file, candidates)
+        if path not in found:
+            found.add(path)
+            waiting += _imported(path)
     return sorted(found)
+
+
+@cache
+def _imported(path: Path) -> list[Path]:
+    """The modules that one imports of its package and of this one; none of one that lies elsewhere."""
+    root, found = Path(__file__).parents[2], list[Path]()
+    if root not in path.parents:
+        return found
+    packages = {Path(__file__).parents[1].name, path.relative_to(root).parts[0]}
+    for module, names in _IMPORT.findall(path.read_text(encoding="utf-8")):
+        first, *rest = module.split(".")
+        if first in packages:
+            at = root.joinpath(first, *rest)
+            candidates = (
+                at.with_suffix(".py"),
+                at / "__init__.py",
+                *(at / f"{name}.py" for name in re.findall(r"\w+", names)),
+            )
+            found += filter(Path.is_file, candidates)
+    return found
 
 
 def first_writable(folders: Iterable[Path]) -> Path | None:

@@ -9,6 +9,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from functools import partial
+from typing import NamedTuple
 
 from faust.types import TP
 
@@ -16,6 +17,14 @@ from stream.ingest.consumer.record_batch import Fetched, written
 
 _CHUNK = 256
 """Records of a partition that are taken together."""
+
+
+class _Held(NamedTuple):
+    """What was read of a partition, how many of its records have been handed on, and when it was read, ms."""
+
+    found: Fetched
+    at: int
+    read_ms: int
 
 
 class Backlog:
@@ -27,9 +36,7 @@ class Backlog:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._held: dict[TP, tuple[Fetched, int]] = {}
-        """What was read of a partition, and how many of its records have been handed on."""
-        self._read_ms: dict[TP, int] = {}
+        self._held: dict[TP, _Held] = {}
 
     def __contains__(self, tp: TP) -> bool:
         return tp in self._held
@@ -47,7 +54,7 @@ class Backlog:
             now_ms: when: what claims to be written later is not held back for that.
         """
         for tp, found in fetched.items():
-            self._held[tp], self._read_ms[tp] = (found, 0), now_ms
+            self._held[tp] = _Held(found, 0, now_ms)
 
     def drop(self, tp: TP) -> None:
         """Nothing that was read of a partition counts."""
@@ -60,14 +67,14 @@ class Backlog:
             active: of these.
             have_more: those of which there is more than is held: others wait for what comes next of them.
         """
-        heads = [(self._written(tp, at), i, tp) for i, (tp, (_, at)) in enumerate(self._held.items()) if tp in active]
+        heads = [(self._written(tp, held.at), i, tp) for i, (tp, held) in enumerate(self._held.items()) if tp in active]
         heapq.heapify(heads)
         chunk = min(_CHUNK, self._most // max(1, len(heads)) or 1)
         ends: dict[TP, int] = {}
         left, moments = self._most, list[int]()
         while heads and left > 0:
             _, i, tp = heapq.heappop(heads)
-            found, at = self._held[tp]
+            found, at, _ = self._held[tp]
             begin = ends.get(tp, at)
             end = ends[tp] = min(begin + min(chunk, left), len(found))
             left -= end - begin
@@ -84,20 +91,21 @@ class Backlog:
         """The same without what was written later; all of it if nothing would be left, as clocks may go backwards."""
         cut = {}
         for tp, end in ends.items():
-            found, at = self._held[tp]
+            found, at, _ = self._held[tp]
             earlier = bisect_right(range(at, end), moment, key=partial(self._written, tp))
             if earlier or not found:
                 cut[tp] = at + earlier
         return cut or ends
 
     def _written(self, tp: TP, n: int) -> int:
-        return min(written(self._held[tp][0], n), self._read_ms[tp])
+        held = self._held[tp]
+        return min(written(held.found, n), held.read_ms)
 
     def _part(self, tp: TP, end: int) -> Fetched:
         """The records of a partition up to one, and the offsets up to that."""
-        found, at = self._held.pop(tp)
+        found, at, read_ms = self._held.pop(tp)
         if end < len(found):
-            self._held[tp] = found, end
+            self._held[tp] = _Held(found, end, read_ms)
         first = found[at].offset if at else found.first
         behind = found[end].offset if end < len(found) else found.next_offset
         return Fetched(found[at:end] if at or end < len(found) else found, first, behind, 0 if at else found.num_lost)

@@ -31,4 +31,4 @@ class Patience:
         """
         now = time.monotonic()
         self._since = {tp: self._since.get(tp, now) for tp in late}
-        return max(0.0, *(since + self._most_s - now for since in self._since.values())) if self._since else 0.0
+        return max([0.0, *(since + self._most_s - now for since in self._since.values())])

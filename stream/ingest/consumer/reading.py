@@ -102,17 +102,16 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             late = self._have_more(consumer, {tp for tp in wanted if tp not in self._backlog})
             if self._patience.left_s(late):
                 return {}
-        assignment = consumer._subscription.subscription.assignment
         for tp in self._backlog.partitions:
-            if assignment is None or assignment.state_value(tp) is None:
+            if _state_of(consumer, tp) is None:
                 self._backlog.drop(tp)
         return self._backlog.take(active, self._have_more(consumer, active)) if self.consumer.flow_active else {}
 
     def _have_more(self, consumer: Any, partitions: set[TP]) -> set[TP]:
         """Those of which there is more than has been read, or of which it is not known yet whether there is any."""
-        found, assignment = set(), consumer._subscription.subscription.assignment
+        found = set()
         for tp in partitions:
-            state = assignment.state_value(tp) if assignment is not None else None
+            state = _state_of(consumer, tp)
             if state is not None and state.has_valid_position:
                 end = self.highwater(tp)
                 if end is None or state.position < end:
@@ -140,10 +139,9 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return self._ranges(consumer, records, wanted)
 
     def _ranges(self, consumer: Any, records: Mapping[Any, Any], wanted: set[TP]) -> dict[TP, Fetched]:
-        assignment = consumer._subscription.subscription.assignment
         found = {}
         for tp in dict.fromkeys((*wanted, *(TP(*tp) for tp in records))):
-            state = assignment.state_value(tp) if assignment is not None else None
+            state = _state_of(consumer, tp)
             if tp not in self._next or state is None or not state.has_valid_position:
                 continue
             first, position = self._next[tp], state.position
@@ -182,3 +180,9 @@ class ReadingThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         self.options.weather.passed("commit")
         return True
+
+
+def _state_of(consumer: Any, tp: TP) -> Any:
+    """How far the consumer has read a partition; None: it is not this consumer's."""
+    assignment = consumer._subscription.subscription.assignment
+    return None if assignment is None else assignment.state_value(tp)

@@ -82,7 +82,7 @@ def test_all_partitions_are_handed_on_up_to_the_same_moment(seed: int) -> None:
     while backlog.partitions:
         some = backlog.take(partitions)
         newest = max(record.timestamp for part in some.values() for record in part)
-        left = [found[at].timestamp for found, at in backlog._held.values()]
+        left = [found[at].timestamp for found, at, _ in backlog._held.values()]
         assert newest <= min(left, default=newest)
         handed_on += 1
     assert handed_on > 1
