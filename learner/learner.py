@@ -12,7 +12,6 @@ from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
 from learner.fast.learning.belief import SETTLED, TURNED
-from learner.fast.warm_up import warm_up
 from learner.learned import Learned, joined
 from learner.named import below
 from learner.parts import (
@@ -26,6 +25,7 @@ from learner.parts import (
     ids_of,
     look_up,
     unseen,
+    warm_up,
     weights_of,
 )
 from learner.recipe import Recipe
@@ -82,7 +82,7 @@ class Learner:
 
     def warm_up(self) -> float:
         """Compile, or load from the cache, whatever is compiled; returns the seconds that it took."""
-        return warm_up()
+        return warm_up(self.recipe)
 
     def learn(self, samples: Samples) -> Learned:
         """Predict the samples, and train once on those that bring a label; returns what was predicted before."""

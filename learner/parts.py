@@ -1,5 +1,6 @@
 """The parts of a model, made from its recipe, and what each of them takes."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from learner.fast.inputs.occurrences import Occurrences
 from learner.fast.layout import component_names
 from learner.fast.model import FastPart
 from learner.fast.predictor import FastPredictor, Found, served_part
+from learner.fast.warm_up import warm_up as warm_up_fast
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 from learner.tables.ids import Ids
@@ -160,6 +162,22 @@ def limit_threads(recipe: Recipe, num_threads: int) -> None:
         import torch
 
         torch.set_num_threads(num_threads)
+
+
+def warm_up(recipe: Recipe, *, learns: bool = True) -> float:
+    """Compile, or load from the cache, whatever is compiled of a model; returns the seconds that it took.
+
+    Args:
+        recipe: of the model.
+        learns: whether it learns here, or predicts only.
+    """
+    began = time.perf_counter()
+    warm_up_fast()
+    if recipe.has_deep:
+        from learner.adaf2m2.kernels.warm_up import warm_up as warm_up_deep
+
+        warm_up_deep(learns=learns)
+    return time.perf_counter() - began
 
 
 def deep_table(recipe: Recipe) -> Table:

@@ -5,18 +5,31 @@ AdaF2M2, section 3.4: a(v_i) = w_i v_i with [w_1 .. w_n] = sigmoid(h([r_ID, r_no
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from learner.adaf2m2.kernels.signals import (
+    EPSILON,
+    LOG,
+    NORM_MAX,
+    NORM_MIN,
+    RAW,
+    SQRT,
+    SQUARE,
+    faded_in,
+    measured,
+    normalised,
+)
 from learner.config import Norm
 
-_NORM_MIN, _NORM_MAX = 1e-6, 1e3
 _OF_NORMS: Mapping[Norm, Callable[[Tensor], Tensor]] = {
     "log": torch.log,
     "sqrt": torch.sqrt,
     "square": torch.square,
     "raw": torch.Tensor.clone,
 }
+_KINDS: Mapping[Norm, int] = {"log": LOG, "sqrt": SQRT, "square": SQUARE, "raw": RAW}
 NORMS: tuple[Norm, ...] = ("log", "sqrt", "square")
 """The paper's."""
 
@@ -45,6 +58,9 @@ class RunningStandardiser(nn.Module):
         """Fade a batch in; early batches weigh as in a plain average."""
         self.num_updates += 1
         keep = min(self.momentum, 1.0 - 1.0 / float(self.num_updates))
+        if x_BS.device.type == "cpu":
+            faded_in(x_BS, self.mean_S, self.var_S, keep)
+            return self
         var_S, mean_S = torch.var_mean(x_BS, dim=0, correction=0)
         shift_S = mean_S - self.mean_S
         self.var_S.mul_(keep).add_((1 - keep) * (var_S + keep * shift_S * shift_S))
@@ -53,7 +69,7 @@ class RunningStandardiser(nn.Module):
 
     def forward(self, x_BS: Tensor) -> Tensor:
         """(x - mean) / std."""
-        return (x_BS - self.mean_S) * (self.var_S + 1e-5).rsqrt()
+        return (x_BS - self.mean_S) * (self.var_S + EPSILON).rsqrt()
 
 
 class StateAdapter(nn.Module):
@@ -101,26 +117,35 @@ class StateAdapter(nn.Module):
                 "the adapter has nothing to weigh fields by: give a field state = true, or set model.adapter_norms or "
                 "model.adapter_counts, or turn model.adapter off"
             )
-        self._norms = tuple(norms)
+        self._norms, self._kinds_K = tuple(norms), np.array([_KINDS[name] for name in norms], np.int64)
         self._num_counts = num_counts
         self._scale = scale
         self.standardise = RunningStandardiser(num_measured)
-        self.normalise = nn.LayerNorm(num_signals)
+        self.normalise = nn.LayerNorm(num_signals, EPSILON)
         last = nn.Linear(hidden or num_signals, num_fields)
         nn.init.constant_(last.bias, bias)
         self.h = nn.Sequential(nn.Linear(num_signals, hidden), nn.ReLU(), last) if hidden else last
 
     def forward(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
         """Weights per field; in training mode the running statistics take the batch in."""
-        norms_B2 = norms_B2.clamp(_NORM_MIN, _NORM_MAX)
-        measured = [_OF_NORMS[name](norms_B2) for name in self._norms]
-        if self._num_counts:
-            measured.append(counts_BC.log1p())
-        r_BS = id_BE
-        if measured:
-            measured_BS = torch.cat(measured, dim=1)
-            if self.training:
-                self.standardise.update(measured_BS)
-            r_BS = torch.cat([id_BE, self.standardise(measured_BS)], dim=1)
-        weight_BF: Tensor = self._scale * torch.sigmoid(self.h(self.normalise(r_BS)))
+        if not self._num_counts:
+            counts_BC = counts_BC[:, :0]
+        signals_of = self._in_one_pass if self.training and id_BE.device.type == "cpu" else self._by_torch
+        weight_BF: Tensor = self._scale * torch.sigmoid(self.h(signals_of(id_BE, norms_B2, counts_BC)))
         return weight_BF
+
+    def _in_one_pass(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
+        """All signals, normalised over each sample, shape (B, S)."""
+        measured_BM = measured(norms_B2, counts_BC, self._kinds_K)
+        standard = self.standardise.update(measured_BM)
+        scale_S, shift_S = self.normalise.weight, self.normalise.bias
+        return normalised(id_BE, measured_BM, (standard.mean_S, standard.var_S), scale_S, shift_S)
+
+    def _by_torch(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
+        """The same where there is no compiled code: on other devices, and where a model is traced."""
+        norms_B2 = norms_B2.clamp(NORM_MIN, NORM_MAX)
+        measured_BM = torch.cat([*(_OF_NORMS[name](norms_B2) for name in self._norms), counts_BC.log1p()], dim=1)
+        if self.training:
+            self.standardise.update(measured_BM)
+        found_BS: Tensor = self.normalise(torch.cat([id_BE, self.standardise(measured_BM)], dim=1))
+        return found_BS

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.histories import HistoryRows
+from learner.adaf2m2.kernels.rows import distinct
 from learner.fast.inputs.occurrences import Occurrences
 from learner.sif.inputs import Inputs
 
@@ -75,13 +76,12 @@ def batch_of(
         histories: rows of theirs, where the deep part reads them.
     """
     parts = [rows_N] if histories is None else [rows_N, histories.items_BHL.ravel(), histories.categories_BHL.ravel()]
-    distinct, occurrence = np.unique(np.concatenate(parts), return_inverse=True)
+    rows_U, occurrence = distinct(np.concatenate(parts))
     told = None if histories is None else _of_histories(histories, occurrence[len(rows_N) :])
-    occurrence = occurrence[: len(rows_N)]
     sizes_BF = occurrences.sizes_BF
     return Batch(
-        torch.from_numpy(distinct.astype(np.int64)),
-        torch.from_numpy(occurrence.astype(np.int64)),
+        torch.from_numpy(rows_U),
+        torch.from_numpy(occurrence[: len(rows_N)]),
         torch.from_numpy(np.cumsum(sizes_BF) - sizes_BF.ravel()),
         torch.from_numpy(occurrences.weights_N),
         torch.from_numpy(norms_B2.astype(np.float32)),
@@ -91,7 +91,7 @@ def batch_of(
 
 
 def _of_histories(histories: HistoryRows, occurrence_N: np.ndarray) -> HistoryBatch:
-    items_N, categories_N = np.split(occurrence_N.astype(np.int64), 2)
+    items_N, categories_N = np.split(occurrence_N, 2)
     shape = histories.items_BHL.shape
     return HistoryBatch(
         torch.from_numpy(items_N.reshape(shape)),

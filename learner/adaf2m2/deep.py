@@ -1,7 +1,7 @@
 """The deep part: AdaF2M2 in PyTorch, learned in micro-batches, with embedding rows from the learner's table.
 
-Only the rows of a micro-batch are gathered, differentiated and written back, by Adagrad per coordinate (Duchi et al.
-2011); everything else by Adam.
+Only the rows of a micro-batch are gathered, differentiated and written back, by Adagrad per coordinate; everything else
+by Adam.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
+from learner.adaf2m2.kernels.rows import adagrad
 from learner.adaf2m2.loss import Target, losses_by_task, tokens_loss, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.adaf2m2.taken import SQUARES, VALUES, Occurring, Told
@@ -53,6 +54,10 @@ class Said(msgspec.Struct):
 
 def _chosen(occurring: Occurring, chosen_B: np.ndarray) -> Batch:
     """The micro-batch of the samples where `chosen_B` is true."""
+    if chosen_B.all():
+        return batch_of(
+            occurring.occurrences, occurring.rows_N, occurring.norms_B2, occurring.counts_BC, occurring.histories
+        )
     of_N = np.repeat(chosen_B, np.diff(occurring.occurrences.offsets_B1))
     norms_B2, counts_BC = occurring.norms_B2[chosen_B], occurring.counts_BC[chosen_B]
     histories = None if occurring.histories is None else occurring.histories.take(chosen_B)
@@ -125,7 +130,8 @@ class DeepPart:
 
     def _forward(self, rows_UW: Tensor, batch: Batch) -> Output:
         """The forward that is learned from."""
-        self.dense.train()
+        if not self.dense.training:
+            self.dense.train()
         # Dropout draws from torch's own generator, which no checkpoint keeps; so it is given a seed by the one that is.
         with torch.random.fork_rng(devices=[], enabled=self._recipe.model.dropout > 0):
             if self._recipe.model.dropout:
@@ -174,14 +180,9 @@ class DeepPart:
         self._optimiser.step()
         assert rows_UW.grad is not None
         assert share is not None
-        rows_U, grad_UW = batch.rows_U.numpy(), rows_UW.grad.numpy() * np.float32(share)
-        known_U = rows_U > 0
-        rows_U, grad_UW = rows_U[known_U], grad_UW[known_U]
-        squares_UW = self._squares_RW[rows_U] + grad_UW * grad_UW
-        self._squares_RW[rows_U] = squares_UW
-        lr = self._recipe.learner.embedding_lr
-        self._values_RW[rows_U] -= lr * grad_UW / (np.sqrt(squares_UW) + 1e-10)
-        self._table.mark(rows_U)
+        rows_U, lr = batch.rows_U.numpy(), self._recipe.learner.embedding_lr
+        adagrad(self._values_RW, self._squares_RW, rows_U, rows_UW.grad.numpy(), np.float32(share), np.float32(lr))
+        self._table.mark(rows_U[rows_U > 0])
 
     @property
     def is_finite(self) -> bool:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
+from learner.adaf2m2.kernels.losses import summed
 from learner.adaf2m2.model import Output
 from learner.config import ModelSettings
 
@@ -32,6 +33,9 @@ class Target(msgspec.Struct, frozen=True):
 
 
 def _loss(logits_KB: Tensor, target: Target) -> Tensor:
+    if logits_KB.device.type == "cpu":
+        told = target.labels_B, target.weights_B, target.undo_B, target.shift_B
+        return summed(logits_KB.reshape(-1, logits_KB.shape[-1]), *told)
     shifted_KB = logits_KB + target.shift_B
     bce_KB = nnf.binary_cross_entropy_with_logits(
         shifted_KB, target.labels_B.expand_as(shifted_KB), target.weights_B.expand_as(shifted_KB), reduction="none"

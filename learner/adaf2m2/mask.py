@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from learner.adaf2m2.kernels.copies import with_copies
+
 
 class FeatureMask(nn.Module):
     """Mask fields at random.
@@ -52,9 +54,39 @@ class FeatureMask(nn.Module):
 
     def forward(self, emb_BFD: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw the masks from `generator`, on its device, and apply them."""
-        B, F, _ = emb_BFD.shape
-        k, of = self.num_masks, F if self.scope == "field" else 1
-        p_KB1 = torch.rand(k, B, of, generator=generator, device=generator.device) * (self.high - self.low) + self.low
-        drawn_KBF = torch.rand(k, B, F, generator=generator, device=generator.device)
-        keep_KBF1 = (drawn_KBF >= p_KB1).unsqueeze(-1).to(emb_BFD.device)
+        keep_KBF1 = self.draw(len(emb_BFD), generator).unsqueeze(-1).to(emb_BFD.device)
         return torch.where(keep_KBF1, emb_BFD, self.default_FD), keep_KBF1
+
+    def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Which fields are kept, bool, shape (k, B, F), on the generator's device."""
+        k, num_fields, device = self.num_masks, len(self.default_FD), generator.device
+        of = num_fields if self.scope == "field" else 1
+        p_KB1 = torch.rand(k, num_samples, of, generator=generator, device=device) * (self.high - self.low) + self.low
+        return torch.rand(k, num_samples, num_fields, generator=generator, device=device) >= p_KB1
+
+    def beside(
+        self, main_BFD: Tensor, weight_BF: Tensor | None, emb_BFD: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Weighted samples, and behind them their masked copies, as one batch.
+
+        Args:
+            main_BFD: what is weighed.
+            weight_BF: weights of its fields; None: one each.
+            emb_BFD: what copies are made of.
+            generator: of the masks.
+
+        Returns:
+            All of them, shape (B(1 + k), F, D), and what was kept, bool, shape (k, B, F).
+        """
+        keep_KBF = self.draw(len(emb_BFD), generator).to(emb_BFD.device)
+        if emb_BFD.device.type != "cpu":
+            masked_KBFD = torch.where(keep_KBF.unsqueeze(-1), emb_BFD, self.default_FD)
+            return torch.cat([weighed(main_BFD, weight_BF), masked_KBFD.flatten(0, 1)]), keep_KBF
+        if weight_BF is None:
+            weight_BF = emb_BFD.new_ones(emb_BFD.shape[:2])
+        return with_copies(main_BFD, weight_BF, emb_BFD, self.default_FD, keep_KBF), keep_KBF
+
+
+def weighed(emb_BFD: Tensor, weight_BF: Tensor | None) -> Tensor:
+    """Embeddings times the weights of their fields, if there are any."""
+    return emb_BFD if weight_BF is None else emb_BFD * weight_BF.unsqueeze(-1)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.dropout import kept_ids
-from learner.adaf2m2.mask import FeatureMask
+from learner.adaf2m2.kernels.pooling import pooled
+from learner.adaf2m2.mask import FeatureMask, weighed
 from learner.config import BY_SAMPLE, FieldSettings, HistorySettings, ModelSettings
 from learner.heads.build import build_heads
 from learner.models.catalog import build_interaction
@@ -115,16 +116,16 @@ class AdaF2M2(nn.Module):
             scope=settings.mask_scope,
         )
 
-    def _fields(self, rows_UD: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Pool each field's rows: emb_BFD, and the first-order terms first_BF."""
-        pooled = nnf.embedding_bag(
-            batch.occurrence_N, rows_UD, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
-        ).view(len(batch), -1, self.settings.dim + 1)
-        emb_BFD, first_BF = pooled[..., :-1], pooled[..., -1]
-        return emb_BFD, first_BF if self.has_first_order else torch.zeros_like(first_BF)
+    def _fields(self, rows_UD: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Pool each field's rows: emb_BFD, and the first-order terms first_BF if g has them."""
+        emb_XD, first_X = pooled(rows_UD, batch.occurrence_N, batch.offsets_BF, batch.weights_N)
+        emb_BFD, first_BF = emb_XD.view(len(batch), -1, self.settings.dim), first_X.view(len(batch), -1)
+        return emb_BFD, first_BF if self.has_first_order else None
 
-    def _weigh(self, emb_BFD: Tensor, first_BF: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the main forward takes: weighted embeddings, first-order terms, and the weights."""
+    def _weigh(
+        self, emb_BFD: Tensor, first_BF: Tensor | None, batch: Batch
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the main forward takes: embeddings, first-order terms, and the weights that embeddings get."""
         main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
         if self.adapter is None:
             return main_BFD, first_BF, None
@@ -132,9 +133,9 @@ class AdaF2M2(nn.Module):
         if self.settings.adapter_detach:
             id_BE = id_BE.detach()
         weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
-        if self.settings.adapter_first_order:
+        if self.settings.adapter_first_order and first_BF is not None:
             first_BF = first_BF * weight_BF
-        return main_BFD * weight_BF.unsqueeze(-1), first_BF, weight_BF
+        return main_BFD, first_BF, weight_BF
 
     def _sequences(self, rows_UD: Tensor, batch: Batch) -> Sequences | None:
         """Embeddings of what the reader is given."""
@@ -179,65 +180,45 @@ class AdaF2M2(nn.Module):
     def forward(self, rows_UD: Tensor, batch: Batch, mask_generator: torch.Generator | None = None) -> Output:
         """Main logits; if a generator is given, also masked ones, and ids are dropped from the main ones.
 
-        The weighted sample and its masked copies go through g as one batch of B(1 + k), so g is shared as in the paper.
-        Masked copies are of the whole sample, whatever ids are dropped from the main one.
+        The weighted sample and its masked copies go through g as one batch of X = B(1 + k), so g is shared as in the
+        paper. Masked copies are of the whole sample, whatever ids are dropped from the main one.
         """
         emb_BFD, first_BF = self._fields(rows_UD, batch)
         B, given = len(batch), (emb_BFD, first_BF)
         if mask_generator is not None and self.settings.id_dropout:
             keep_BF = kept_ids(B, self.is_id_F, self.settings.id_dropout, mask_generator)
-            given = emb_BFD * keep_BF.unsqueeze(-1), first_BF * keep_BF
-        main_BFD, main_first_BF, weight_BF = self._weigh(*given, batch)
-        sequences = self._sequences(rows_UD, batch)
-        tokens = self._tokens(main_BFD, sequences)
-        if self.heads is not None:
-            given = emb_BFD, main_BFD
-            said = self._by_task(given, (first_BF, main_first_BF), weight_BF, mask_generator, sequences)
-            return msgspec.structs.replace(said, tokens=tokens)
+            given = emb_BFD * keep_BF.unsqueeze(-1), None if first_BF is None else first_BF * keep_BF
+        main_BFD, first_XF, weight_BF = self._weigh(*given, batch)
         if self.mask is None or mask_generator is None:
-            main_B = self.interaction(self._read(main_BFD, sequences)) + main_first_BF.sum(1)
-            return Output(main_B, None, weight_BF, tokens=tokens)
-        masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
-        logits = self.interaction(self._read(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]), sequences))
-        main_B, masked_KB = logits[:B], logits[B:].view(-1, B)
-        # A masked field is unknown to the first-order part, too.
-        masked_first_KB = (first_BF * keep_KBF1.squeeze(-1)).sum(-1)
-        return Output(main_B + main_first_BF.sum(1), masked_KB + masked_first_KB, weight_BF, tokens=tokens)
+            all_XFD = weighed(main_BFD, weight_BF)
+        else:
+            all_XFD, keep_KBF = self.mask.beside(main_BFD, weight_BF, emb_BFD, mask_generator)
+            if first_XF is not None and first_BF is not None:
+                # A masked field is unknown to the first-order part, too.
+                first_XF = torch.cat([first_XF, (first_BF * keep_KBF).flatten(0, 1)])
+        sequences = self._sequences(rows_UD, batch)
+        tokens = self._tokens(all_XFD[:B], sequences)
+        logits = self._logits(self._read(all_XFD, sequences), first_XF)
+        main, masked = logits[:B], logits[B:].view(-1, B, *logits.shape[1:]) if len(logits) > B else None
+        if self.heads is None:
+            return Output(main, masked, weight_BF, tokens=tokens)
+        of_main = None if masked is None else masked[..., self._main]
+        return Output(main[:, self._main], of_main, weight_BF, main, masked, tokens)
 
     def of_pooled(self, emb_BFD: Tensor, first_BF: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
         """Main logits of embeddings and first-order terms that are pooled already, shape (B,); (B, T) with heads."""
         nothing = torch.zeros(0)
         batch = Batch(nothing, nothing, nothing, nothing, norms_B2, counts_BC)
-        main_BFD, main_first_BF, _ = self._weigh(emb_BFD, first_BF if self.has_first_order else 0 * first_BF, batch)
-        if self.heads is not None:
-            by_task: Tensor = self.heads(self.interaction.representation(main_BFD))
-            return by_task + main_first_BF.sum(1, keepdim=True)
-        logit_B: Tensor = self.interaction(main_BFD) + main_first_BF.sum(1)
-        return logit_B
+        # What is given is asked for even where it is nothing to the model.
+        main_BFD, main_first_BF, weight_BF = self._weigh(
+            emb_BFD, first_BF if self.has_first_order else 0 * first_BF, batch
+        )
+        return self._logits(weighed(main_BFD, weight_BF), main_first_BF)
 
-    def _by_task(
-        self,
-        embs_BFD: tuple[Tensor, Tensor],
-        firsts_BF: tuple[Tensor, Tensor],
-        weight_BF: Tensor | None,
-        mask_generator: torch.Generator | None,
-        sequences: Sequences | None,
-    ) -> Output:
-        """The same with heads: a logit per task, to each of which the first-order terms are added.
-
-        `embs_BFD`, `firsts_BF`: those of the whole sample, and of the main forward.
-        """
-        assert self.heads is not None
-        emb_BFD, main_BFD = embs_BFD
-        first_BF, main_first_BF = firsts_BF
-        B, first_B1 = len(emb_BFD), main_first_BF.sum(1, keepdim=True)
-        if self.mask is None or mask_generator is None:
-            main_BT = self.heads(self.interaction.representation(self._read(main_BFD, sequences))) + first_B1
-            return Output(main_BT[:, self._main], None, weight_BF, main_BT)
-        masked_KBFD, keep_KBF1 = self.mask(emb_BFD, mask_generator)
-        all_BFD = self._read(torch.cat([main_BFD, masked_KBFD.flatten(0, 1)]), sequences)
-        logits = self.heads(self.interaction.representation(all_BFD))
-        main_BT = logits[:B] + first_B1
-        masked_first_KB1 = (first_BF * keep_KBF1.squeeze(-1)).sum(-1, keepdim=True)
-        masked_KBT = logits[B:].view(-1, B, logits.shape[1]) + masked_first_KB1
-        return Output(main_BT[:, self._main], masked_KBT[..., self._main], weight_BF, main_BT, masked_KBT)
+    def _logits(self, emb_XFD: Tensor, first_XF: Tensor | None) -> Tensor:
+        """Of embeddings and first-order terms: shape (X,); with heads a logit per task, (X, T)."""
+        if self.heads is None:
+            logit_X: Tensor = self.interaction(emb_XFD)
+            return logit_X if first_XF is None else logit_X + first_XF.sum(1)
+        by_task: Tensor = self.heads(self.interaction.representation(emb_XFD))
+        return by_task if first_XF is None else by_task + first_XF.sum(1, keepdim=True)

@@ -20,8 +20,7 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from learner.fast.warm_up import warm_up
-from learner.parts import limit_threads
+from learner.parts import limit_threads, warm_up
 from learner.tables.memory import sharing
 from state_store.client import connect_on_loop
 from stream.process.forked import Forked
@@ -121,7 +120,8 @@ class Serving:
         """Load what is published, in a thread."""
         if not self._loads:
             return
-        log.info("compiled code is ready after %.1f s", await asyncio.to_thread(warm_up))
+        took_s = await asyncio.to_thread(warm_up, self._settings.recipe, learns=False)
+        log.info("compiled code is ready after %.1f s", took_s)
         self._service.is_warm = True
         while True:
             await asyncio.sleep(await asyncio.to_thread(self._following.load))
@@ -186,7 +186,7 @@ def _serve_forked(settings: Settings, client: redis.Redis) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # While it compiles; afterwards they are waited for.
         signal.signal(number, lambda *_: sys.exit(0))
-    log.info("compiled code is ready after %.1f s", warm_up())
+    log.info("compiled code is ready after %.1f s", warm_up(settings.recipe, learns=False))
     turns = {name: SharedTurns(settings.recipe, count) for name in names_of(settings.serving)}
     with sharing():
         counted = Counted(NAMES, count)

@@ -51,7 +51,8 @@ class Fit:
             samples_B: numbers of the samples.
             noisy: whether masks, and ids that are dropped, are drawn.
         """
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         batch, labels_B = self.feed.batch(samples_B, self.model.rows_RW), self.feed.labels(samples_B)
         nothing_B = torch.zeros_like(labels_B)
         target = Target(labels_B, torch.ones_like(labels_B), nothing_B, nothing_B)

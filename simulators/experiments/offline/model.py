@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from learner.adaf2m2.batch import Batch
+from learner.adaf2m2.kernels.pooling import pooled
 from learner.adaf2m2.model import AdaF2M2, Output
 from learner.config import FieldSettings, ModelSettings
 
@@ -44,10 +44,8 @@ class OfflineModel(nn.Module):
 
     def pooled(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Embeddings of a batch's fields, and their first-order weights; emb_BFD, first_BF."""
-        pooled = nnf.embedding_bag(
-            batch.occurrence_N, self.rows_RW, batch.offsets_BF, mode="sum", per_sample_weights=batch.weights_N
-        ).view(len(batch), self._num_fields, -1)
-        return pooled[..., :-1], pooled[..., -1]
+        emb_XD, first_X = pooled(self.rows_RW, batch.occurrence_N, batch.offsets_BF, batch.weights_N)
+        return emb_XD.view(len(batch), self._num_fields, -1), first_X.view(len(batch), -1)
 
     def logits(self, emb_BFD: Tensor, first_BF: Tensor) -> Tensor:
         """What the interaction model says of embeddings, without masks and adapter."""

@@ -1,0 +1,9 @@
+"""Tensors as what compiled code takes."""
+
+import numpy as np
+from torch import Tensor
+
+
+def arrays_of(*tensors: Tensor) -> list[np.ndarray]:
+    """Views of CPU tensors, one behind the other in memory, whether they have gradients or not."""
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
