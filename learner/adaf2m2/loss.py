@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from learner.adaf2m2.kernels.losses import summed
+from learner.adaf2m2.kernels.losses import mean_loss
 from learner.adaf2m2.model import Output
 from learner.config import ModelSettings
 
@@ -32,16 +32,24 @@ class Target(msgspec.Struct, frozen=True):
     """Added to the logit for the loss alone."""
 
 
-def _loss(logits_KB: Tensor, target: Target) -> Tensor:
-    if logits_KB.device.type == "cpu":
-        told = target.labels_B, target.weights_B, target.undo_B, target.shift_B
-        return summed(logits_KB.reshape(-1, logits_KB.shape[-1]), *told)
-    shifted_KB = logits_KB + target.shift_B
+def _loss(main_B: Tensor, masked_KB: Tensor | None, target: Target, masked_weight: float = 1.0) -> Tensor:
+    """Mean over the samples that count of the main loss, and of `masked_weight` times that of each copy."""
+    told = target.labels_B, target.weights_B, target.undo_B, target.shift_B
+    if main_B.device.type == "cpu":
+        return mean_loss(main_B, masked_KB, told, masked_weight)
+    size = ((target.weights_B > 0) | (target.undo_B > 0)).sum().clamp(min=1)
+    total = _summed(main_B.unsqueeze(0), *told)
+    return (total if masked_KB is None else total + masked_weight * _summed(masked_KB, *told)) / size
+
+
+def _summed(logits_KB: Tensor, labels_B: Tensor, weights_B: Tensor, undo_B: Tensor, shift_B: Tensor) -> Tensor:
+    """Of all copies and samples."""
+    shifted_KB = logits_KB + shift_B
     bce_KB = nnf.binary_cross_entropy_with_logits(
-        shifted_KB, target.labels_B.expand_as(shifted_KB), target.weights_B.expand_as(shifted_KB), reduction="none"
+        shifted_KB, labels_B.expand_as(shifted_KB), weights_B.expand_as(shifted_KB), reduction="none"
     )
     # Its derivative is -u p.
-    return (bce_KB - target.undo_B * torch.sigmoid(shifted_KB.detach()) * shifted_KB).sum()
+    return (bce_KB - undo_B * torch.sigmoid(shifted_KB.detach()) * shifted_KB).sum()
 
 
 def total_loss(output: Output, target: Target, model: ModelSettings) -> Tensor:
@@ -52,14 +60,9 @@ def total_loss(output: Output, target: Target, model: ModelSettings) -> Tensor:
         target: of B samples; the mean is over those that count.
         model: weights of the parts.
     """
-    size = ((target.weights_B > 0) | (target.undo_B > 0)).sum().clamp(min=1)
-    main = _loss(output.main_B, target) / size
     masked_KB = output.masked_KB
-    if masked_KB is None:
-        return main
-    aux = _loss(masked_KB, target) / size
-    copies = 1 if model.aux_reduction == "sum" else len(masked_KB)
-    return main + model.aux_weight * aux / copies
+    copies = 1 if masked_KB is None or model.aux_reduction == "sum" else len(masked_KB)
+    return _loss(output.main_B, masked_KB, target, model.aux_weight / copies)
 
 
 def tokens_loss(output: Output, target: Target) -> Tensor:
@@ -72,9 +75,8 @@ def tokens_loss(output: Output, target: Target) -> Tensor:
     told = output.tokens
     if told is None:
         return torch.zeros(())
-    size = ((target.weights_B > 0) | (target.undo_B > 0)).sum().clamp(min=1)
     plain = Target(target.labels_B, target.weights_B, target.undo_B, torch.zeros_like(target.shift_B))
-    return told.loss + told.token_weight * _loss(told.logit_B, plain) / size
+    return told.loss + told.token_weight * _loss(told.logit_B, None, plain)
 
 
 def losses_by_task(output: Output, targets: Sequence[Target], model: ModelSettings) -> tuple[list[Tensor], Tensor]:

@@ -6,4 +6,4 @@ from torch import Tensor
 
 def arrays_of(*tensors: Tensor) -> list[np.ndarray]:
     """Views of CPU tensors, one behind the other in memory, whether they have gradients or not."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    return [(tensor.detach() if tensor.requires_grad else tensor).contiguous().numpy() for tensor in tensors]

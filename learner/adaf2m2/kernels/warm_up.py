@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from learner.adaf2m2.kernels.copies import with_copies
-from learner.adaf2m2.kernels.losses import summed
+from learner.adaf2m2.kernels.losses import mean_loss
 from learner.adaf2m2.kernels.pooling import pooled
 from learner.adaf2m2.kernels.rows import adagrad, distinct
 from learner.adaf2m2.kernels.signals import LOG, faded_in, measured, normalised
@@ -29,7 +29,7 @@ def warm_up(*, learns: bool) -> None:
     weight_BF, keep_KBF = signals_BS.sum(1, keepdim=True), torch.ones(1, 1, 1, dtype=torch.bool)
     all_XFD = with_copies(emb_XD.view(1, 1, 2), weight_BF, emb_XD.view(1, 1, 2), torch.zeros(1, 2), keep_KBF)
     logits_KB = (all_XFD.sum((1, 2)) + first_X).view(2, 1)
-    summed(logits_KB, ones, ones, ones, ones).backward()  # type: ignore[no-untyped-call]
+    mean_loss(logits_KB[0], logits_KB[1:], (ones, ones, ones, ones)).backward()  # type: ignore[no-untyped-call]
     assert rows_UW.grad is not None
     # A group is a part of wider rows.
     block_RX = np.zeros((2, 6), np.float32)

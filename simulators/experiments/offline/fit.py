@@ -1,5 +1,7 @@
 """A model, its samples and its optimiser: steps and predictions."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -56,7 +58,8 @@ class Fit:
         batch, labels_B = self.feed.batch(samples_B, self.model.rows_RW), self.feed.labels(samples_B)
         nothing_B = torch.zeros_like(labels_B)
         target = Target(labels_B, torch.ones_like(labels_B), nothing_B, nothing_B)
-        with torch.device(self.device):
+        # A mode that every operation passes through, which a CPU need not be told.
+        with nullcontext() if self.device.type == "cpu" else torch.device(self.device):
             return total_loss(self.model(batch, self._masks if noisy else None), target, self.settings)
 
     def step(self, samples_B: np.ndarray) -> Tensor:

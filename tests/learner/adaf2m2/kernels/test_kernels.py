@@ -11,9 +11,10 @@ from torch import Tensor
 
 from learner.adaf2m2.adapter import StateAdapter
 from learner.adaf2m2.kernels.copies import with_copies
-from learner.adaf2m2.kernels.losses import summed
+from learner.adaf2m2.kernels.losses import mean_loss
 from learner.adaf2m2.kernels.pooling import pooled
 from learner.adaf2m2.kernels.rows import adagrad, distinct
+from learner.adaf2m2.loss import _summed
 
 B, F, D, K = 37, 5, 6, 3
 
@@ -69,25 +70,34 @@ def test_copies_are_those_of_where_and_cat(transposed: bool) -> None:
     check(ours, torchs, [made(B, F, D), made(B, F, seed=2), emb_BFD, made(F, D, seed=4)])
 
 
-@pytest.mark.parametrize("copies", [1, K])
+@pytest.mark.parametrize("copies", [0, 1, K])
 def test_the_loss_has_the_value_and_the_gradient_of_its_equation(copies: int) -> None:
-    """Negatives taken back, weights of zero, shifts, and logits so large that exp overflows."""
+    """Negatives taken back, samples that do not count, shifts, and logits so large that exp overflows."""
     rng = torch.Generator().manual_seed(copies)
     labels_B, undo_B = ((torch.rand(B, generator=rng) < share).float() for share in (0.4, 0.3))
     weights_B = torch.rand(B, generator=rng) * (torch.rand(B, generator=rng) < 0.8)
-    shift_B = torch.randn(B, generator=rng)
+    told = labels_B, weights_B, undo_B, torch.randn(B, generator=rng)
+    count = ((weights_B > 0) | (undo_B > 0)).sum()
+    assert count < B
 
-    def torchs(logits_KB: Tensor) -> Tensor:
-        shifted_KB = logits_KB + shift_B
-        bce_KB = nnf.binary_cross_entropy_with_logits(
-            shifted_KB, labels_B.expand_as(shifted_KB), weights_B.expand_as(shifted_KB), reduction="none"
-        )
-        return (bce_KB - undo_B * torch.sigmoid(shifted_KB.detach()) * shifted_KB).sum()
+    def ours(main_B: Tensor, *masked: Tensor) -> Tensor:
+        return mean_loss(main_B, masked[0] if masked else None, told, 0.3)
 
-    logits_KB = (10 * made(copies, B)).detach()
-    logits_KB[0, :4] = torch.tensor([200.0, -200.0, 90.0, -90.0])
-    check(lambda x: summed(x, labels_B, weights_B, undo_B, shift_B), torchs, [logits_KB.requires_grad_()])
-    assert torch.isnan(summed(torch.full((1, B), torch.nan), labels_B, weights_B, undo_B, shift_B))
+    def torchs(main_B: Tensor, *masked: Tensor) -> Tensor:
+        return (_summed(main_B[None], *told) + sum(0.3 * _summed(each, *told) for each in masked)) / count
+
+    leaves = [(10 * made(B)).detach(), *([(10 * made(copies, B, seed=1)).detach()] if copies else [])]
+    for leaf in leaves:
+        leaf.view(-1)[:4] = torch.tensor([200.0, -200.0, 90.0, -90.0])
+    check(ours, torchs, [leaf.requires_grad_() for leaf in leaves])
+    assert torch.isnan(mean_loss(torch.full((B,), torch.nan), None, told))
+
+
+def test_a_micro_batch_in_which_nothing_counts_has_no_loss() -> None:
+    nothing_B, main_B = torch.zeros(B), made(B)
+    loss = mean_loss(main_B, None, (nothing_B, nothing_B, nothing_B, nothing_B))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert (loss.item(), main_B.grad.abs().sum().item()) == (0.0, 0.0)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("norms", [("log", "sqrt", "square"), ("raw",), ()])
