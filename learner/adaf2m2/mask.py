@@ -55,7 +55,10 @@ class FeatureMask(nn.Module):
     def forward(self, emb_BFD: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw the masks from `generator`, on its device, and apply them."""
         keep_KBF1 = self.draw(len(emb_BFD), generator).unsqueeze(-1).to(emb_BFD.device)
-        return torch.where(keep_KBF1, emb_BFD, self.default_FD), keep_KBF1
+        return self._masked(emb_BFD, keep_KBF1), keep_KBF1
+
+    def _masked(self, emb_BFD: Tensor, keep_KBF1: Tensor) -> Tensor:
+        return torch.where(keep_KBF1, emb_BFD, self.default_FD)
 
     def draw(self, num_samples: int, generator: torch.Generator) -> Tensor:
         """Which fields are kept, bool, shape (k, B, F), on the generator's device."""
@@ -80,7 +83,7 @@ class FeatureMask(nn.Module):
         """
         keep_KBF = self.draw(len(emb_BFD), generator).to(emb_BFD.device)
         if emb_BFD.device.type != "cpu":
-            masked_KBFD = torch.where(keep_KBF.unsqueeze(-1), emb_BFD, self.default_FD)
+            masked_KBFD = self._masked(emb_BFD, keep_KBF.unsqueeze(-1))
             return torch.cat([weighed(main_BFD, weight_BF), masked_KBFD.flatten(0, 1)]), keep_KBF
         if weight_BF is None:
             weight_BF = emb_BFD.new_ones(emb_BFD.shape[:2])

@@ -21,7 +21,7 @@ def compile_code(
     as_json: AsJson = False,
 ) -> None:
     """Compile what workers, learners and scorers run, so that their first start is as quick as any other."""
-    settings = gather(config, overrides, None, None)
+    settings = gather(config, overrides)
     folder = kept_in()
     seconds = compiled(settings)
     if as_json:

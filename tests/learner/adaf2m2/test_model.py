@@ -146,7 +146,7 @@ def test_occurrences_are_pooled_by_sample_and_field_with_their_weights() -> None
         pairs = sum(float(emb_FD[i] @ emb_FD[j]) for i in range(3) for j in range(i))
         expected.append(pairs + wide_F.sum())
     got = model(torch.from_numpy(values_RW[batch.rows_U.numpy()]), batch).main_B.detach()
-    assert sorted(batch.rows_U.tolist()) == sorted(set(rows_N.tolist()))
+    assert batch.rows_U.tolist() == list(dict.fromkeys(rows_N.tolist()))  # As they come, each once.
     assert len(batch) == 3
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
