@@ -17,6 +17,7 @@ TaskName = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
 
 Values = Literal["float32", "float16", "bfloat16"]
 """What the values of tables are rounded to where they are published."""
+Device = Literal["auto", "cpu", "cuda"]
 Norm = Literal["log", "sqrt", "square", "raw"]
 """What is made of a norm: ln n, n^1/2, n^2, n itself."""
 
@@ -258,6 +259,13 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the checkpoint's model was made with other settings, begin a new one, behind the samples that it had
     learned from; else the learner refuses."""
     seed: Seed = 7
+    device: Device = "auto"
+    """Where the deep part computes: `auto` takes a GPU where PyTorch finds one. All else computes on the CPU."""
+    deep_rows: Literal["auto", "host", "device"] = "auto"
+    """Where the deep part's rows lie: in the host's memory, from where those of a step are sent, and to where their
+    gradients come back; or in the device's, 2 (`model.dim` + 1) floats each. `auto`: in a GPU's, where there is one."""
+    cuda_graphs: bool = True
+    """On a GPU, with rows in its memory, record the deep part's step once and have it run again as a whole."""
     num_threads: Annotated[int, Meta(gt=0, le=1024)] = 1
     """Threads of torch; more than the spare cores slow everything down."""
     processes: Annotated[int, Meta(gt=0, le=256)] = 1

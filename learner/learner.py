@@ -11,7 +11,7 @@ from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
 from learner.fast.inputs.signals import signals_of
-from learner.fast.learning.belief import SETTLED, TURNED
+from learner.fast.learning.belief import SETTLED
 from learner.learned import Learned, joined
 from learner.named import below
 from learner.parts import (
@@ -33,11 +33,13 @@ from learner.samples.columns import Samples, blocks
 from learner.samples.kind import SampleKind
 from learner.tables.ids import rows_of
 from learner.tables.table import Table
-from learner.targets import Targets, probabilities, targets_of
+from learner.targets import Targets, deep_target, probabilities, targets_of
 from learner.tasks.by_task import by_task
 from learner.tasks.fast import TaskParts, TaskSaid, in_order
 
 if TYPE_CHECKING:
+    import torch
+
     from learner.adaf2m2.deep import Said
 
 FORMAT = 2
@@ -54,11 +56,12 @@ class Learner:
 
     Args:
         recipe: what it is made of.
+        device: where a deep part computes; None: as `learner.device` says.
 
     A run with the same seed and the same samples gives the same predictions; with a deep part, in the same blocks.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: "torch.device | None" = None) -> None:
         self.recipe = recipe
         self.layout = recipe.layout
         self.settings = recipe.learner
@@ -67,7 +70,7 @@ class Learner:
         self._ids = recipe.field("user_id"), recipe.field("item_id")
         self.fast = fast_part(recipe)
         self.table = self.fast.table if self.fast is not None else deep_table(recipe)
-        self.deep = deep_part(recipe, self.table)
+        self.deep = deep_part(recipe, self.table, device)
         self._history_plan = history_plan(recipe)
         self.others = TaskParts(recipe)
         self.num_samples = 0
@@ -129,7 +132,8 @@ class Learner:
         else:
             rows_N = rows_of(self.table, ids_of(occurrences), rows["ts"], is_learned_B)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
-        unseen_B2, norms_B2 = unseen(self.table, self.fast, id_rows_B2, is_learned_B), self._norms(id_rows_B2)
+        norms_B2 = self._norms(id_rows_B2)
+        unseen_B2 = unseen(self.table, self.fast, id_rows_B2, is_learned_B)
         of_others = self.others.targets(samples)
         deep, deep_learns_B = None, is_learned_B & (targets.turn_B != SETTLED)
         if self.recipe.has_heads:
@@ -196,18 +200,9 @@ class Learner:
         self.deep.learn_tasks(deep, tasks)
 
     def _deep_target(self, targets: Targets, predicted: Predicted, deep_B: np.ndarray, learn_B: np.ndarray) -> Told:
-        """What is left to learn for the deep part: its loss is on the sum with the fast part's inner logit.
-
-        It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
-        """
-        labels_L, inner_L = targets.labels_B[learn_B], predicted.inner_B[learn_B]
-        weights_L = np.ones_like(labels_L) if targets.weight_B is None else targets.weight_B[learn_B]
-        if self.settings.delayed_feedback == "fnw":
-            p_L = probabilities(inner_L, "none")
-            weights_L = (1.0 + p_L) * np.where(labels_L > 0, 1.0, 1.0 - p_L)
-        rest_L = inner_L - deep_B[learn_B] if self.fast is not None else 0.0
-        undo_L, shift_L = targets.turn_B[learn_B] == TURNED, targets.shift_B[learn_B] + rest_L
-        return Told(*(column_L.astype(np.float32) for column_L in (labels_L, weights_L, undo_L, shift_L)))
+        inner_B = predicted.inner_B
+        rest_B = inner_B - deep_B if self.fast is not None else np.zeros_like(inner_B)
+        return deep_target(targets, inner_B, rest_B, learn_B, self.settings.delayed_feedback)
 
     def _note(self, ts_N: np.ndarray) -> None:
         if len(ts_N):
@@ -222,9 +217,11 @@ class Learner:
         return rows_B2
 
     def _norms(self, rows_N: np.ndarray) -> np.ndarray:
-        """L2 norms of rows' embeddings, of the shape of `rows_N`."""
+        """L2 norms of rows' embeddings, of the shape of `rows_N`; the rows of a deep part alone are brought here."""
         if self.fast is not None:
             return self.table.norms(rows_N.ravel(), "v").reshape(rows_N.shape)
+        assert self.deep is not None
+        self.deep.bring(rows_N.ravel())
         norms: np.ndarray = np.sqrt(np.square(self.table.values[VALUES][rows_N][..., :-1]).sum(axis=-1))
         return norms
 

@@ -20,6 +20,8 @@ from learner.tables.ids import Ids
 from learner.tables.table import Group, Table
 
 if TYPE_CHECKING:
+    import torch
+
     from learner.adaf2m2.deep import DeepPart, Said
     from learner.adaf2m2.served import ServedDeep
 
@@ -138,13 +140,13 @@ def content_made(fast: FastPart | None, found: Found | None, unseen_B: np.ndarra
     return made_B
 
 
-def deep_part(recipe: Recipe, table: Table) -> "DeepPart | None":
-    """A new deep part, if the recipe has one, whose rows are the table's."""
+def deep_part(recipe: Recipe, table: Table, device: "torch.device | None" = None) -> "DeepPart | None":
+    """A new deep part, if the recipe has one, whose rows are the table's; on a device, or as `learner.device` says."""
     if not recipe.has_deep:
         return None
     from learner.adaf2m2.deep import DeepPart
 
-    return DeepPart(recipe, table)
+    return DeepPart(recipe, table, device)
 
 
 def served_deep_part(recipe: Recipe, table: Table) -> "ServedDeep | None":
@@ -154,6 +156,18 @@ def served_deep_part(recipe: Recipe, table: Table) -> "ServedDeep | None":
     from learner.adaf2m2.served import ServedDeep
 
     return ServedDeep(recipe, table)
+
+
+def check_device(recipe: Recipe) -> None:
+    """Whether there is the device that the deep part is to compute on, if the recipe has one.
+
+    Raises:
+        DeviceError: there is not.
+    """
+    if recipe.has_deep:
+        from learner.adaf2m2.device.choice import chosen_device
+
+        chosen_device(recipe.learner.device)
 
 
 def limit_threads(recipe: Recipe, num_threads: int) -> None:

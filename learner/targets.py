@@ -26,6 +26,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from learner.adaf2m2.taken import Told
 from learner.fast.learning.belief import TURNED, turns_of
 from learner.recipe import TaskRecipe
 from learner.samples.columns import Samples
@@ -117,6 +118,29 @@ def _values_of_task(samples: Samples, number: int, task: TaskRecipe) -> Targets:
     return Targets(
         shares_B.astype(np.float32), learn_B, np.zeros(len(samples), np.uint8), nothing_B, weight_B.astype(np.float32)
     )
+
+
+def deep_target(
+    targets: Targets, inner_B: np.ndarray, rest_B: np.ndarray, learn_B: np.ndarray, delayed_feedback: DelayedFeedback
+) -> Told:
+    """What is left to learn for the deep part, of those samples that it learns.
+
+    It believes every negative at once, and takes it back if it turns: what lies between is said by the fast part.
+
+    Args:
+        targets: of the samples.
+        inner_B: the fast part's inner logits, or the deep part's own.
+        rest_B: what the fast part says besides: the loss is on the sum.
+        learn_B: booleans, which it learns.
+        delayed_feedback: what becomes of negatives that turn.
+    """
+    labels_L = targets.labels_B[learn_B]
+    weights_L = np.ones_like(labels_L) if targets.weight_B is None else targets.weight_B[learn_B]
+    if delayed_feedback == "fnw":
+        p_L = probabilities(inner_B[learn_B], "none")
+        weights_L = (1.0 + p_L) * np.where(labels_L > 0, 1.0, 1.0 - p_L)
+    undo_L, shift_L = targets.turn_B[learn_B] == TURNED, targets.shift_B[learn_B] + rest_B[learn_B]
+    return Told(*(column_L.astype(np.float32) for column_L in (labels_L, weights_L, undo_L, shift_L)))
 
 
 def expected_values(probabilities_B: np.ndarray, task: TaskRecipe) -> np.ndarray:

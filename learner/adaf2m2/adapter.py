@@ -54,14 +54,24 @@ class RunningStandardiser(nn.Module):
         self.register_buffer("var_S", torch.ones(num_signals))
         self.register_buffer("num_updates", torch.zeros(()))
 
-    def update(self, x_BS: Tensor) -> "RunningStandardiser":
-        """Fade a batch in; early batches weigh as in a plain average."""
+    def update(self, x_BS: Tensor, is_there_B: Tensor | None = None) -> "RunningStandardiser":
+        """Fade a batch in; early batches weigh as in a plain average.
+
+        Args:
+            x_BS: signals.
+            is_there_B: 1 of each sample, 0 of what only fills the batch; None: all are samples.
+        """
         self.num_updates += 1
-        keep = min(self.momentum, 1.0 - 1.0 / float(self.num_updates))
-        if x_BS.device.type == "cpu":
-            faded_in(x_BS, self.mean_S, self.var_S, keep)
+        if x_BS.device.type == "cpu" and is_there_B is None:
+            faded_in(x_BS, self.mean_S, self.var_S, min(self.momentum, 1.0 - 1.0 / float(self.num_updates)))
             return self
-        var_S, mean_S = torch.var_mean(x_BS, dim=0, correction=0)
+        # A value that Python looks at could not be recorded.
+        keep = (1.0 - 1.0 / self.num_updates).clamp(max=self.momentum)
+        share_B1 = x_BS.new_full((len(x_BS), 1), 1 / len(x_BS))
+        if is_there_B is not None:
+            share_B1 = (is_there_B / is_there_B.sum().clamp(min=1)).unsqueeze(1)
+        mean_S = (share_B1 * x_BS).sum(0)
+        var_S = (share_B1 * (x_BS - mean_S).square()).sum(0)
         shift_S = mean_S - self.mean_S
         self.var_S.mul_(keep).add_((1 - keep) * (var_S + keep * shift_S * shift_S))
         self.mean_S.add_((1 - keep) * shift_S)
@@ -126,12 +136,15 @@ class StateAdapter(nn.Module):
         nn.init.constant_(last.bias, bias)
         self.h = nn.Sequential(nn.Linear(num_signals, hidden), nn.ReLU(), last) if hidden else last
 
-    def forward(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
-        """Weights per field; in training mode the running statistics take the batch in."""
+    def forward(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor, is_there_B: Tensor | None = None) -> Tensor:
+        """Weights per field; in training mode the running statistics take the batch in, `is_there_B` of it."""
         if not self._num_counts:
             counts_BC = counts_BC[:, :0]
-        signals_of = self._in_one_pass if self.training and id_BE.device.type == "cpu" else self._by_torch
-        weight_BF: Tensor = self._scale * torch.sigmoid(self.h(signals_of(id_BE, norms_B2, counts_BC)))
+        if self.training and id_BE.device.type == "cpu" and is_there_B is None:
+            signals_BS = self._in_one_pass(id_BE, norms_B2, counts_BC)
+        else:
+            signals_BS = self._by_torch(id_BE, norms_B2, counts_BC, is_there_B)
+        weight_BF: Tensor = self._scale * torch.sigmoid(self.h(signals_BS))
         return weight_BF
 
     def _in_one_pass(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
@@ -141,11 +154,11 @@ class StateAdapter(nn.Module):
         scale_S, shift_S = self.normalise.weight, self.normalise.bias
         return normalised(id_BE, measured_BM, (standard.mean_S, standard.var_S), scale_S, shift_S)
 
-    def _by_torch(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor) -> Tensor:
+    def _by_torch(self, id_BE: Tensor, norms_B2: Tensor, counts_BC: Tensor, is_there_B: Tensor | None = None) -> Tensor:
         """The same where there is no compiled code: on other devices, and where a model is traced."""
         norms_B2 = norms_B2.clamp(NORM_MIN, NORM_MAX)
         measured_BM = torch.cat([*(_OF_NORMS[name](norms_B2) for name in self._norms), counts_BC.log1p()], dim=1)
         if self.training:
-            self.standardise.update(measured_BM)
+            self.standardise.update(measured_BM, is_there_B)
         found_BS: Tensor = self.normalise(torch.cat([id_BE, self.standardise(measured_BM)], dim=1))
         return found_BS

@@ -19,6 +19,7 @@ class Batch(msgspec.Struct, frozen=True):
     """
 
     rows_U: Tensor
+    """Of the table; on the CPU, wherever the others are."""
     occurrence_N: Tensor
     """Index into `rows_U`."""
     offsets_BF: Tensor
@@ -28,9 +29,25 @@ class Batch(msgspec.Struct, frozen=True):
     counts_BC: Tensor
     """User's counters, then the item's, as of the impression."""
     histories: "HistoryBatch | None" = None
+    is_there_B: Tensor | None = None
+    """float32: 1 of each sample, 0 of what only fills the micro-batch; None: all are samples."""
 
     def __len__(self) -> int:
         return len(self.norms_B2)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        return Batch(
+            self.rows_U,
+            self.occurrence_N.to(device),
+            self.offsets_BF.to(device),
+            self.weights_N.to(device),
+            self.norms_B2.to(device),
+            self.counts_BC.to(device),
+            None if self.histories is None else self.histories.to(device),
+        )
 
 
 class HistoryBatch(msgspec.Struct, frozen=True):
@@ -44,6 +61,17 @@ class HistoryBatch(msgspec.Struct, frozen=True):
     gaps_BHL: Tensor
     codes_BHL: Tensor
     inputs: Inputs | None
+
+    def to(self, device: torch.device) -> "HistoryBatch":
+        """The same on a device; what is no tensor stays."""
+        return HistoryBatch(
+            self.items_BHL.to(device),
+            self.categories_BHL.to(device),
+            self.mask_BHL.to(device),
+            self.gaps_BHL.to(device),
+            self.codes_BHL.to(device),
+            self.inputs,
+        )
 
     def newest(self) -> "HistoryBatch":
         """The same without what stands behind the last entry of the sample that has the most, at least one."""

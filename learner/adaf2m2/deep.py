@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from learner.adaf2m2.batch import Batch, batch_of
-from learner.adaf2m2.kernels.rows import adagrad
+from learner.adaf2m2.device.choice import chosen_device, generator_on, set_state
+from learner.adaf2m2.device.recorded import RecordedSteps
+from learner.adaf2m2.device.rows import DeviceRows, HostRows, Rows
 from learner.adaf2m2.loss import Target, losses_by_task, tokens_loss, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
-from learner.adaf2m2.taken import SQUARES, VALUES, Occurring, Told
+from learner.adaf2m2.taken import Occurring, Told
 from learner.fast.inputs.occurrences import take
 from learner.heads.balance import Balance
 from learner.named import below
@@ -49,6 +51,7 @@ class Said(msgspec.Struct):
     """Of each task, where there are heads; `logits_B` is the main one's."""
     batch: Batch | None = None
     rows_UW: Tensor | None = None
+    """None if the step is a recorded one."""
     output: Output | None = None
 
 
@@ -64,8 +67,9 @@ def _chosen(occurring: Occurring, chosen_B: np.ndarray) -> Batch:
     return batch_of(take(occurring.occurrences, chosen_B), occurring.rows_N[of_N], norms_B2, counts_BC, histories)
 
 
-def _target_of(told: Told) -> Target:
-    return Target(*(torch.from_numpy(column_L) for column_L in told))
+def _array(tensor: Tensor) -> np.ndarray:
+    array: np.ndarray = tensor.detach().cpu().numpy()
+    return array
 
 
 class DeepPart:
@@ -74,28 +78,53 @@ class DeepPart:
     Args:
         recipe: says what it is.
         table: where its embedding rows are.
+        device: where it computes; None: as `learner.device` says.
+
+    Raises:
+        DeviceError: there is no such device.
+        DeviceMemoryError: it has no room for the rows; so does `predict`.
     """
 
-    def __init__(self, recipe: Recipe, table: Table) -> None:
+    def __init__(self, recipe: Recipe, table: Table, device: torch.device | None = None) -> None:
         learning = recipe.learner
         self._recipe = recipe
-        self._table = table
-        self._values_RW, self._squares_RW = table.values[VALUES], table.values[SQUARES]
+        self.device = chosen_device(learning.device) if device is None else device
+        is_there = self.device.type != "cpu" if learning.deep_rows == "auto" else learning.deep_rows == "device"
+        self._rows: Rows = DeviceRows(table, self.device) if is_there else HostRows(table, self.device)
         torch.manual_seed(learning.seed)
-        self.dense = dense_of(recipe)
-        self._mask_rng = torch.Generator().manual_seed(learning.seed + 1)
+        # Made on the CPU, so that it is the same on every device.
+        self.dense = dense_of(recipe).to(self.device)
+        self._mask_rng = generator_on(self.device, learning.seed + 1)
         self._is_noisy = recipe.model.dropout > 0 or recipe.model.id_dropout > 0
         self._heads_rng = torch.Generator().manual_seed(learning.seed + 2)
         parameters = list(self.dense.parameters())
         self._balance: Balance | None = None
         if self.dense.heads is not None:
             self.dense.heads.generator = self._heads_rng
-            self._balance = Balance(learning.balance, [task.name for task in recipe.tasks], learning.seed + 3)
+            balance = Balance(learning.balance, [task.name for task in recipe.tasks], learning.seed + 3)
+            self._balance = balance.to(self.device)
             parameters += self._balance.parameters()
         self._parameters = parameters
-        self._optimiser = torch.optim.Adam(parameters, lr=learning.dense_lr, fused=True)
+        self._optimiser = torch.optim.Adam(
+            parameters, lr=learning.dense_lr, fused=True, capturable=self.device.type == "cuda"
+        )
         self.average: Average | None = None
         """Where several learners take each step together."""
+        self._recorded: RecordedSteps | None = None
+        if isinstance(self._rows, DeviceRows) and self._has_fixed_shapes:
+            self._recorded = RecordedSteps(
+                self, self._rows, learning.embedding_lr, learning.micro_batch, self._mask_rng
+            )
+
+    @property
+    def _has_fixed_shapes(self) -> bool:
+        """Whether a step looks at no value, and draws from the masks' generator alone."""
+        is_plain = self.dense.reader is None and self.dense.heads is None and not self._is_noisy
+        return self._recipe.learner.cuda_graphs and self.device.type != "cpu" and is_plain
+
+    def bring(self, rows_N: np.ndarray) -> None:
+        """Have these rows be in the table what they are."""
+        self._rows.bring(rows_N)
 
     def predict(self, occurring: Occurring) -> Said:
         """Logits of samples, and of those to learn from what `learn` goes back through.
@@ -111,45 +140,73 @@ class DeepPart:
             if not chosen_B.any():
                 continue
             batch = _chosen(occurring, chosen_B)
-            rows_UW = torch.from_numpy(self._values_RW[batch.rows_U.numpy()])
-            if not is_learned or self._is_noisy:
-                self.dense.eval()
-                with torch.inference_mode():
-                    output = self.dense(rows_UW, batch)
-            if is_learned:
-                learned = self._forward(rows_UW.requires_grad_(), batch)
-                said.batch, said.rows_UW, said.output = batch, rows_UW, learned
-                # What is said is what would be served: nothing is dropped from that.
-                output = output if self._is_noisy else learned
-            logits_B[chosen_B] = output.main_B.detach().numpy()
+            output = self._predict(batch, said) if is_learned else self._serve(batch)
+            logits_B[chosen_B] = _array(output.main_B)
             if logits_BT is not None and output.main_BT is not None:
-                logits_BT[chosen_B] = output.main_BT.detach().numpy()
-            if weights_BF is not None:
-                weights_BF[chosen_B] = output.weight_BF.detach().numpy()
+                logits_BT[chosen_B] = _array(output.main_BT)
+            if weights_BF is not None and output.weight_BF is not None:
+                weights_BF[chosen_B] = _array(output.weight_BF)
         return said
 
-    def _forward(self, rows_UW: Tensor, batch: Batch) -> Output:
-        """The forward that is learned from."""
+    def _serve(self, batch: Batch) -> Output:
+        """What would be served."""
+        self.dense.eval()
+        # Rows stay behind; they must not come to be made in here.
+        rows_UW = self._rows.take(batch.rows_U.numpy())
+        with torch.inference_mode():
+            output: Output = self.dense(rows_UW, batch.to(self.device))
+        return output
+
+    def _predict(self, batch: Batch, said: Said) -> Output:
+        """What is said of samples to learn from: what would be served, of which nothing is dropped."""
+        said.batch = batch
+        if self._recorded is not None and self.average is None:
+            said.output = self._recorded.predict(batch)
+            return said.output
+        output = self._serve(batch) if self._is_noisy else None
+        said.rows_UW = self._rows.take(batch.rows_U.numpy()).requires_grad_()
+        said.output = self.forward(said.rows_UW, batch.to(self.device))
+        return said.output if output is None else output
+
+    def forward(self, rows_UW: Tensor, batch: Batch) -> Output:
+        """The forward that is learned from; both are on the device."""
         if not self.dense.training:
             self.dense.train()
         # Dropout draws from torch's own generator, which no checkpoint keeps; so it is given a seed by the one that is.
-        with torch.random.fork_rng(devices=[], enabled=self._recipe.model.dropout > 0):
+        own = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=own, enabled=self._recipe.model.dropout > 0):
             if self._recipe.model.dropout:
-                torch.manual_seed(int(torch.randint(1 << 62, (), generator=self._mask_rng)))
+                rng = self._mask_rng
+                torch.manual_seed(int(torch.randint(1 << 62, (), generator=rng, device=rng.device)))
             output: Output = self.dense(rows_UW, batch, self._mask_rng)
         return output
 
     def learn(self, said: Said, told: Told) -> None:
         """One step, on what was predicted of the samples to learn from; what is told is of those alone."""
-        if said.output is None or said.rows_UW is None or said.batch is None:
+        if said.output is None or said.batch is None:
             self.step_along()
             return
-        target = _target_of(told)
-        self._optimiser.zero_grad()
-        loss = total_loss(said.output, target, self._recipe.model) + tokens_loss(said.output, target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if said.rows_UW is None:
+            assert self._recorded is not None
+            self._recorded.learn(told, said.batch.rows_U.numpy())
+            return
+        target = self._target_of(told)
+        self._go_back(said.output, target)
         self._step(said.rows_UW, said.batch, len(target.labels_B))
         self.dense.update(said.output)
+
+    def _target_of(self, told: Told) -> Target:
+        return Target(*(torch.from_numpy(column_L).to(self.device) for column_L in told))
+
+    def _go_back(self, output: Output, target: Target) -> None:
+        self._optimiser.zero_grad()
+        loss = total_loss(output, target, self._recipe.model) + tokens_loss(output, target)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def backward(self, output: Output, target: Target) -> None:
+        """Gradients, and the step on what is dense; both are on the device."""
+        self._go_back(output, target)
+        self._optimiser.step()
 
     def learn_tasks(self, said: Said, told: Sequence[Told]) -> None:
         """The same with heads: what is told for each task, in which samples without a label of it do not count."""
@@ -159,7 +216,7 @@ class DeepPart:
         assert self._balance is not None
         assert self.dense.heads is not None
         self._optimiser.zero_grad()
-        targets = [_target_of(of_task) for of_task in told]
+        targets = [self._target_of(of_task) for of_task in told]
         losses, counts_T = losses_by_task(said.output, targets, self._recipe.model)
         parameters = [said.rows_UW, *self.dense.parameters()]
         losses[self._recipe.main] = losses[self._recipe.main] + tokens_loss(said.output, targets[self._recipe.main])
@@ -180,9 +237,7 @@ class DeepPart:
         self._optimiser.step()
         assert rows_UW.grad is not None
         assert share is not None
-        rows_U, lr = batch.rows_U.numpy(), self._recipe.learner.embedding_lr
-        adagrad(self._values_RW, self._squares_RW, rows_U, rows_UW.grad.numpy(), np.float32(share), np.float32(lr))
-        self._table.mark(rows_U[rows_U > 0])
+        self._rows.step(batch.rows_U.numpy(), rows_UW.grad, share, self._recipe.learner.embedding_lr)
 
     @property
     def is_finite(self) -> bool:
@@ -191,18 +246,18 @@ class DeepPart:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Dense weights, for a snapshot."""
-        return {f"dense.{name}": value.numpy().copy() for name, value in self.dense.state_dict().items()}
+        return {f"dense.{name}": _array(value).copy() for name, value in self.dense.state_dict().items()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything dense that training depends on."""
         arrays = self.weights()
         for i, slots in self._optimiser.state_dict()["state"].items():
-            arrays |= {f"adam.{i}.{name}": value.numpy().copy() for name, value in slots.items()}
+            arrays |= {f"adam.{i}.{name}": _array(value).copy() for name, value in slots.items()}
         arrays["rng.mask"] = self._mask_rng.get_state().numpy()
         if self._balance is not None:
             arrays["rng.heads"] = self._heads_rng.get_state().numpy()
             arrays["rng.balance"] = self._balance.generator.get_state().numpy()
-            arrays |= {f"balance.{name}": value.numpy().copy() for name, value in self._balance.state_dict().items()}
+            arrays |= {f"balance.{name}": _array(value).copy() for name, value in self._balance.state_dict().items()}
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
@@ -227,7 +282,9 @@ class DeepPart:
             slots.setdefault(int(i), {})[slot] = value
         adam["state"] = slots
         self._optimiser.load_state_dict(adam)
-        self._mask_rng.set_state(tensors["rng.mask"])
+        if self._recorded is not None:
+            self._recorded.forget()
+        set_state(self._mask_rng, tensors["rng.mask"])
         if self._balance is not None:
             self._balance.load_state_dict(below("balance.", tensors))
             self._heads_rng.set_state(tensors["rng.heads"])

@@ -62,6 +62,7 @@ class AdaF2M2(nn.Module):
     """
 
     is_id_F: Tensor
+    state_fields: Tensor
 
     def __init__(
         self,
@@ -74,7 +75,8 @@ class AdaF2M2(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self._state_fields = [i for i, field in enumerate(fields) if field.state]
+        of_state = torch.tensor([i for i, field in enumerate(fields) if field.state], dtype=torch.int64)
+        self.register_buffer("state_fields", of_state, persistent=False)
         self.register_buffer("is_id_F", torch.tensor([field.kind == "id" for field in fields]), persistent=False)
         self.reader = build_reader(settings, fields, len(histories))
         num_read = 0 if self.reader is None else self.reader.num_fields
@@ -96,7 +98,7 @@ class AdaF2M2(nn.Module):
         settings = self.settings
         return StateAdapter(
             num_fields,
-            len(self._state_fields),
+            len(self.state_fields),
             num_counts if settings.adapter_counts else 0,
             settings.dim,
             settings.adapter_hidden,
@@ -129,10 +131,10 @@ class AdaF2M2(nn.Module):
         main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
         if self.adapter is None:
             return main_BFD, first_BF, None
-        id_BE = main_BFD[:, self._state_fields].flatten(1)
+        id_BE = main_BFD.index_select(1, self.state_fields).flatten(1)
         if self.settings.adapter_detach:
             id_BE = id_BE.detach()
-        weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC)
+        weight_BF = self.adapter(id_BE, batch.norms_B2, batch.counts_BC, batch.is_there_B)
         if self.settings.adapter_first_order and first_BF is not None:
             first_BF = first_BF * weight_BF
         return main_BFD, first_BF, weight_BF

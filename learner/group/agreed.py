@@ -19,6 +19,8 @@ class Place(NamedTuple):
     """N, processes of the group."""
     url: str = "env://"
     """Where they meet: `tcp://HOST:PORT` of the leader; `env://` takes that from MASTER_ADDR and MASTER_PORT."""
+    local_rank: int = 0
+    """Its rank among those on its machine, of which each takes another GPU."""
 
 
 class Command(IntEnum):

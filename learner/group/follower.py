@@ -11,12 +11,13 @@ from learner.group.wire import Wire
 from learner.recipe import Recipe
 
 
-def follow(wire: Wire, at: Callable[[str], None] = lambda _: None) -> None:
+def follow(wire: Wire, at: Callable[[str], None] = lambda _: None, device: torch.device | None = None) -> None:
     """Do what the leader says, until it says that it is enough.
 
     Args:
         wire: to the leader.
         at: is told what is about to be done, and what has been and is not answered yet, so that tests can die there.
+        device: where its deep part computes; None: as `learner.device` says.
 
     Raises:
         GroupLostError: the leader, or another process, has ended.
@@ -33,7 +34,7 @@ def follow(wire: Wire, at: Callable[[str], None] = lambda _: None) -> None:
                 member = None
                 recipe = msgspec.msgpack.decode(said, type=Recipe)
                 torch.set_num_threads(recipe.learner.num_threads)
-                member = Member(recipe, wire)
+                member = Member(recipe, wire, device)
                 member.learner.warm_up()
                 wire.gather(b"")
             case _:

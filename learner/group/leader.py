@@ -1,7 +1,7 @@
 """The group as one learner, to whoever trains: what it is asked, all processes do."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -20,6 +20,9 @@ from learner.published.encoding import encode_snapshot
 from learner.recipe import Recipe
 from learner.samples.columns import Samples
 
+if TYPE_CHECKING:
+    import torch
+
 
 class GroupLearner:
     """Several learners that are one (`learner.published.changed.Together`).
@@ -32,20 +35,21 @@ class GroupLearner:
     Args:
         recipe: what is learned.
         wire: to the others, which `learner.group.follower.follow`.
+        device: where this process' deep part computes; None: as `learner.device` says.
 
     Raises:
         ValueError: several processes cannot learn that.
         GroupLostError: another process has ended; so do all methods.
     """
 
-    def __init__(self, recipe: Recipe, wire: Wire) -> None:
+    def __init__(self, recipe: Recipe, wire: Wire, device: "torch.device | None" = None) -> None:
         why = refused(recipe)
         if why:
             raise ValueError(why)
         self.recipe, self.layout, self.settings = recipe, recipe.layout, recipe.learner
         self.wire = wire
         wire.tell(Command.BEGIN, msgspec.msgpack.encode(recipe))
-        self.member = Member(recipe, wire)
+        self.member = Member(recipe, wire, device)
         wire.gather(b"")
         self._since = 0
         """Samples taken since the last exchange."""

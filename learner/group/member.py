@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learner.adaf2m2.device.choice import chosen_device
 from learner.config import Values
 from learner.group.agreed import Command
 from learner.group.dense import SharedDense
@@ -53,12 +54,16 @@ class Member:
     Args:
         recipe: what all of them learn.
         wire: to the others.
+        device: where a deep part computes; None: as `learner.device` says, each process on another GPU.
     """
 
-    def __init__(self, recipe: Recipe, wire: Wire) -> None:
-        self.learner = Learner(recipe)
+    def __init__(self, recipe: Recipe, wire: Wire, device: torch.device | None = None) -> None:
+        if device is None and recipe.has_deep:
+            device = chosen_device(recipe.learner.device, wire.local_rank)
+        self.learner = Learner(recipe, device)
         self._recipe, self._wire = recipe, wire
         if self.learner.deep is not None:
+            wire.reach(self.learner.deep.device)
             self.learner.deep.average = self._average
         self.rows = _shared_rows(recipe, self.learner)
         fast = [] if self.learner.fast is None else [self.learner.fast, *self.learner.others.parts]
@@ -112,7 +117,7 @@ class Member:
         """As `learner.adaf2m2.deep.Average`."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         parts = [gradient.flatten() * num_samples for gradient in gradients]
-        summed = torch.cat([*parts, torch.tensor([float(num_samples)])])
+        summed = torch.cat([*parts, parts[0].new_full((1,), float(num_samples))])
         self._wire.sum(summed)
         total = float(summed[-1])
         if not total:
@@ -158,7 +163,7 @@ class Member:
             admission = shared.table.admission
             arrays[f"noted.{n}"] = admission.noted_N[self._num_noted[n] : int(admission.num_noted_1[0])].copy()
         for n, buffer in enumerate(self._buffers()):
-            arrays[f"buffer.{n}"] = buffer.numpy().copy()
+            arrays[f"buffer.{n}"] = buffer.cpu().numpy().copy()
         return arrays
 
     def _buffers(self) -> list[Tensor]:

@@ -1,8 +1,10 @@
 """What the processes of a group send each other: byte strings and sums, by plain collectives of torch.distributed.
 
-gloo waits without a processor, and tells at once when a process at the other end has ended.
+gloo waits without a processor, and tells at once when a process at the other end has ended. Sums of tensors that lie on
+GPUs go from GPU to GPU by NCCL where each process has a GPU of its own, and else by way of the CPU.
 """
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -32,7 +34,8 @@ class Wire:
     """
 
     def __init__(self, place: Place, at: Callable[[str], None] = lambda _: None) -> None:
-        self.rank, self.size = place.rank, place.size
+        self.rank, self.size, self.local_rank = place.rank, place.size, place.local_rank
+        self._between_gpus: dist.ProcessGroup | None = None
         self._at = at
         self.num_bytes = 0
         """Sent to others so far."""
@@ -41,6 +44,19 @@ class Wire:
                 "gloo", init_method=place.url, rank=place.rank, world_size=place.size, timeout=_ANSWER
             )
             self._next = dist.new_group(timeout=_NEXT, backend="gloo")
+
+    def reach(self, device: torch.device) -> None:
+        """Say where this process computes, as all others do, so that sums take the shortest way.
+
+        Args:
+            device: of its tensors.
+        """
+        own = f"{socket.gethostname()} {device}" if device.type == "cuda" else ""
+        places = [bytes(place) for place in self.share(own.encode())]
+        is_of_its_own = all(places) and len(set(places)) == self.size
+        if is_of_its_own and self._between_gpus is None and dist.is_nccl_available():
+            with _lost(self.rank):
+                self._between_gpus = dist.new_group(timeout=_ANSWER, backend="nccl")
 
     def close(self) -> None:
         """Leave the group."""
@@ -97,7 +113,14 @@ class Wire:
     def sum(self, tensor: Tensor) -> None:
         """Make a tensor the sum of every rank's, the same bits at all of them."""
         with _lost(self.rank):
-            dist.all_reduce(tensor)
+            if tensor.device.type == "cpu":
+                dist.all_reduce(tensor)
+            elif self._between_gpus is not None:
+                dist.all_reduce(tensor, group=self._between_gpus)
+            else:
+                here = tensor.cpu()
+                dist.all_reduce(here)
+                tensor.copy_(here)
         # A ring passes each part on twice.
         self.num_bytes += 2 * tensor.nbytes * (self.size - 1) // self.size
 

@@ -59,7 +59,7 @@ class Balance(nn.Module):
             (self.total(losses, counts_T) + rest).backward()  # type: ignore[no-untyped-call]
             return
         # One by one: of a stack of losses, each would depend on whatever the others do.
-        weighted = [weight * loss for weight, loss in zip(self.weights_T.tolist(), losses, strict=True)]
+        weighted = [weight * loss for weight, loss in zip(self.weights_T.cpu().tolist(), losses, strict=True)]
         by_task = [_gradients(loss, parameters) for loss in weighted]
         of_rest = _gradients(rest, parameters) if rest.requires_grad else [None] * len(parameters)
         shared = [sum(own[p] is not None for own in by_task) > 1 for p in range(len(parameters))]

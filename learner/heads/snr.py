@@ -45,7 +45,7 @@ class Routing(nn.Module):
         """z, shape (m, n): drawn in training mode."""
         log_alpha_MN = self.log_alpha_MN
         if self.training:
-            u_MN = torch.rand(log_alpha_MN.shape, generator=generator).clamp(_TINY, 1 - _TINY)
+            u_MN = torch.rand(log_alpha_MN.shape, generator=generator).to(log_alpha_MN.device).clamp(_TINY, 1 - _TINY)
             s_MN = torch.sigmoid((u_MN.log() - (1 - u_MN).log() + log_alpha_MN) / _BETA)
         else:
             s_MN = torch.sigmoid(log_alpha_MN)

@@ -39,7 +39,7 @@ class Usage(NamedTuple):
 def quantise(vectors_BTD: Tensor, books_TMVD: Tensor) -> Quantised:
     """The nearest codes, level by level; the first one of those that are equally near (`TIE`)."""
     residual_BTD, codes, residuals = vectors_BTD, [], []
-    slots = torch.arange(vectors_BTD.shape[1])
+    slots = torch.arange(vectors_BTD.shape[1], device=vectors_BTD.device)
     for m in range(books_TMVD.shape[1]):
         book_TVD = books_TMVD[:, m]
         # |r|^2 is the same for all of them.
@@ -56,8 +56,8 @@ def quantise(vectors_BTD: Tensor, books_TMVD: Tensor) -> Quantised:
 def decode(codes_XTM: Tensor, books_TMVD: Tensor) -> Tensor:
     """e of codes, shape (..., T, D)."""
     num_slots, num_levels = books_TMVD.shape[:2]
-    slots, levels = torch.arange(num_slots)[:, None], torch.arange(num_levels)
-    decoded_XTD: Tensor = books_TMVD[slots, levels, codes_XTM].sum(-2)
+    slots, levels = (torch.arange(num, device=codes_XTM.device) for num in (num_slots, num_levels))
+    decoded_XTD: Tensor = books_TMVD[slots[:, None], levels, codes_XTM].sum(-2)
     return decoded_XTD
 
 

@@ -90,13 +90,9 @@ class SampleTokenizer(nn.Module):
     def embed(self, inputs: Inputs) -> Tensor:
         """Means of the rows of each input's values, shape (B, I, D); zeros of one without any."""
         sizes_N = inputs.sizes_BI.ravel()
-        pooled_ND = nnf.embedding_bag(
-            torch.from_numpy(inputs.buckets_N),
-            self.table_RD,
-            torch.from_numpy(np.cumsum(sizes_N) - sizes_N),
-            mode="sum",
-            per_sample_weights=torch.from_numpy(inputs.weights_N),
-        )
+        told = inputs.buckets_N, np.cumsum(sizes_N) - sizes_N, inputs.weights_N
+        buckets_N, offsets_N, weights_N = (torch.from_numpy(column).to(self.table_RD.device) for column in told)
+        pooled_ND = nnf.embedding_bag(buckets_N, self.table_RD, offsets_N, mode="sum", per_sample_weights=weights_N)
         return pooled_ND.view(*inputs.sizes_BI.shape, -1)
 
     def vectors(self, emb_BID: Tensor) -> Tensor:
@@ -154,8 +150,9 @@ class SampleTokenizer(nn.Module):
         """What encodes by the newest version, for `FrozenTokenizer`; nothing before the first."""
         if not int(self.version):
             return {}
-        arrays = {name: getattr(self, f"frozen_{name}").numpy().copy() for name in _ENCODING}
-        return arrays | {"books_TMVD": self.frozen_2TMVD[0].numpy().copy(), "version": self.version.numpy().copy()}
+        tensors = {name: getattr(self, f"frozen_{name}") for name in _ENCODING}
+        tensors |= {"books_TMVD": self.frozen_2TMVD[0], "version": self.version}
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 
     def decode(self, words_X: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of packed codes, and whether there are any.
@@ -171,7 +168,7 @@ class SampleTokenizer(nn.Module):
         """
         bits, num_levels = self._settings.code_bits, self._settings.levels
         tags_X = words_X & NUM_TAGS
-        shifts = VERSION_BITS + bits * torch.arange(self.num_slots * num_levels)
+        shifts = VERSION_BITS + bits * torch.arange(self.num_slots * num_levels, device=words_X.device)
         codes_XN = (words_X.unsqueeze(-1) >> shifts) & ((1 << bits) - 1)
         codes_XTM = codes_XN.view(*words_X.shape, self.num_slots, num_levels)
         is_newest_X = tags_X == (self.version - 1) % NUM_TAGS + 1

@@ -16,6 +16,9 @@ PUBLISH, CHECKPOINT, EXCHANGE = 1, 2, 4
 """Bits of `touched_R`: the row has changed since this consumer last took what had changed. The last one is the exchange
 between several processes; where there is one, nobody asks."""
 EVERYONE = PUBLISH | CHECKPOINT | EXCHANGE
+NEWER_HERE, NEWER_THERE = 8, 16
+"""Where a part of the values lies elsewhere, too, as in a GPU's memory: the row has changed here and not yet there, or
+there and not yet here."""
 _SEEN = CHECKPOINT | EXCHANGE
 """Whom it concerns that a row was only seen again."""
 NEXT, NUM_FREE, NUM_REFUSED, SCANNED_TO, FREE_FROM = 0, 1, 2, 3, 4
@@ -129,7 +132,7 @@ def _add(slots: Slots, rows: Rows, start: Start, key: np.uint64, field: int) -> 
         return NO_ROW
     insert(slots.keys_S, slots.rows_S, key, row)
     slots.size_1[0] += 1
-    rows.key_R[row], rows.field_R[row], rows.touched_R[row] = key, field, EVERYONE
+    rows.key_R[row], rows.field_R[row], rows.touched_R[row] = key, field, EVERYONE | NEWER_HERE
     fill(start, key, field, rows.block_RX[row])
     return row
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from learner.named import below
 from learner.tables.memory import plain
-from learner.tables.rows import CHECKPOINT, FREE_FROM, NEXT, NUM_FREE, PUBLISH
+from learner.tables.rows import CHECKPOINT, FREE_FROM, NEWER_HERE, NEXT, NUM_FREE, PUBLISH
 
 if TYPE_CHECKING:
     from learner.tables.table import Table
@@ -17,6 +17,7 @@ VALUES = "values."
 
 def state_of(table: "Table") -> dict[str, np.ndarray]:
     """What `Table.state` is."""
+    table.fetch()
     rows_N = np.flatnonzero(table.arrays.key_R[: table.end]).astype(np.int32)
     state = {name: np.ascontiguousarray(column) for name, column in _rows_of(table, rows_N).items()} | {
         "gone": np.zeros(0, np.int32),
@@ -76,7 +77,7 @@ def restore(table: "Table", state: dict[str, np.ndarray]) -> None:
     arrays.counters_5[FREE_FROM] = len(state["free"])
     arrays.key_R[rows_N], arrays.field_R[rows_N] = state["keys"], state["fields"]
     arrays.last_ts_R[rows_N] = state["last_ts"]
-    arrays.touched_R[rows_N] = PUBLISH
+    arrays.touched_R[rows_N] = PUBLISH | NEWER_HERE
     arrays.free_R[: len(state["free"])] = state["free"]
     for name, values_RW in table.values.items():
         values_RW[rows_N] = state[VALUES + name]

@@ -6,7 +6,7 @@ and given its first values by one compiled call for a whole block of occurrences
 Legend: R rows, W values of a group, F fields, N occurrences or ids.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from learner.tables.rows import (
     CHECKPOINT,
     EVERYONE,
     EXCHANGE,
+    NEWER_HERE,
     NEXT,
     NUM_REFUSED,
     PUBLISH,
@@ -109,6 +110,8 @@ class Table:
             begin += group.width
         self._followed = followed
         self.evicted: list[np.ndarray] = []
+        self.fetch: Callable[[], None] = lambda: None
+        """Brings here what is newer elsewhere; whoever takes rows out of the table calls it first."""
 
     # What there is ----------------------------------------------------------------------------------------------
 
@@ -194,6 +197,7 @@ class Table:
             raise ValueError(f"no such values: {', '.join(unknown)}; there are {', '.join(self.values)}")
         if not np.all(keys_N):
             raise ValueError("a key is 0, which stands for no value: it cannot have values")
+        self.fetch()
         rows_N = self.admitted(keys_N, fields_N)
         known_N = rows_N > 0
         for name, values_NW in values.items():
@@ -220,7 +224,7 @@ class Table:
 
     def mark(self, rows_N: np.ndarray) -> None:
         """Rows have changed."""
-        self.arrays.touched_R[rows_N] |= EVERYONE
+        self.arrays.touched_R[rows_N] |= EVERYONE | NEWER_HERE
         self.arrays.touched_R[0] = 0
 
     def take_touched(self, consumer: int) -> np.ndarray:
@@ -228,6 +232,7 @@ class Table:
 
         For checkpoints, rows that were given back are among them: their key is 0.
         """
+        self.fetch()
         return take_marked(self.arrays.touched_R, self.end, consumer)
 
     # Ids go -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from simulators.experiments.cold_items.comparators import STARTS, ComparatorSett
 from simulators.experiments.cold_items.run import ColdItems, ColdResult
 from simulators.experiments.kept import Kept
 from simulators.experiments.offline.results import Results, RunResult
-from simulators.experiments.offline.search import Plan, carry_out, chosen_device, num_done
+from simulators.experiments.offline.search import Plan, carry_out, device_of, num_done
 from simulators.experiments.offline.settings import (
     HyperParameters,
     RunSettings,
@@ -47,7 +47,7 @@ def table_3(options: argparse.Namespace, command: str) -> None:
     """
     console = Console(stderr=True)
     plan = _plan(options)
-    device = chosen_device(options.device)
+    device = device_of(options.device)
     torch.set_num_threads(options.threads)
     results = Results(usable_folder(options.out, "--out"))
     ratings = opened_ratings(options.data, console)
@@ -73,7 +73,7 @@ def cold_items(options: argparse.Namespace, command: str) -> None:
         command: how it was called, for the report.
     """
     console = Console(stderr=True)
-    device = chosen_device(options.device)
+    device = device_of(options.device)
     torch.set_num_threads(options.threads)
     seeds = _seeds(options)
     methods = [

@@ -12,7 +12,7 @@ from learner.retrieval.config import VARIANTS, TwoTowerSettings
 from simulators.commands.experiments import opened_ratings, that_make
 from simulators.commands.options import Parser, UsageError
 from simulators.experiments.kept import Kept
-from simulators.experiments.offline.search import chosen_device
+from simulators.experiments.offline.search import device_of
 from simulators.experiments.ratings import Ratings
 from simulators.retrieval.report import split_report, stream_report
 from simulators.retrieval.runs import RetrievalRun, SplitResult, StreamResult, finished, on_split, on_stream
@@ -57,7 +57,7 @@ def retrieval(arguments: Sequence[str]) -> None:
     if options.threads < 1:
         raise UsageError(f"--threads {options.threads}: expected 1 or more")
     torch.set_num_threads(options.threads)
-    console, device = Console(stderr=True), chosen_device(options.device)
+    console, device = Console(stderr=True), device_of(options.device)
     out = usable_folder(options.out or Path("runs/retrieval-stream" if options.stream else "runs/retrieval"), "--out")
     ratings = opened_ratings(options.data, console)
     if options.report:

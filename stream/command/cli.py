@@ -112,6 +112,8 @@ def _run() -> None:
         _fail(f"Redis failed during the command: {exc}; check `coldstream doctor`")
     except _errors_of("kafka.errors", "KafkaError") as exc:
         _fail(f"Kafka failed during the command: {exc}; check `coldstream doctor`")
+    except _errors_of("learner.adaf2m2.device.choice", "DeviceError") as exc:
+        _fail(str(exc))
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT) and exc.filename is None:
             _fail(f"{exc.strerror} where something is written; make room, or give paths on another disk")

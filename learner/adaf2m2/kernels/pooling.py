@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as nnf
 from torch import Tensor
 
 from learner.adaf2m2.kernels.arrays import arrays_of
@@ -32,10 +31,18 @@ def pooled(rows_UW: Tensor, occurrence_N: Tensor, offsets_X: Tensor, weights_N: 
     ([[6.0, 12.0], [0.0, 0.0], [10.0, 20.0]], [18.0, 0.0, 30.0])
     """
     if rows_UW.device.type != "cpu":
-        both_XW = nnf.embedding_bag(occurrence_N, rows_UW, offsets_X, mode="sum", per_sample_weights=weights_N)
-        return both_XW[:, :-1], both_XW[:, -1]
+        return _by_torch(rows_UW, occurrence_N, offsets_X, weights_N)
     found: tuple[Tensor, Tensor] = _Pooled.apply(rows_UW, occurrence_N, offsets_X, weights_N)  # type: ignore[no-untyped-call]
     return found
+
+
+def _by_torch(rows_UW: Tensor, occurrence_N: Tensor, offsets_X: Tensor, weights_N: Tensor) -> tuple[Tensor, Tensor]:
+    """On other devices. Shapes follow from shapes and no value is looked at, so that it can be recorded."""
+    numbers_N = torch.arange(len(occurrence_N), device=rows_UW.device)
+    field_N = torch.searchsorted(offsets_X, numbers_N, right=True) - 1
+    weighed_NW = rows_UW.index_select(0, occurrence_N) * weights_N.unsqueeze(1)
+    both_XW = rows_UW.new_zeros(len(offsets_X), rows_UW.shape[1]).index_add(0, field_N, weighed_NW)
+    return both_XW[:, :-1], both_XW[:, -1]
 
 
 class _Pooled(torch.autograd.Function):

@@ -5,7 +5,8 @@ import numpy as np
 from learner.tables.compiled import compiled, compiled_maker
 
 _SALT = np.uint64(0x9E3779B97F4A7C15)
-_EPSILON = np.float32(1e-10)
+EPSILON = np.float32(1e-10)
+"""Added to a root before it divides."""
 
 
 @compiled_maker
@@ -57,4 +58,4 @@ def adagrad(
             for w in range(grad_UW.shape[1]):
                 grad = grad_UW[u, w] * share
                 squares_RW[row, w] += grad * grad
-                values_RW[row, w] -= lr * grad / (np.sqrt(squares_RW[row, w]) + _EPSILON)
+                values_RW[row, w] -= lr * grad / (np.sqrt(squares_RW[row, w]) + EPSILON)

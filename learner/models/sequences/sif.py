@@ -106,7 +106,7 @@ class SIF(Reader):
         told_BHLD = self.gaps(gap_buckets(gaps_BHL)) + self.outcomes.weight[1:].unsqueeze(1)
         past_BHLTD = past_BHLTD + told_BHLD.unsqueeze(3)
         x_BRTD = torch.cat([target_BTD.unsqueeze(1), past_BHLTD.flatten(1, 2)], dim=1) + self.slots_TD
-        mask_BR = torch.cat([torch.ones(len(target_BTD), 1, dtype=torch.bool), is_there_BHL.flatten(1)], dim=1)
+        mask_BR = torch.cat([is_there_BHL.new_ones(len(target_BTD), 1), is_there_BHL.flatten(1)], dim=1)
         mixed_BTD: Tensor = self.mixer(x_BRTD, mask_BR)
         return mixed_BTD
 

@@ -4,10 +4,13 @@ Every variant of every model has the same grid, and so the same budget; the test
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import get_args
 
 import msgspec
 import torch
 
+from learner.adaf2m2.device.choice import DeviceError, chosen_device
+from learner.config import Device
 from simulators.experiments.offline.results import Results, RunResult
 from simulators.experiments.offline.settings import ChoiceError, HyperParameters, RunSettings, Variant, relevant
 from simulators.experiments.offline.training import Progress, train
@@ -103,19 +106,20 @@ def carry_out(
         yield result
 
 
-def chosen_device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """`auto` is a GPU if there is one.
 
     Raises:
         ChoiceError: there is no such device here.
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise ChoiceError(f"--device {name}: expected auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ChoiceError("--device cuda: PyTorch finds no GPU here; give --device cpu, or install a build with CUDA")
-    return torch.device(name)
+    devices: tuple[Device, ...] = get_args(Device)
+    found = next((device for device in devices if device == name), None)
+    if found is None:
+        raise ChoiceError(f"--device {name}: expected {', '.join(devices)}")
+    try:
+        return chosen_device(found, said="--device")
+    except DeviceError as exc:
+        raise ChoiceError(str(exc)) from exc
 
 
 def same_seeds(first: Sequence[RunResult], second: Sequence[RunResult]) -> list[tuple[RunResult, RunResult]]:

@@ -11,7 +11,7 @@ from learner.group.refusals import refused
 from learner.recipe import Recipe
 from state_store.errors import OperatorError
 
-_RANK, _SIZE = "RANK", "WORLD_SIZE"
+_RANK, _SIZE, _LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
 _MEETING = ("MASTER_ADDR", "MASTER_PORT")
 LOST = 75
 """Exit status of a process that has lost its group: it is to be started anew (EX_TEMPFAIL of sysexits.h)."""
@@ -37,8 +37,9 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
         return None
     try:
         rank, size = int(environment[_RANK]), int(environment[_SIZE])
+        local_rank = int(environment.get(_LOCAL_RANK, rank))
     except ValueError:
-        rank, size = -1, 0
+        rank, size, local_rank = -1, 0, 0
     if not 0 <= rank < size:
         raise GroupError(
             f"environment {_RANK} is {environment[_RANK]!r} and {_SIZE} is {environment[_SIZE]!r}: the one must be a "
@@ -52,7 +53,7 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
             f"environment {_SIZE} is {size}, and {', '.join(missing)} is not set, where the processes meet: start them "
             f"by torchrun, or by `coldstream learner --processes {size}`"
         )
-    return Place(rank, size)
+    return Place(rank, size, local_rank=local_rank)
 
 
 def check(recipe: Recipe) -> None:

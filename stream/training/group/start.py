@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from learner.group.agreed import GroupLostError, Place
+from learner.parts import check_device
 from stream.settings import Settings
 from stream.training.group.place import LOST, check, place_in
 from stream.training.group.supervisor import supervise
@@ -26,7 +27,9 @@ def run_learner(settings: Settings, folder: Path) -> int:
 
     Raises:
         GroupError: the environment says what cannot be, or several processes cannot learn that model.
+        DeviceError: there is no such device as `learner.device` says.
     """
+    check_device(settings.recipe)
     place = place_in(os.environ)
     if place is None and settings.learner.processes == 1:
         LearnerRole(settings, folder).run()
