@@ -259,7 +259,7 @@ class LearnerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the checkpoint's model was made with other settings, begin a new one, behind the samples that it had
     learned from; else the learner refuses."""
     seed: Seed = 7
-    device: Device = "auto"
+    device: Device = "cpu"
     """Where the deep part computes: `auto` takes a GPU where PyTorch finds one. All else computes on the CPU."""
     deep_rows: Literal["auto", "host", "device"] = "auto"
     """Where the deep part's rows lie: in the host's memory, from where those of a step are sent, and to where their

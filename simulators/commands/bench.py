@@ -64,6 +64,12 @@ def bench_growth(context: typer.Context) -> None:
     _run_benchmark("growth", context.args)
 
 
+@bench.command("gpu", context_settings=_PASS_ON)
+def bench_gpu(context: typer.Context) -> None:
+    """The deep part's step by size of the micro-batch, on a GPU where there is one (--sizes, --ids, --rows, --json)."""
+    _run_benchmark("gpu", context.args)
+
+
 @bench.command("content-start", context_settings=_PASS_ON)
 def bench_content_start(context: typer.Context) -> None:
     """What a new item costs that starts by its content, by size of the pool (--items, --new, --repeats, --json)."""

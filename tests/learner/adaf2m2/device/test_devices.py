@@ -19,7 +19,7 @@ from support.group import FOLLOW, group
 
 from learner.adaf2m2.deep import DeepPart
 from learner.adaf2m2.device import rows as device_rows
-from learner.adaf2m2.device.choice import DeviceError, chosen_device
+from learner.adaf2m2.device.choice import DeviceError, chosen_device, generator_on, set_state
 from learner.config import BalanceSettings
 from learner.group.leader import GroupLearner
 from learner.learned import Learned, joined
@@ -281,6 +281,21 @@ CHECKS = {
 @pytest.mark.parametrize("name", list(CHECKS))
 def test_it_is_the_same_as_on_the_cpu(name: str, device: str) -> None:
     check_alone(__name__, f"check({device!r}, {name!r})")
+
+
+def test_random_numbers_go_on_as_they_were_or_anew_behind_a_state_of_another_device() -> None:
+    state = generator_on(torch.device("cpu"), 3).get_state()
+    there = torch.zeros(16, dtype=torch.uint8)
+    drawn = []
+    for given in (state, there, there + 1):
+        pair = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+        for generator in pair:
+            set_state(generator, given)
+        one, other = (torch.rand(4, generator=generator) for generator in pair)
+        assert one.equal(other)
+        drawn.append(one.tolist())
+    assert drawn[0] == torch.rand(4, generator=torch.Generator().manual_seed(3)).tolist()
+    assert len(set(map(tuple, drawn))) == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
