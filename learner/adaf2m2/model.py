@@ -124,10 +124,10 @@ class AdaF2M2(nn.Module):
         emb_BFD, first_BF = emb_XD.view(len(batch), -1, self.settings.dim), first_X.view(len(batch), -1)
         return emb_BFD, first_BF if self.has_first_order else None
 
-    def _weigh(
+    def _adapted(
         self, emb_BFD: Tensor, first_BF: Tensor | None, batch: Batch
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the main forward takes: embeddings, first-order terms, and the weights that embeddings get."""
+        """What the main forward takes: embeddings, first-order terms, and the weights that embeddings are to get."""
         main_BFD = emb_BFD.detach() if self.settings.main_emb_grad == "none" and self.training else emb_BFD
         if self.adapter is None:
             return main_BFD, first_BF, None
@@ -190,7 +190,7 @@ class AdaF2M2(nn.Module):
         if mask_generator is not None and self.settings.id_dropout:
             keep_BF = kept_ids(B, self.is_id_F, self.settings.id_dropout, mask_generator)
             given = emb_BFD * keep_BF.unsqueeze(-1), None if first_BF is None else first_BF * keep_BF
-        main_BFD, first_XF, weight_BF = self._weigh(*given, batch)
+        main_BFD, first_XF, weight_BF = self._adapted(*given, batch)
         if self.mask is None or mask_generator is None:
             all_XFD = weighed(main_BFD, weight_BF)
         else:
@@ -212,7 +212,7 @@ class AdaF2M2(nn.Module):
         nothing = torch.zeros(0)
         batch = Batch(nothing, nothing, nothing, nothing, norms_B2, counts_BC)
         # What is given is asked for even where it is nothing to the model.
-        main_BFD, main_first_BF, weight_BF = self._weigh(
+        main_BFD, main_first_BF, weight_BF = self._adapted(
             emb_BFD, first_BF if self.has_first_order else 0 * first_BF, batch
         )
         return self._logits(weighed(main_BFD, weight_BF), main_first_BF)

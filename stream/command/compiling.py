@@ -4,6 +4,7 @@ For an image, or a machine on which the first start should be as quick as the ot
 processor: on another kind it is made anew at the first start.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,11 @@ def kept_in() -> Path:
 
     folder = cache_folder()
     if folder is None:
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        where = f"in {chosen} (NUMBA_CACHE_DIR)" if chosen else "beside the package or in ~/.cache/coldstream"
         raise OperatorError(
-            "machine code can be kept neither beside the package nor in ~/.cache/coldstream: neither folder can be "
-            "written to; set NUMBA_CACHE_DIR to one that can, here and for the roles"
+            f"machine code cannot be kept {where}, which cannot be written to; set NUMBA_CACHE_DIR to a folder that "
+            "can, here and for the roles"
         )
     return folder.parent
 

@@ -32,7 +32,7 @@ class _MeanLoss(torch.autograd.Function):
     def forward(ctx: Any, main_B: Tensor, masked_KB: Tensor, *told: Any) -> Tensor:
         *columns, masked_weight = told
         grad_B, grad_KB = main_B.new_empty(main_B.shape), main_B.new_empty(masked_KB.shape)
-        total = _mean(arrays_of(main_B, masked_KB, *columns, grad_B, grad_KB), masked_weight)
+        total = _sum(np.float32(masked_weight), *arrays_of(main_B, masked_KB, *columns, grad_B, grad_KB))
         ctx.save_for_backward(grad_B, grad_KB)
         return main_B.new_tensor(total)
 
@@ -43,13 +43,9 @@ class _MeanLoss(torch.autograd.Function):
         return grad * grad_B, grad * grad_KB, None, None, None, None, None
 
 
-def _mean(arrays: list[np.ndarray], masked_weight: float) -> float:
-    main_B, masked_KB, labels_B, weights_B, undo_B, shift_B, grad_B, grad_KB = arrays
-    return _sum(main_B, masked_KB, labels_B, weights_B, undo_B, shift_B, grad_B, grad_KB, np.float32(masked_weight))
-
-
 @compiled
 def _sum(
+    masked_weight: np.float32,
     main_B: np.ndarray,
     masked_KB: np.ndarray,
     labels_B: np.ndarray,
@@ -58,7 +54,6 @@ def _sum(
     shift_B: np.ndarray,
     grad_B: np.ndarray,
     grad_KB: np.ndarray,
-    masked_weight: np.float32,
 ) -> float:
     one, total, num = np.float32(1.0), 0.0, 0
     for b in range(len(labels_B)):

@@ -1,9 +1,9 @@
 """Nothing is compiled once samples come."""
 
-import numba
 import numpy as np
 import pytest
 from support.alone import check_alone
+from support.compiled import num_compiled
 
 from learner.fast import block, model, step
 from learner.fast.inputs import crosses, occurrences
@@ -14,21 +14,13 @@ from learner.tables.table import EVERYONE
 from tests.learner.fast.records import make_records, to_samples
 from tests.learner.fast.streams import learn, make_part, make_stream, predict
 
-
-def num_compiled() -> dict[str, int]:
-    """Signatures of every compiled function that is called from Python."""
-    return {
-        f"{module.__name__}.{name}": len(value.signatures)
-        for module in (block, crosses, model, step, occurrences, index, rows, table)
-        for name, value in vars(module).items()
-        if isinstance(value, numba.core.dispatcher.Dispatcher)
-    }
+_MODULES = block, crosses, model, step, occurrences, index, rows, table
 
 
 def check(changes: dict[str, object]) -> None:
     """Warm up, do everything, and fail if more is compiled after it than before."""
     assert warm_up() > 0
-    before = num_compiled()
+    before = num_compiled(_MODULES)
     # As they come from an outbox, one entry or several.
     samples = to_samples(make_records(3))
     plan = occurrences.plan_of(samples.layout)
@@ -43,7 +35,7 @@ def check(changes: dict[str, object]) -> None:
     part.table.put(np.array([3, 4]), np.zeros(2), {"w": np.ones((2, 1))})
     part.table.drop(np.array([3]))
     part.restore(part.state())
-    after = num_compiled()
+    after = num_compiled(_MODULES)
     assert after == before, {name: (before[name], number) for name, number in after.items() if number != before[name]}
     assert sum(before.values()) > 8
 

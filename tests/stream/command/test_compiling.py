@@ -43,5 +43,9 @@ def test_workers_that_join_by_the_script_have_nothing_to_compile(monkeypatch: py
 
 def test_code_that_can_be_kept_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "cache_folder", lambda: None)
-    with pytest.raises(OperatorError, match="NUMBA_CACHE_DIR"):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    with pytest.raises(OperatorError, match=r"kept beside the package or in .*; set NUMBA_CACHE_DIR"):
+        kept_in()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/nowhere")
+    with pytest.raises(OperatorError, match=r"kept in /nowhere \(NUMBA_CACHE_DIR\), which cannot be written to"):
         kept_in()
