@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from learner.adaf2m2.histories import history_plan
-from learner.adaf2m2.taken import VALUES, Occurring, Told
+from learner.adaf2m2.taken import Occurring, Told
 from learner.fast.block import Predicted, block_of
 from learner.fast.inputs.levels import levels_of
 from learner.fast.inputs.occurrences import Occurrences, occurrences_of, plan_of
@@ -23,6 +23,7 @@ from learner.parts import (
     deep_table,
     fast_part,
     ids_of,
+    known,
     look_up,
     unseen,
     warm_up,
@@ -132,8 +133,8 @@ class Learner:
         else:
             rows_N = rows_of(self.table, ids_of(occurrences), rows["ts"], is_learned_B)
         id_rows_B2 = self._id_rows(occurrences, rows_N)
-        norms_B2 = self._norms(id_rows_B2)
-        unseen_B2 = unseen(self.table, self.fast, id_rows_B2, is_learned_B)
+        norms_B2, is_new_B2 = known(self.fast, self.deep, id_rows_B2)
+        unseen_B2 = unseen(is_new_B2, id_rows_B2, is_learned_B)
         of_others = self.others.targets(samples)
         deep, deep_learns_B = None, is_learned_B & (targets.turn_B != SETTLED)
         if self.recipe.has_heads:
@@ -216,18 +217,9 @@ class Learner:
         rows_B2: np.ndarray = rows_N[starts_BF[:, self._ids]]
         return rows_B2
 
-    def _norms(self, rows_N: np.ndarray) -> np.ndarray:
-        """L2 norms of rows' embeddings, of the shape of `rows_N`; the rows of a deep part alone are brought here."""
-        if self.fast is not None:
-            return self.table.norms(rows_N.ravel(), "v").reshape(rows_N.shape)
-        assert self.deep is not None
-        self.deep.bring(rows_N.ravel())
-        norms: np.ndarray = np.sqrt(np.square(self.table.values[VALUES][rows_N][..., :-1]).sum(axis=-1))
-        return norms
-
     def norms_of(self, keys_N: np.ndarray) -> np.ndarray:
         """L2 norms of the embeddings of ids, by their keys; 0 of one that has no row."""
-        return self._norms(self.table.find(keys_N))
+        return known(self.fast, self.deep, self.table.find(keys_N)).norms_N
 
     @property
     def num_rows(self) -> int:

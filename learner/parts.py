@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from learner.adaf2m2.taken import SQUARES, groups_of, served_groups
+from learner.adaf2m2.taken import Known, groups_of, served_groups
 from learner.fast.block import Predicted
 from learner.fast.inputs.histories import entries_of
 from learner.fast.inputs.occurrences import Occurrences
@@ -100,18 +100,27 @@ def ages_of(table: Table, occurrences: Occurrences, ts_B: np.ndarray) -> np.ndar
     return ages_N
 
 
-def unseen(table: Table, fast: FastPart | None, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
+def known(fast: FastPart | None, deep: "DeepPart | None", rows_N: np.ndarray) -> Known:
+    """What is known of rows, of any shape: by the fast part, or by the deep part alone."""
+    if fast is None:
+        assert deep is not None
+        return deep.known(rows_N)
+    table = fast.table
+    # What is taken back may leave no evidence, but hardly a weight of 0, too.
+    evidence = ("G",) if fast.starts else ("G", "w")
+    is_new_N: np.ndarray = np.logical_and.reduce([table.values[name][rows_N, 0] == 0 for name in evidence])
+    return Known(table.norms(rows_N.ravel(), "v").reshape(rows_N.shape), is_new_N)
+
+
+def unseen(is_new_B2: np.ndarray, rows_B2: np.ndarray, is_learned_B: np.ndarray) -> np.ndarray:
     """Whether user and item had never been trained, as of each sample; shape (B, 2).
 
     Args:
-        table: of the values.
-        fast: the fast part.
+        is_new_B2: the same as of the block's first sample.
         rows_B2: of user and item.
         is_learned_B: whether each sample is about to be learned.
     """
-    evidence = (SQUARES,) if fast is None else ("G", "w") if not fast.starts else ("G",)
-    # What is taken back may leave no evidence, but hardly a weight of 0, too.
-    unseen_B2: np.ndarray = np.logical_and.reduce([table.values[name][rows_B2, 0] == 0 for name in evidence])
+    unseen_B2 = is_new_B2.copy()
     for column in range(2):
         # Few are, and of these all but the first that is learned have been trained by it.
         new_N = np.flatnonzero(unseen_B2[:, column] & (rows_B2[:, column] > 0))

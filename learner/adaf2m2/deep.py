@@ -4,6 +4,7 @@ Only the rows of a micro-batch are gathered, differentiated and written back, by
 by Adam.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +19,14 @@ from learner.adaf2m2.device.recorded import RecordedSteps
 from learner.adaf2m2.device.rows import DeviceRows, HostRows, Rows
 from learner.adaf2m2.loss import Target, losses_by_task, tokens_loss, total_loss
 from learner.adaf2m2.model import AdaF2M2, Output
-from learner.adaf2m2.taken import Occurring, Told
+from learner.adaf2m2.taken import Known, Occurring, Told
 from learner.fast.inputs.occurrences import take
 from learner.heads.balance import Balance
 from learner.named import below
 from learner.recipe import Recipe
 from learner.tables.table import Table
+
+log = logging.getLogger("coldstream.learner")
 
 Average = Callable[[Sequence[Tensor], int], float | None]
 """Gives parameters the mean gradient of several learners' samples, as each has computed it of so many of its own;
@@ -90,6 +93,12 @@ class DeepPart:
         self._recipe = recipe
         self.device = chosen_device(learning.device) if device is None else device
         is_there = self.device.type != "cpu" if learning.deep_rows == "auto" else learning.deep_rows == "device"
+        if self.device.type != "cpu":
+            log.info(
+                "the deep part computes on %s, its rows lie in %s memory",
+                self.device,
+                "its" if is_there else "the host's",
+            )
         self._rows: Rows = DeviceRows(table, self.device) if is_there else HostRows(table, self.device)
         torch.manual_seed(learning.seed)
         # Made on the CPU, so that it is the same on every device.
@@ -122,9 +131,9 @@ class DeepPart:
         is_plain = self.dense.reader is None and self.dense.heads is None and not self._is_noisy
         return self._recipe.learner.cuda_graphs and self.device.type != "cpu" and is_plain
 
-    def bring(self, rows_N: np.ndarray) -> None:
-        """Have these rows be in the table what they are."""
-        self._rows.bring(rows_N)
+    def known(self, rows_N: np.ndarray) -> Known:
+        """What is known of rows, of any shape."""
+        return self._rows.known(rows_N)
 
     def predict(self, occurring: Occurring) -> Said:
         """Logits of samples, and of those to learn from what `learn` goes back through.

@@ -30,6 +30,15 @@ def served_groups(recipe: Recipe) -> list[Group]:
     return [Group(VALUES, recipe.model.dim + 1)] if recipe.has_deep else []
 
 
+class Known(NamedTuple):
+    """What is known of ids, by their rows; both of the rows' shape."""
+
+    norms_N: np.ndarray
+    """L2 norms of their embeddings."""
+    is_new_N: np.ndarray
+    """Whether nothing was ever learned of them."""
+
+
 class Occurring(msgspec.Struct, frozen=True):
     """What a block of B samples has."""
 

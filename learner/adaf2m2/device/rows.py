@@ -16,7 +16,7 @@ from torch import Tensor
 
 from learner.adaf2m2.device.choice import DeviceMemoryError
 from learner.adaf2m2.kernels.rows import EPSILON, adagrad
-from learner.adaf2m2.taken import SQUARES, VALUES
+from learner.adaf2m2.taken import SQUARES, VALUES, Known
 from learner.tables.rows import EVERYONE, NEWER_HERE, NEWER_THERE
 from learner.tables.table import Table
 
@@ -34,8 +34,8 @@ class Rows(Protocol):
     def step(self, rows_U: np.ndarray, grad_UW: Tensor, share: float, lr: float) -> None:
         """One step of Adagrad (`learner.adaf2m2.kernels.rows.adagrad`) on rows, each of which is there once."""
 
-    def bring(self, rows_N: np.ndarray) -> None:
-        """Have these rows be in the table what they are."""
+    def known(self, rows_N: np.ndarray) -> Known:
+        """What is known of rows, of any shape."""
 
 
 class HostRows:
@@ -60,8 +60,10 @@ class HostRows:
         adagrad(self._values_RW, self._squares_RW, rows_U, grads, np.float32(share), np.float32(lr))
         self._table.mark(rows_U[rows_U > 0])
 
-    def bring(self, rows_N: np.ndarray) -> None:
-        """They are there."""
+    def known(self, rows_N: np.ndarray) -> Known:
+        """As `Rows`."""
+        norms_N = np.sqrt(np.square(self._values_RW[rows_N][..., :-1]).sum(axis=-1))
+        return Known(norms_N, self._squares_RW[rows_N, 0] == 0)
 
 
 class DeviceRows:
@@ -152,8 +154,17 @@ class DeviceRows:
         if len(self._stepped) > _MANY:
             self._stepped = [np.unique(np.concatenate(self._stepped))]
 
-    def bring(self, rows_N: np.ndarray) -> None:
+    def known(self, rows_N: np.ndarray) -> Known:
         """As `Rows`."""
+        flat_N = rows_N.ravel()
+        self.send(flat_N)
+        index_N = torch.from_numpy(flat_N.astype(np.int64)).to(self._device)
+        norms_N = self.values_RW.index_select(0, index_N)[:, :-1].square().sum(1).sqrt()
+        is_new_N = self.squares_RW[:, 0].index_select(0, index_N) == 0
+        norms, is_new = torch.stack([norms_N, is_new_N.float()]).cpu().numpy()
+        return Known(norms.reshape(rows_N.shape), is_new.reshape(rows_N.shape) > 0)
+
+    def _bring(self, rows_N: np.ndarray) -> None:
         newer_N = self._having(np.unique(rows_N), NEWER_THERE)
         if len(newer_N):
             index_N = torch.from_numpy(newer_N.astype(np.int64)).to(self._device)
@@ -164,4 +175,4 @@ class DeviceRows:
         """All that are newer there."""
         if self._stepped:
             stepped, self._stepped = self._stepped, []
-            self.bring(np.concatenate(stepped))
+            self._bring(np.concatenate(stepped))
