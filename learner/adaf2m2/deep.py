@@ -119,11 +119,9 @@ class DeepPart:
         )
         self.average: Average | None = None
         """Where several learners take each step together."""
-        self._recorded: RecordedSteps | None = None
+        self.recorded: RecordedSteps | None = None
         if isinstance(self._rows, DeviceRows) and self._has_fixed_shapes:
-            self._recorded = RecordedSteps(
-                self, self._rows, learning.embedding_lr, learning.micro_batch, self._mask_rng
-            )
+            self.recorded = RecordedSteps(self, self._rows, learning.embedding_lr, learning.micro_batch, self._mask_rng)
 
     @property
     def _has_fixed_shapes(self) -> bool:
@@ -169,8 +167,8 @@ class DeepPart:
     def _predict(self, batch: Batch, said: Said) -> Output:
         """What is said of samples to learn from: what would be served, of which nothing is dropped."""
         said.batch = batch
-        if self._recorded is not None and self.average is None:
-            said.output = self._recorded.predict(batch)
+        if self.recorded is not None and self.average is None:
+            said.output = self.recorded.predict(batch)
             return said.output
         output = self._serve(batch) if self._is_noisy else None
         said.rows_UW = self._rows.take(batch.rows_U.numpy()).requires_grad_()
@@ -196,8 +194,8 @@ class DeepPart:
             self.step_along()
             return
         if said.rows_UW is None:
-            assert self._recorded is not None
-            self._recorded.learn(told, said.batch.rows_U.numpy())
+            assert self.recorded is not None
+            self.recorded.learn(told, said.batch.rows_U.numpy())
             return
         target = self._target_of(told)
         self._go_back(said.output, target)
@@ -291,8 +289,8 @@ class DeepPart:
             slots.setdefault(int(i), {})[slot] = value
         adam["state"] = slots
         self._optimiser.load_state_dict(adam)
-        if self._recorded is not None:
-            self._recorded.forget()
+        if self.recorded is not None:
+            self.recorded.forget()
         set_state(self._mask_rng, tensors["rng.mask"])
         if self._balance is not None:
             self._balance.load_state_dict(below("balance.", tensors))

@@ -145,10 +145,10 @@ def steps(learner: Learner, log: Log, size: int, repeats: int, device: torch.dev
         occurring, told = given[n]
         deep.learn(deep.predict(occurring), told)
 
-    rate, recorded = per_s(step, size, repeats, device), deep._recorded
-    if recorded is None or not recorded._is_recorded:
+    rate, recorded = per_s(step, size, repeats, device), deep.recorded
+    if recorded is None or not recorded.is_recorded:
         return rate, None
-    return rate, per_s(lambda _: [half() for half in recorded._halves], size, repeats, device)
+    return rate, per_s(lambda _: [half() for half in recorded.halves], size, repeats, device)
 
 
 def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from support import recording
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -51,7 +52,12 @@ def _run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any
         goes_there = isinstance(args[0], _There)
     elif kwargs.get("device") is not None:
         goes_there = torch.device(kwargs["device"]).type == FOREIGN.type
-    found = func(*tree_map(_here, args), **tree_map(_here, kwargs))
+    args, kwargs = tree_map(_here, args), tree_map(_here, kwargs)
+    if recording.current:
+        from_here = name in _MOVING and goes_there and any(not isinstance(tensor, _There) for tensor in tensors)
+        found = recording.current[0].do(func, args, kwargs, moves_there=from_here)
+    else:
+        found = func(*args, **kwargs)
     if not goes_there:
         return found
 

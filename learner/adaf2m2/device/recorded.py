@@ -7,7 +7,6 @@ as they come, which find out what has to be made first.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from learner.adaf2m2.batch import Batch
 from learner.adaf2m2.device.fixed import Fixed
+from learner.adaf2m2.device.graphs import Half, recorder_on
 from learner.adaf2m2.device.rows import DeviceRows
 from learner.adaf2m2.loss import Target
 from learner.adaf2m2.model import Output
@@ -53,15 +53,15 @@ class RecordedSteps:
         self._steps, self._rows, self._lr = steps, rows, lr
         self._num_samples, self._generator = num_samples, generator
         self._device = rows.values_RW.device
-        self._records = self._device.type == "cuda"
-        self._side: torch.cuda.Stream | None = torch.cuda.Stream(self._device) if self._records else None  # type: ignore[no-untyped-call]
+        self.recorder = recorder_on(self._device)
+        """None: steps run as they come."""
         self.forget()
 
     def forget(self) -> None:
         """What is recorded is void, as tensors have come to lie elsewhere."""
         self._fixed: Fixed | None = None
-        self._halves: tuple[Callable[[], None], Callable[[], None]] = self._predict, self._learn
-        self._is_recorded, self._num_steps, self._num_moves = False, 0, -1
+        self.halves: list[Half] = [self._predict, self._learn]
+        self.is_recorded, self._num_steps, self._num_moves = False, 0, -1
 
     def predict(self, batch: Batch) -> Output:
         """Logits and weights of the samples, which `learn` goes back through.
@@ -75,9 +75,9 @@ class RecordedSteps:
         if fixed is None or self._num_moves != self._rows.num_moves or not fixed.has_room(**arrays):
             fixed = self._begin(batch, arrays)
         fixed.put({"offsets": len(arrays["occurrences"])}, **arrays)
-        if self._records and not self._is_recorded and self._num_steps >= _WARM_UP:
+        if not self.is_recorded and self._num_steps >= _WARM_UP:
             self._record()
-        self._run(self._halves[0])
+        self._run(0)
         output, num = self._output, len(batch)
         return Output(output.main_B[:num], None, None if output.weight_BF is None else output.weight_BF[:num])
 
@@ -90,7 +90,7 @@ class RecordedSteps:
         """
         assert self._fixed is not None
         self._fixed.put(**told._asdict())
-        self._run(self._halves[1])
+        self._run(1)
         self._rows.stepped(rows_U)
         self._num_steps += 1
 
@@ -134,32 +134,24 @@ class RecordedSteps:
         assert self._rows_UW.grad is not None
         self._rows.step_there(there["rows"], self._rows_UW.grad, self._lr)
 
-    def _run(self, half: Callable[[], None]) -> None:
-        if self._side is None or self._is_recorded:
+    def _run(self, number: int) -> None:
+        half = self.halves[number]
+        if self.recorder is None or self.is_recorded:
             half()
-            return
-        # As what is recorded runs on a stream of its own, whatever autograd keeps must not be of another one.
-        current = torch.cuda.current_stream(self._device)
-        self._side.wait_stream(current)
-        with torch.cuda.stream(self._side):
-            half()
-        current.wait_stream(self._side)
+        else:
+            self.recorder.run(half)
 
     def _record(self) -> None:
         """Record both halves. A step that cannot be recorded goes on as it comes."""
+        if self.recorder is None:
+            return
         try:
-            forward = torch.cuda.CUDAGraph()
-            forward.register_generator_state(self._generator)
-            with torch.cuda.graph(forward, stream=self._side):
-                self._predict()
-            backward = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(backward, pool=forward.pool(), stream=self._side):
-                self._learn()
+            self.halves = self.recorder.record(self.halves, self._generator)
         except RuntimeError as exc:
             log.warning("the deep part's step is not recorded, and runs in parts: %s", str(exc).splitlines()[0])
-            self._records, self._side = False, None
+            self.recorder = None
             return
-        self._halves, self._is_recorded = (forward.replay, backward.replay), True
+        self.is_recorded = True
 
 
 def _arrays(batch: Batch) -> dict[str, np.ndarray]:

@@ -1,10 +1,10 @@
 """A deep part on a device that is not the CPU says, learns and keeps what it does on the CPU.
 
-Without a GPU the device is a foreign one (`support.foreign_device`): as strict, but nothing is recorded there. Each
-check has a process of its own, as PyTorch knows of such a device for good.
+Without a GPU the device is a foreign one (`support.foreign_device`), which is as strict, and steps are recorded as CUDA
+graphs are (`support.recording`). Each check has a process of its own, as PyTorch knows of such a device for good.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,8 @@ from support.group import FOLLOW, group
 from learner.adaf2m2.deep import DeepPart
 from learner.adaf2m2.device import rows as device_rows
 from learner.adaf2m2.device.choice import DeviceError, chosen_device, generator_on, set_state
+from learner.adaf2m2.device.graphs import Half
+from learner.adaf2m2.device.recorded import RecordedSteps
 from learner.config import BalanceSettings
 from learner.group.leader import GroupLearner
 from learner.learned import Learned, joined
@@ -92,6 +94,16 @@ def strict(device: torch.device) -> None:
     for mistaken in (lambda: there + torch.ones(2), there.numpy, lambda: torch.stack([there, torch.ones(2)])):
         with pytest.raises((RuntimeError, TypeError)):
             mistaken()
+    if device.type == "foreign":
+        from support.recording import recording
+
+        for mistaken in (
+            lambda: there.sum().item(),
+            lambda: there.add_(torch.ones(2).to(device)),
+            lambda: there[[1, 0]],
+        ):
+            with recording(), pytest.raises(RuntimeError):
+                mistaken()
 
 
 # What a GPU draws a CPU does not: there, nothing is drawn where both are to be the same.
@@ -161,24 +173,77 @@ def mixed(count: int, seed: int = 0) -> Samples:
     return to_samples(records)
 
 
+def with_recorder(learner: Learner) -> RecordedSteps:
+    """What records its steps: where there is no GPU, what does as CUDA graphs do."""
+    steps = deep_of(learner).recorded
+    assert steps is not None
+    if steps.recorder is None:
+        from support.recording import Recorder
+
+        steps.recorder = Recorder()
+    return steps
+
+
+def both(model: dict[str, Any], device: torch.device) -> tuple[Learner, Learner]:
+    """Learners whose steps are not recorded, and are."""
+    plain, fixed = (Learner(make_learner(model, cuda_graphs=graphs).recipe, device) for graphs in (False, True))
+    assert deep_of(plain).recorded is None
+    return plain, fixed
+
+
 def recorded(device: torch.device) -> None:
-    """Steps of fixed shapes are those of others: in micro-batches that are filled up, and where lists get longer."""
-    samples = mixed(600)
+    """Every model's step can be recorded and stays the same: it looks at no value, and what it reads stays in place."""
+    samples = to_samples(make_records(288))
+    for model in MODELS:
+        if "dropout" in model or "id_dropout" in model:
+            assert deep_of(both(model, device)[1]).recorded is None
+            continue
+        plain, fixed = both(model, device)
+        steps = with_recorder(fixed)
+        atol = 0.05 if model["deep"] == "afn" else 1e-4
+        assert_same(learn(fixed, samples), learn(plain, samples), atol)
+        assert steps.is_recorded, model
+        if model["deep"] != "afn":
+            assert_same_state(fixed, plain)
+
+
+def recorded_anew(device: torch.device) -> None:
+    """Of micro-batches that are filled up; where lists get longer, rows come to lie elsewhere, and behind a restore."""
+    device_rows._LEAST_ROWS = 4
     for model in ({"deep": "dcnv2"}, {"deep": "fm", "fast": True}, {"deep": "dnn", "adapter": False}):
-        plain, fixed = (
-            Learner(make_learner({**model, "num_masks": 0}, cuda_graphs=graphs).recipe, device)
-            for graphs in (False, True)
-        )
-        assert deep_of(fixed)._recorded is not None
-        assert deep_of(plain)._recorded is None
-        assert_same(learn(fixed, samples, 100), learn(plain, samples, 100))
-        assert_same_state(fixed, plain)
-    dropping = Learner(make_learner({"deep": "dnn", "dropout": 0.5}).recipe, device)
-    assert deep_of(dropping)._recorded is None
-    whole = Learner(make_learner({"deep": "dcnv2", "num_masks": 2}).recipe, device)
-    learned = learn(whole, to_samples(make_records(1500)))
-    right = (learned.predictions_B > 0.5) == (learned.labels_B > 0)
-    assert right[-500:].mean() > 0.75
+        plain, fixed = both({**model, "num_masks": 0}, device)
+        steps = with_recorder(fixed)
+        for n in range(3):
+            samples = mixed(600, n)
+            assert_same(learn(fixed, samples, 100), learn(plain, samples, 100))
+            assert steps.is_recorded
+            assert_same_state(fixed, plain)
+            fixed.restore(*fixed.state())
+            assert not steps.is_recorded
+        if device.type != "cuda":
+            assert steps.recorder.num_recorded > 3  # type: ignore[union-attr]
+
+
+class Refusing:
+    """As a GPU that records nothing."""
+
+    def run(self, half: Half) -> None:
+        half()
+
+    def record(self, halves: Sequence[Half], generator: torch.Generator) -> list[Half]:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+
+def refused(device: torch.device) -> None:
+    """What cannot be recorded goes on as it comes."""
+    samples = to_samples(make_records(288))
+    plain, fixed = both({"deep": "dcnv2"}, device)
+    steps = deep_of(fixed).recorded
+    assert steps is not None
+    steps.recorder = Refusing()
+    assert_same(learn(fixed, samples), learn(plain, samples))
+    assert steps.recorder is None
+    assert not steps.is_recorded
 
 
 def kept(device: torch.device) -> None:
@@ -271,6 +336,8 @@ CHECKS = {
     "tasks": tasks,
     "histories": histories,
     "recorded": recorded,
+    "recorded anew": recorded_anew,
+    "refused": refused,
     "kept": kept,
     "published": published,
 }
