@@ -94,6 +94,7 @@ def encode_rows(
         chosen: those of some rows of a table, by its number, that are wanted.
     """
     for n, table in enumerate(tables):
+        table.fetch()
         for found in _ranges(table, rows_per_message(table, values), changed[n] if changed is not None else None):
             rows = chosen(n, found)
             if not len(rows):

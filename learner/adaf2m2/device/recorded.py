@@ -45,7 +45,7 @@ class RecordedSteps:
         steps: its halves; they look at no value, and draw from `generator` alone.
         rows: its rows.
         lr: their learning rate.
-        num_samples: of a micro-batch.
+        num_samples: of a micro-batch, as a rule at most.
         generator: on the device.
     """
 
@@ -67,7 +67,7 @@ class RecordedSteps:
         """Logits and weights of the samples, which `learn` goes back through.
 
         Args:
-            batch: on the CPU; at most `num_samples`, without histories.
+            batch: on the CPU, without histories.
         """
         arrays = _arrays(batch)
         self._rows.send(arrays["rows"])
@@ -100,8 +100,9 @@ class RecordedSteps:
         self.forget()
         self._num_moves = self._rows.num_moves
         num_fields = len(arrays["offsets"]) // len(batch)
-        lengths = dict.fromkeys(("norms", "counts", "there", *Told._fields), self._num_samples)
-        lengths["offsets"] = self._num_samples * num_fields
+        num_samples = max(self._num_samples, len(batch))
+        lengths = dict.fromkeys(("norms", "counts", "there", *Told._fields), num_samples)
+        lengths["offsets"] = num_samples * num_fields
         for name in ("rows", "occurrences", "weights"):
             before = 0 if former is None else len(former.there[name])
             lengths[name] = max(before, _room(len(arrays[name])))
