@@ -217,7 +217,7 @@ def recorded_anew(device: torch.device) -> None:
         plain, fixed = both({**model, "num_masks": 0}, device)
         steps = with_recorder(fixed)
         for n in range(2):
-            samples = mixed(450, n)
+            samples = mixed(600, n)
             assert_same(learn(fixed, samples, 100), learn(plain, samples, 100))
             assert steps.is_recorded
             assert_same_state(fixed, plain)
