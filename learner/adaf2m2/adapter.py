@@ -67,9 +67,8 @@ class RunningStandardiser(nn.Module):
             return self
         # A value that Python looks at could not be recorded.
         keep = (1.0 - 1.0 / self.num_updates).clamp(max=self.momentum)
-        share_B1 = x_BS.new_full((len(x_BS), 1), 1 / len(x_BS))
-        if is_there_B is not None:
-            share_B1 = (is_there_B / is_there_B.sum().clamp(min=1)).unsqueeze(1)
+        counts_B = x_BS.new_ones(len(x_BS)) if is_there_B is None else is_there_B
+        share_B1 = (counts_B / counts_B.sum().clamp(min=1)).unsqueeze(1)
         mean_S = (share_B1 * x_BS).sum(0)
         var_S = (share_B1 * (x_BS - mean_S).square()).sum(0)
         shift_S = mean_S - self.mean_S

@@ -15,7 +15,7 @@ import redis
 from msgspec import Meta
 
 from learner.learner import Learner
-from learner.parts import check_device, limit_threads, weight_names
+from learner.parts import limit_threads, weight_names
 from simulators.encoding import LogEntry
 from simulators.oracle import Record
 from simulators.runs.quiet import with_quiet_told
@@ -66,7 +66,6 @@ class Backtest:
     """
 
     def __init__(self, settings: Settings, rounds: BacktestSettings, folder: Path, now_ms: int) -> None:
-        check_device(settings.recipe)
         limit_threads(settings.recipe, settings.learner.num_threads)
         self._settings = settings
         self._rounds = rounds

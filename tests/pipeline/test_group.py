@@ -90,3 +90,8 @@ def test_what_the_environment_says_of_a_group_must_be_whole() -> None:
         place_in({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a"})
     with pytest.raises(GroupError, match="from 0 to below"):
         place_in({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"})
+    here = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    with pytest.raises(GroupError, match="LOCAL_RANK is 'one': it must be"):
+        place_in({**here, "LOCAL_RANK": "one"})
+    places = place_in(here), place_in({**here, "LOCAL_RANK": "1"})
+    assert [place and (place.rank, place.local_rank) for place in places] == [(3, 3), (3, 1)]

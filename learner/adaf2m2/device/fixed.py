@@ -13,11 +13,10 @@ class Fixed:
     Args:
         like: an array of each name, of which the type and all lengths but the first are taken.
         lengths: the first one, by name.
-        fills: what fills each up, by name; 0 if not given.
         device: where they are.
 
-    >>> fixed = Fixed({"x": np.zeros(0, np.int64)}, {"x": 4}, {"x": 9}, torch.device("cpu"))
-    >>> fixed.put(x=np.array([1, 2]))
+    >>> fixed = Fixed({"x": np.zeros(0, np.int64)}, {"x": 4}, torch.device("cpu"))
+    >>> fixed.put({"x": 9}, x=np.array([1, 2]))
     >>> fixed.there["x"].tolist()
     [1, 2, 9, 9]
     """
@@ -26,10 +25,8 @@ class Fixed:
         self,
         like: Mapping[str, np.ndarray],
         lengths: Mapping[str, int],
-        fills: Mapping[str, float],
         device: torch.device,
     ) -> None:
-        self._fills = fills
         # From memory that is pinned a copy goes on by itself.
         self._here = {
             name: torch.from_numpy(np.zeros((lengths[name], *array.shape[1:]), array.dtype))
@@ -43,14 +40,13 @@ class Fixed:
         """Whether arrays, by name, are no longer than there is room."""
         return all(len(array) <= len(self.there[name]) for name, array in arrays.items())
 
-    def put(self, fills: Mapping[str, float] | None = None, /, **arrays: np.ndarray) -> None:
+    def put(self, fills: Mapping[str, float], /, **arrays: np.ndarray) -> None:
         """Have these be there.
 
         Args:
-            fills: instead of the usual ones.
+            fills: what fills each up, by name; 0 if not given.
             arrays: by name. What was put there before must have been used up.
         """
-        fills = {**self._fills, **(fills or {})}
         for name, array in arrays.items():
             here = self._here[name].numpy()
             here[: len(array)] = array

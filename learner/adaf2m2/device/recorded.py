@@ -74,7 +74,8 @@ class RecordedSteps:
         fixed = self._fixed
         if fixed is None or self._num_moves != self._rows.num_moves or not fixed.has_room(**arrays):
             fixed = self._begin(batch, arrays)
-        fixed.put({"offsets": len(arrays["occurrences"])}, **arrays)
+        # Norms of what is no sample are not 0, whose logarithm is far from all others.
+        fixed.put({"offsets": len(arrays["occurrences"]), "norms": 1.0}, **arrays)
         if not self.is_recorded and self._num_steps >= _WARM_UP:
             self._record()
         self._run(0)
@@ -89,7 +90,7 @@ class RecordedSteps:
             rows_U: of its micro-batch.
         """
         assert self._fixed is not None
-        self._fixed.put(**told._asdict())
+        self._fixed.put({}, **told._asdict())
         self._run(1)
         self._rows.stepped(rows_U)
         self._num_steps += 1
@@ -106,9 +107,8 @@ class RecordedSteps:
         for name in ("rows", "occurrences", "weights"):
             before = 0 if former is None else len(former.there[name])
             lengths[name] = max(before, _room(len(arrays[name])))
-        # Norms of what is no sample are not 0, whose logarithm is far from all others.
         like = {**arrays, **dict.fromkeys(Told._fields, np.zeros(0, np.float32))}
-        self._fixed = Fixed(like, lengths, {"norms": 1.0}, self._device)
+        self._fixed = Fixed(like, lengths, self._device)
         return self._fixed
 
     # The halves -------------------------------------------------------------------------------------------------

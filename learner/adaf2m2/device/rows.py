@@ -91,7 +91,7 @@ class DeviceRows:
         """Have room for rows below `end`."""
         if end <= len(self.values_RW):
             return
-        num_rows = min(max(end + end // 2, _LEAST_ROWS), self._table.max_rows + 1)
+        num_rows = min(end + end // 2, self._table.max_rows + 1)
         try:
             grown = []
             for former_RW in (self.values_RW, self.squares_RW):
@@ -112,9 +112,12 @@ class DeviceRows:
         self._reach(self._table.end)
         newer_N = self._having(rows_U, NEWER_HERE)
         if len(newer_N):
-            index_N = torch.from_numpy(newer_N.astype(np.int64)).to(self._device)
+            index_N = self._index(newer_N)
             for there_RW, name in ((self.values_RW, VALUES), (self.squares_RW, SQUARES)):
                 there_RW.index_copy_(0, index_N, torch.from_numpy(self._table.values[name][newer_N]).to(self._device))
+
+    def _index(self, rows_N: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows_N.astype(np.int64, copy=False)).to(self._device)
 
     def _having(self, rows_N: np.ndarray, bit: int) -> np.ndarray:
         """Those of the rows that have a bit, which they lose."""
@@ -126,11 +129,11 @@ class DeviceRows:
     def take(self, rows_U: np.ndarray) -> Tensor:
         """As `Rows`."""
         self.send(rows_U)
-        return self.values_RW.index_select(0, torch.from_numpy(rows_U).to(self._device))
+        return self.values_RW.index_select(0, self._index(rows_U))
 
     def step(self, rows_U: np.ndarray, grad_UW: Tensor, share: float, lr: float) -> None:
         """As `Rows`."""
-        self.step_there(torch.from_numpy(rows_U).to(self._device), grad_UW * share, lr)
+        self.step_there(self._index(rows_U), grad_UW * share, lr)
         self.stepped(rows_U)
 
     def step_there(self, index_U: Tensor, grad_UW: Tensor, lr: float) -> None:
@@ -158,7 +161,7 @@ class DeviceRows:
         """As `Rows`."""
         flat_N = rows_N.ravel()
         self.send(flat_N)
-        index_N = torch.from_numpy(flat_N.astype(np.int64)).to(self._device)
+        index_N = self._index(flat_N)
         norms_N = self.values_RW.index_select(0, index_N)[:, :-1].square().sum(1).sqrt()
         is_new_N = self.squares_RW[:, 0].index_select(0, index_N) == 0
         norms, is_new = torch.stack([norms_N, is_new_N.float()]).cpu().numpy()
@@ -167,7 +170,7 @@ class DeviceRows:
     def _bring(self, rows_N: np.ndarray) -> None:
         newer_N = self._having(np.unique(rows_N), NEWER_THERE)
         if len(newer_N):
-            index_N = torch.from_numpy(newer_N.astype(np.int64)).to(self._device)
+            index_N = self._index(newer_N)
             for there_RW, name in ((self.values_RW, VALUES), (self.squares_RW, SQUARES)):
                 self._table.values[name][newer_N] = there_RW.index_select(0, index_N).cpu().numpy()
 

@@ -37,9 +37,8 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
         return None
     try:
         rank, size = int(environment[_RANK]), int(environment[_SIZE])
-        local_rank = int(environment.get(_LOCAL_RANK, rank))
     except ValueError:
-        rank, size, local_rank = -1, 0, 0
+        rank, size = -1, 0
     if not 0 <= rank < size:
         raise GroupError(
             f"environment {_RANK} is {environment[_RANK]!r} and {_SIZE} is {environment[_SIZE]!r}: the one must be a "
@@ -53,7 +52,13 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
             f"environment {_SIZE} is {size}, and {', '.join(missing)} is not set, where the processes meet: start them "
             f"by torchrun, or by `coldstream learner --processes {size}`"
         )
-    return Place(rank, size, local_rank=local_rank)
+    local_rank = environment.get(_LOCAL_RANK, str(rank))
+    if not local_rank.isdecimal():
+        raise GroupError(
+            f"environment {_LOCAL_RANK} is {local_rank!r}: it must be this process' number among those on its machine, "
+            "from 0 on. torchrun sets it; unset it to have it be that among all"
+        )
+    return Place(rank, size, local_rank=int(local_rank))
 
 
 def check(recipe: Recipe) -> None:
